@@ -1,0 +1,1 @@
+//! The API: its types and its client.

@@ -1,0 +1,1 @@
+//! One cell, from image to exit.

@@ -1,0 +1,1 @@
+//! The composition root: agents, sessions, and the API that serves them.

@@ -1,0 +1,38 @@
+//! What a session may use up. Every limit has a value: there is no "unlimited".
+
+use serde::{Deserialize, Serialize};
+
+use crate::{ByteSize, Span};
+
+/// The limits of one session and its cell.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Limits {
+    /// Memory of the micro VM; the container gets what its kernel leaves.
+    pub memory: ByteSize,
+    /// Virtual processors, 1 to 16.
+    pub cpus: u8,
+    /// Size of the agent's own disk.
+    pub disk: ByteSize,
+    /// Processes and threads in the container at once.
+    pub pids: u32,
+    /// Wall-clock time from the start of the session.
+    pub wall_clock: Span,
+    /// Bytes that the session may print, standard output and error together.
+    pub output: ByteSize,
+    /// Model tokens, input and output together, cached ones included.
+    pub tokens: u64,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            memory: ByteSize::mib(512),
+            cpus: 1,
+            disk: ByteSize::mib(4096),
+            pids: 256,
+            wall_clock: Span::seconds(3600),
+            output: ByteSize::mib(64),
+            tokens: 2_000_000,
+        }
+    }
+}

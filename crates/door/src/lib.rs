@@ -1,0 +1,1 @@
+//! The door process: what the guest speaks, turned into bounded, typed requests.

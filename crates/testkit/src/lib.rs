@@ -1,0 +1,1 @@
+//! For tests only: a hostile guest, faults, temporary folders, a VM to test in.
