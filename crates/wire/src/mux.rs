@@ -95,6 +95,8 @@ where
     Io: AsyncRead + AsyncWrite + Unpin,
 {
     let mut config = yamux::Config::default();
+    // First no window at all: yamux holds each setting against the other one's value of that moment.
+    config.set_max_connection_receive_window(None);
     config.set_max_num_streams(limits.streams);
     config.set_max_connection_receive_window(Some(
         limits.streams.saturating_mul(FIRST_WINDOW).saturating_mul(2),
