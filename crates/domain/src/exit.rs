@@ -30,6 +30,13 @@ pub enum EndReason {
     },
     /// A person or the daemon stopped it.
     Stopped,
+    /// It was not started, because a rule forbids it here.
+    Refused {
+        /// Which rule, for people.
+        why: String,
+        /// What to do about it, for people.
+        hint: String,
+    },
     /// The cell, its door or its VM failed.
     CellFailed {
         /// What failed, for people.
@@ -39,7 +46,7 @@ pub enum EndReason {
 
 impl EndReason {
     /// The exit code of `lazaret run`: the harness's own up to 99; 124 for a limit (as timeout(1)), 125 for a failed
-    /// cell, 130 for a stop, 128 + n for a signal (as in sh(1)). Codes of a harness above 99 become 99.
+    /// cell, 126 for a refusal, 130 for a stop, 128 + n for a signal (as in sh(1)). Codes of a harness above 99 become 99.
     #[must_use]
     pub fn exit_code(&self) -> ExitCode {
         ExitCode(match self {
@@ -48,6 +55,7 @@ impl EndReason {
             Self::Limit { .. } => 124,
             Self::Stopped => 130,
             Self::CellFailed { .. } => 125,
+            Self::Refused { .. } => 126,
         })
     }
 }
@@ -60,6 +68,7 @@ impl fmt::Display for EndReason {
             Self::Signalled { signal } => write!(f, "ended by signal {signal}"),
             Self::Limit { what } => write!(f, "stopped at a limit: {what}"),
             Self::Stopped => f.write_str("stopped"),
+            Self::Refused { why, .. } => write!(f, "refused: {why}"),
             Self::CellFailed { why } => write!(f, "the cell failed: {why}"),
         }
     }

@@ -24,6 +24,12 @@ pub enum NameError {
         /// The first offending character.
         found: char,
     },
+    /// A character that image references don't have.
+    #[error("`{found}` can't be in an image's name: write one such as base or registry.example/repo:tag")]
+    BadImageCharacter {
+        /// The first offending character.
+        found: char,
+    },
 }
 
 /// Most characters in a name: what a DNS label and a Unix host name allow (RFC 1035, section 2.3.4).
@@ -120,6 +126,18 @@ impl ImageName {
         Self("base".to_owned())
     }
 
+    /// The image of the harness `claude-code`.
+    #[must_use]
+    pub fn claude_code() -> Self {
+        Self("claude-code".to_owned())
+    }
+
+    /// The image of the harness `codex`.
+    #[must_use]
+    pub fn codex() -> Self {
+        Self("codex".to_owned())
+    }
+
     /// The name as text.
     #[must_use]
     pub fn as_str(&self) -> &str {
@@ -150,7 +168,7 @@ impl TryFrom<String> for ImageName {
             return Err(NameError::TooLong { max: Self::MAX, found: text.len() });
         }
         match text.chars().find(|c| !(c.is_ascii_alphanumeric() || "-._/:@+".contains(*c))) {
-            Some(found) => Err(NameError::BadCharacter { found }),
+            Some(found) => Err(NameError::BadImageCharacter { found }),
             None => Ok(Self(text)),
         }
     }

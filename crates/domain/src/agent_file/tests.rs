@@ -1,0 +1,138 @@
+//! What `agent.toml` may say, and how each mistake is told.
+
+use std::fmt::Write as _;
+
+use proptest::prelude::*;
+
+use super::*;
+
+const WHOLE: &str = r#"
+name = "mail-clerk"
+team = "sales"
+harness = "builtin"
+models = ["anthropic/claude-sonnet-4-5", "scripted/helper"]
+image = "base"
+instructions = "Be kind."
+
+[limits]
+memory = "1GiB"
+cpus = 2
+disk = "8GiB"
+pids = 100
+wall_clock = "15m"
+output = "1MiB"
+tokens = 2_000_000
+"#;
+
+#[test]
+fn a_whole_file_reads_into_types() {
+    let file = AgentFile::parse(WHOLE).unwrap();
+    assert_eq!(file.name.as_str(), "mail-clerk");
+    assert_eq!(file.team.as_str(), "sales");
+    assert_eq!(file.models.len(), 2);
+    assert_eq!(file.limits.memory, ByteSize::mib(1024));
+    assert_eq!(file.limits.wall_clock, Span::seconds(900));
+    assert_eq!(file.limits.tokens, 2_000_000);
+}
+
+#[test]
+fn what_is_left_out_has_a_default() {
+    let file = AgentFile::parse("name = \"a\"\nharness = { command = [\"sh\"] }").unwrap();
+    assert_eq!(file.team.as_str(), "default");
+    assert_eq!(file.image.as_str(), "base");
+    assert_eq!(file.limits, Limits::default());
+    let real =
+        AgentFile::parse("name = \"a\"\nharness = \"claude-code\"\nmodels = [\"anthropic/x\"]").unwrap();
+    assert_eq!(real.image.as_str(), "claude-code");
+}
+
+#[test]
+fn every_mistake_is_told_with_its_place() {
+    let minimal = "name = \"a\"\nmodels = [\"p/m\"]\n";
+    let with = |rest: &str| format!("{minimal}{rest}");
+    let limit = |rest: &str| format!("{minimal}[limits]\n{rest}");
+    let cases = [
+        String::new(),
+        "name = \"a\"".to_owned(),
+        "name = ".to_owned(),
+        "name = \"a\"\nname = \"b\"".to_owned(),
+        "name = \"../etc\"\nmodels = [\"p/m\"]".to_owned(),
+        "name = 7\nmodels = [\"p/m\"]".to_owned(),
+        with("modles = [\"p/m\"]"),
+        with("colour = \"blue\""),
+        with("harness = \"claude\""),
+        with("harness = \"vim\""),
+        with("harness = 3"),
+        with("harness = { acp = [\"a\"], command = [\"b\"] }"),
+        with("harness = { acp = [] }"),
+        with("harness = { cmd = [\"a\"] }"),
+        with("image = \"a b\""),
+        with("instructions = [\"a\"]"),
+        with("limits = 5"),
+        with("[tools.mail]\nallow = [\"read_*\"]"),
+        with("[approvals]\nneed = 2"),
+        with("[egress]\nallow = []"),
+        with("[secrets]\ngithub = []"),
+        limit("memory = 512"),
+        limit("memory = \"512MB\""),
+        limit("memory = \"64MiB\""),
+        limit("cpus = 0"),
+        limit("cpus = -1"),
+        limit("cpus = 1.5"),
+        limit("cpus = \"2\""),
+        limit("disk = \"2TiB\""),
+        limit("pids = 1"),
+        limit("wall_clock = \"8d\""),
+        limit("wall_clock = \"1 hour\""),
+        limit("output = \"1B\""),
+        limit("tokens_per_day = 5"),
+        limit("usd_per_day = 20"),
+        limit("memroy = \"1GiB\""),
+        "name = \"a\"\nmodels = [\"sonnet\"]".to_owned(),
+        "name = \"a\"\nmodels = [\"p/m\", \"p/m\"]".to_owned(),
+        "name = \"a\"\nmodels = \"p/m\"".to_owned(),
+        "name = \"a\"\nharness = \"codex\"\nmodels = []".to_owned(),
+    ];
+    let mut told = String::new();
+    for case in cases {
+        let error = AgentFile::parse(&case).expect_err(&case);
+        let last = case.rsplit_once("[\"p/m\"]\n").map_or(case.as_str(), |(_, rest)| rest);
+        writeln!(told, "{}\n  {error}", last.replace('\n', " ⏎ ")).unwrap();
+        if let Some(hint) = error.hint {
+            writeln!(told, "  hint: {hint}").unwrap();
+        }
+    }
+    insta::assert_snapshot!(told);
+}
+
+#[test]
+fn the_first_problem_in_the_text_is_told() {
+    let error = AgentFile::parse("x = 1\nname = 7\n").unwrap_err();
+    assert_eq!((error.line, error.column), (1, 1));
+}
+
+#[test]
+fn a_file_that_is_too_long_is_refused_before_it_is_read() {
+    assert!(AgentFile::parse(&"#".repeat(AgentFile::MAX_BYTES + 1)).is_err());
+}
+
+proptest! {
+    #[test]
+    fn no_text_makes_it_panic(text in "\\PC{0,200}") {
+        let in_place = AgentFile::parse(&text);
+        if let Err(error) = in_place {
+            prop_assert!(error.line >= 1 && error.column >= 1);
+        }
+    }
+
+    #[test]
+    fn no_damage_to_a_good_file_makes_it_panic(at in 0..WHOLE.len(), with in "\\PC{0,3}", cut in 0..8_usize) {
+        let mut damaged: Vec<char> = WHOLE.chars().collect();
+        let end = (at + cut).min(damaged.len());
+        damaged.splice(at..end, with.chars());
+        let damaged: String = damaged.into_iter().collect();
+        if let Err(error) = AgentFile::parse(&damaged) {
+            prop_assert!(error.line <= damaged.matches('\n').count() + 1);
+        }
+    }
+}
