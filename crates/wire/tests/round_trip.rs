@@ -1,0 +1,246 @@
+//! One round-trip property for every message, and none that any bytes make a decoder panic or a stream grow.
+
+use proptest::collection::vec;
+use proptest::option;
+use proptest::prelude::*;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_bytes::ByteArray;
+use wire::early::{Answer, Birth, Question};
+use wire::frame::{self, FrameError, LARGE, SMALL};
+use wire::guest::{self, ContainerSpec, FilesDone, FromGuest, GuestLimit, GuestOpens, Protections, ToGuest};
+use wire::host::{self, DaemonOpens, DoorReport, FileEntry, ModelAnswer};
+use wire::process::{Exit, FromProcess, Place, ProcessSpec, ToProcess, TtySize};
+
+fn text() -> impl Strategy<Value = String> {
+    "\\PC{0,40}"
+}
+
+fn pairs() -> impl Strategy<Value = Vec<(String, String)>> {
+    vec((text(), text()), 0..4)
+}
+
+fn bytes() -> impl Strategy<Value = Vec<u8>> {
+    vec(any::<u8>(), 0..200)
+}
+
+fn tty() -> impl Strategy<Value = TtySize> {
+    any::<(u16, u16)>().prop_map(|(rows, columns)| TtySize { rows, columns })
+}
+
+fn process() -> impl Strategy<Value = ProcessSpec> {
+    let place = prop_oneof![Just(Place::Container), Just(Place::GuestRoot)];
+    (vec(text(), 0..5), pairs(), text(), option::of(tty()), place)
+        .prop_map(|(argv, env, cwd, tty, place)| ProcessSpec { argv, env, cwd, tty, place })
+}
+
+fn container() -> impl Strategy<Value = ContainerSpec> {
+    any::<(u64, u32, u32, u16, bool)>().prop_map(
+        |(memory, cpu_millis, pids, model_port, allow_guest_root)| ContainerSpec {
+            memory,
+            cpu_millis,
+            pids,
+            model_port,
+            allow_guest_root,
+        },
+    )
+}
+
+fn question() -> impl Strategy<Value = Question> {
+    let birth = (vec(any::<u8>(), 64), any::<u64>(), any::<[u8; 16]>(), text()).prop_map(
+        |(seed, unix_nanos, machine_id, host_name)| {
+            let seed: [u8; 64] = seed.try_into().unwrap();
+            Question::Birth(Birth {
+                seed: ByteArray::new(seed),
+                unix_nanos,
+                machine_id: ByteArray::new(machine_id),
+                host_name,
+            })
+        },
+    );
+    prop_oneof![Just(Question::Probe), birth]
+}
+
+fn answer() -> impl Strategy<Value = Answer> {
+    prop_oneof![
+        any::<u32>().prop_map(|version| Answer::Hello { version }),
+        (any::<u32>(), text()).prop_map(|(version, boot_id)| Answer::Born { version, boot_id }),
+        text().prop_map(|why| Answer::Failed { why }),
+    ]
+}
+
+fn to_process() -> impl Strategy<Value = ToProcess> {
+    prop_oneof![
+        bytes().prop_map(ToProcess::Stdin),
+        Just(ToProcess::StdinEnd),
+        any::<u8>().prop_map(ToProcess::Signal),
+        tty().prop_map(ToProcess::Resize),
+    ]
+}
+
+fn from_process() -> impl Strategy<Value = FromProcess> {
+    prop_oneof![
+        Just(FromProcess::Started),
+        bytes().prop_map(FromProcess::Stdout),
+        bytes().prop_map(FromProcess::Stderr),
+        any::<u8>().prop_map(|c| FromProcess::Exited(Exit::Code(c))),
+        any::<u8>().prop_map(|s| FromProcess::Exited(Exit::Signal(s))),
+        text().prop_map(|why| FromProcess::Failed { why }),
+    ]
+}
+
+fn door_to_guest() -> impl Strategy<Value = guest::DoorOpens> {
+    use guest::DoorOpens;
+    prop_oneof![
+        Just(DoorOpens::Control),
+        process().prop_map(DoorOpens::Process),
+        text().prop_map(|folder| DoorOpens::PutFiles { folder }),
+        text().prop_map(|folder| DoorOpens::GetFiles { folder }),
+    ]
+}
+
+fn to_guest() -> impl Strategy<Value = ToGuest> {
+    prop_oneof![
+        container().prop_map(ToGuest::Configure),
+        Just(ToGuest::Health),
+        any::<u32>().prop_map(|grace_ms| ToGuest::Shutdown { grace_ms }),
+    ]
+}
+
+fn from_guest() -> impl Strategy<Value = FromGuest> {
+    let limit = prop_oneof![Just(GuestLimit::Memory), Just(GuestLimit::Pids), Just(GuestLimit::Disk)];
+    prop_oneof![
+        pairs().prop_map(|verified| FromGuest::Configured(Protections { verified })),
+        text().prop_map(|why| FromGuest::Refused { why }),
+        any::<(u32, u64, u64)>().prop_map(|(pids, memory, disk_free)| FromGuest::Health {
+            pids,
+            memory,
+            disk_free
+        }),
+        limit.prop_map(|limit| FromGuest::LimitHit { limit }),
+        Just(FromGuest::Down),
+    ]
+}
+
+fn files_done() -> impl Strategy<Value = FilesDone> {
+    prop_oneof![Just(FilesDone::Ok), text().prop_map(|why| FilesDone::Failed { why })]
+}
+
+fn daemon_opens() -> impl Strategy<Value = DaemonOpens> {
+    prop_oneof![
+        (text(), container())
+            .prop_map(|(host_name, container)| DaemonOpens::Control { host_name, container }),
+        process().prop_map(DaemonOpens::Process),
+        text().prop_map(|folder| DaemonOpens::PutFiles { folder }),
+        (text(), any::<u64>(), any::<u32>()).prop_map(|(folder, max_bytes, max_entries)| {
+            DaemonOpens::GetFiles { folder, max_bytes, max_entries }
+        }),
+    ]
+}
+
+fn door_report() -> impl Strategy<Value = DoorReport> {
+    prop_oneof![
+        text().prop_map(|boot_id| DoorReport::Born { boot_id }),
+        from_guest().prop_map(DoorReport::Guest),
+        text().prop_map(|why| DoorReport::CutOff { why }),
+    ]
+}
+
+fn file_entry() -> impl Strategy<Value = FileEntry> {
+    prop_oneof![
+        text().prop_map(|path| FileEntry::Folder { path }),
+        (text(), any::<bool>(), any::<u64>()).prop_map(|(path, executable, size)| FileEntry::File {
+            path,
+            executable,
+            size
+        }),
+        bytes().prop_map(FileEntry::Content),
+        (text(), text()).prop_map(|(path, target)| FileEntry::Symlink { path, target }),
+        (text(), text()).prop_map(|(path, why)| FileEntry::LeftOut { path, why }),
+        Just(FileEntry::End),
+        text().prop_map(|why| FileEntry::Failed { why }),
+    ]
+}
+
+fn model_answer() -> impl Strategy<Value = ModelAnswer> {
+    prop_oneof![
+        (any::<u16>(), text(), pairs()).prop_map(|(status, content_type, headers)| ModelAnswer::Head {
+            status,
+            content_type,
+            headers
+        }),
+        bytes().prop_map(ModelAnswer::Body),
+        Just(ModelAnswer::End),
+    ]
+}
+
+fn reads_back<T>(message: &T) -> Result<(), TestCaseError>
+where
+    T: Serialize + DeserializeOwned + PartialEq + std::fmt::Debug,
+{
+    let framed = frame::encode(message, SMALL).unwrap();
+    prop_assert_eq!(&frame::decode::<T>(&framed[4..]).unwrap(), message);
+    let mut longer = framed[4..].to_vec();
+    longer.push(0);
+    prop_assert!(frame::decode::<T>(&longer).is_err(), "rest bytes are taken");
+    Ok(())
+}
+
+macro_rules! round_trips {
+    ($($name:ident: $strategy:expr => $type:ty;)*) => {
+        proptest! {
+            $(#[test]
+            fn $name(message in $strategy, noise in vec(any::<u8>(), 0..300)) {
+                reads_back::<$type>(&message)?;
+                // Any bytes decode to a message or to an error.
+                if let Ok(found) = frame::decode::<$type>(&noise) {
+                    reads_back::<$type>(&found)?;
+                }
+            })*
+        }
+    };
+}
+
+round_trips! {
+    a_question_reads_back: question() => Question;
+    an_answer_reads_back: answer() => Answer;
+    a_message_to_a_process_reads_back: to_process() => ToProcess;
+    a_message_from_a_process_reads_back: from_process() => FromProcess;
+    a_stream_to_the_guest_reads_back: door_to_guest() => guest::DoorOpens;
+    a_stream_from_the_guest_reads_back: Just(GuestOpens::Model) => GuestOpens;
+    a_control_message_reads_back: to_guest() => ToGuest;
+    a_guests_report_reads_back: from_guest() => FromGuest;
+    the_end_of_a_copy_reads_back: files_done() => FilesDone;
+    a_stream_of_the_daemon_reads_back: daemon_opens() => DaemonOpens;
+    a_doors_report_reads_back: door_report() => DoorReport;
+    a_file_entry_reads_back: file_entry() => FileEntry;
+    a_model_answer_reads_back: model_answer() => ModelAnswer;
+}
+
+#[tokio::test]
+async fn a_frame_that_lies_about_its_length_is_refused_before_memory_is_taken() {
+    let huge = u32::MAX.to_le_bytes();
+    let found = frame::read::<FromGuest, _>(&mut &huge[..], SMALL).await;
+    assert!(matches!(found, Err(FrameError::Length { max: SMALL, .. })), "{found:?}");
+
+    let empty = 0_u32.to_le_bytes();
+    assert!(matches!(
+        frame::read::<FromGuest, _>(&mut &empty[..], SMALL).await,
+        Err(FrameError::Length { .. })
+    ));
+
+    let mut short = 1000_u32.to_le_bytes().to_vec();
+    short.push(1);
+    assert!(matches!(frame::read::<FromGuest, _>(&mut &short[..], LARGE).await, Err(FrameError::Io(_))));
+
+    assert!(matches!(frame::read::<FromGuest, _>(&mut &short[..2], LARGE).await, Err(FrameError::Io(_))));
+    assert!(matches!(frame::read::<FromGuest, _>(&mut &[][..], LARGE).await, Ok(None)));
+}
+
+/// The door knows only these streams: what a door of another version or a fooled one sends is refused.
+#[test]
+fn unknown_variants_are_refused() {
+    assert!(frame::decode::<GuestOpens>(&[1]).is_err());
+    assert!(frame::decode::<guest::DoorOpens>(&[9]).is_err());
+    assert!(frame::decode::<host::DoorOpens>(&[7]).is_err());
+}
