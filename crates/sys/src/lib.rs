@@ -2,6 +2,7 @@
 #![expect(unsafe_code, reason = "this crate is where it may be")]
 
 pub mod descriptors;
+pub mod entropy;
 pub mod mounts;
 pub mod namespaces;
 pub mod tsc;
