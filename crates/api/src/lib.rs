@@ -1,1 +1,59 @@
-//! The API: its types and its client.
+//! The API of the daemon: its types, where its socket lies, and its client. HTTP/1.1 over a Unix socket, paths under
+//! `/v1`, JSON bodies; a live session is a WebSocket.
+//!
+//! | method and path | in | out |
+//! |---|---|---|
+//! | `GET /v1/status` | | [`Status`] |
+//! | `GET /v1/agents`, `GET /v1/agents/{name}` | | [`AgentView`] (a list, one) |
+//! | `POST /v1/sessions` | [`NewSession`] | [`SessionView`] |
+//! | `GET /v1/sessions`, `GET /v1/sessions/{id}` | | [`SessionView`] (a list, one) |
+//! | `PUT /v1/sessions/{id}/workspace` | a tar archive | |
+//! | `GET /v1/sessions/{id}/workspace` | | a tar archive, once the harness has ended |
+//! | `GET /v1/sessions/{id}/attach?owner=bool` | WebSocket: [`Input`] | [`Stamped`] events from the start, to the end |
+//! | `GET /v1/sessions/{id}/events?follow=bool` | | [`Stamped`] events, one a line |
+//! | `GET /v1/sessions/{id}/exec` | WebSocket: one [`ExecRequest`], then [`Input`] | [`Stamped`] events of the process |
+//! | `POST /v1/sessions/{id}/stop` | [`StopRequest`] | |
+//! | `POST /v1/doctor` | | [`Step`]s of a [`DoctorReport`], one a line |
+//! | `GET /v1/images` | | [`ImageView`] list |
+//! | `POST /v1/images` | [`ImageRequest`] | [`Step`]s of an [`ImageView`], one a line |
+//! | `DELETE /v1/images?name=…` | | |
+//!
+//! A failure is a status of 400 or more with a [`Problem`].
+
+mod client;
+mod data;
+mod folders;
+mod host;
+mod problem;
+mod session;
+
+pub use client::{Attachment, Client, ClientError, EventStream, InputSink, Lines, Steps};
+pub use data::Data;
+pub use folders::{FolderError, Folders};
+pub use host::{Check, CheckStatus, DoctorReport, ImageRequest, ImageView, Status, Step};
+pub use problem::{Problem, ProblemKind};
+pub use session::{
+    AgentRef, AgentView, Event, ExecRequest, Input, NewSession, OutputStream, SessionView, Stamped,
+    StartOptions, StopRequest, TerminalSize,
+};
+
+/// The version in every path.
+pub const VERSION: &str = "v1";
+
+/// Most bytes of a JSON request or answer.
+pub const MAX_JSON: usize = 4 << 20;
+
+/// Most bytes of one WebSocket message or one line of events.
+pub const MAX_MESSAGE: usize = 256 << 10;
+
+/// Most bytes of input in one [`Input::Stdin`].
+pub const MAX_CHUNK: usize = 32 << 10;
+
+/// Most bytes of a session's prompt; longer input goes to standard input.
+pub const MAX_PROMPT: usize = 24 << 10;
+
+/// Most bytes of a workspace, as a tar archive, in either direction.
+pub const MAX_WORKSPACE: u64 = 256 << 20;
+
+/// Most entries of a workspace, in either direction.
+pub const MAX_WORKSPACE_ENTRIES: u32 = 50_000;
