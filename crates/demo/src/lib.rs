@@ -1,1 +1,3 @@
 //! The acts of `lazaret demo`.
+
+pub mod scripted;

@@ -17,7 +17,9 @@ pub enum DaemonOpens {
         /// What the container is to be.
         container: ContainerSpec,
     },
-    /// A process: then [`crate::process::ToProcess`] and [`crate::process::FromProcess`] frames.
+    /// A process: then [`crate::process::ToProcess`] and [`crate::process::FromProcess`] frames. The daemon keeps its
+    /// side of the stream open for as long as it wants the process: when that ends, the door lets go of the guest's
+    /// stream, and the guest kills the process.
     Process(ProcessSpec),
     /// Files for the container, as in [`crate::guest::DoorOpens::PutFiles`].
     PutFiles {
@@ -97,8 +99,12 @@ pub enum FileEntry {
 /// The head of a stream that the door opens to the daemon.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub enum DoorOpens {
-    /// One model request, at most [`crate::frame::LARGE`]; the daemon answers with [`ModelAnswer`] frames.
+    /// One model request, at most [`crate::frame::LARGE`]; the daemon answers with [`ModelAnswer`] frames. The door
+    /// keeps its side of the stream open for as long as somebody waits for the answer: when it ends, the daemon gives
+    /// the request up.
     Model(ModelRequest),
+    /// Which models are there? Answered with [`ModelAnswer`] frames that hold a list of the agent's models.
+    Models,
 }
 
 /// From the daemon, in answer to [`DoorOpens::Model`].

@@ -1,6 +1,26 @@
-//! Model requests: parsed by the door, checked against a maintained list of fields, and rebuilt by the gateway.
+//! Model requests: a body is read strictly, checked against a maintained list of fields, and built anew from what the
+//! list names. The door does it first, jailed; the gateway does it again before it spends anything.
+//!
+//! To pass on a new field, add it to the dialect's list (`anthropic`, `responses`, `chat`), with a request in
+//! `requests/` that needs it. What is on no list is refused.
+
+mod anthropic;
+mod chat;
+mod headers;
+mod json;
+mod responses;
+mod shape;
+#[cfg(test)]
+mod tests;
+
+use std::fmt;
 
 use serde::{Deserialize, Serialize};
+
+pub use headers::{MAX_HEADER, pass_header};
+pub use json::{MAX_BYTES, MAX_DEPTH, MAX_VALUES};
+
+use json::Json;
 
 /// Whose protocol a request speaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -16,14 +36,37 @@ pub enum Dialect {
     OpenAiChat,
 }
 
+impl Dialect {
+    /// Every dialect.
+    pub const ALL: [Self; 4] =
+        [Self::AnthropicMessages, Self::AnthropicCountTokens, Self::OpenAiResponses, Self::OpenAiChat];
+
+    /// The path of its requests, at the guest's endpoint and below a provider's base URL.
+    #[must_use]
+    pub fn path(self) -> &'static str {
+        match self {
+            Self::AnthropicMessages => "/v1/messages",
+            Self::AnthropicCountTokens => "/v1/messages/count_tokens",
+            Self::OpenAiResponses => "/v1/responses",
+            Self::OpenAiChat => "/v1/chat/completions",
+        }
+    }
+
+    /// The dialect whose requests go to this path.
+    #[must_use]
+    pub fn of_path(path: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|dialect| dialect.path() == path)
+    }
+}
+
 /// One request, as the door understood it. The daemon checks it again.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ModelRequest {
     /// Whose protocol.
     pub dialect: Dialect,
-    /// The body: one I-JSON object as text.
+    /// The body: one I-JSON object as text, at most [`MAX_BYTES`].
     pub body: String,
-    /// Headers that change meaning and are on the maintained list (`anthropic-version`, `anthropic-beta`).
+    /// Headers that change meaning and are on the maintained list: those that [`pass_header`] gave.
     pub headers: Vec<(String, String)>,
 }
 
@@ -48,4 +91,146 @@ pub enum FailureKind {
     LimitReached,
     /// The provider can't be reached or has no credential: 502.
     Upstream,
+}
+
+impl FailureKind {
+    /// The HTTP status that the harness sees.
+    #[must_use]
+    pub fn status(self) -> u16 {
+        match self {
+            Self::Malformed => 400,
+            Self::NotGranted | Self::LimitReached => 403,
+            Self::Upstream => 502,
+        }
+    }
+}
+
+/// What an agent may do with models beyond the lists. Nothing can be granted yet; each future grant is a field here.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Grants {}
+
+/// Why a body was refused.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// Not I-JSON, or past a limit of size.
+    #[error("the body is not acceptable JSON: {0}")]
+    NotJson(String),
+    /// A value that the protocol doesn't have at this place.
+    #[error("`{path}` {why}")]
+    Malformed {
+        /// Where, as a JSON path.
+        path: String,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// Something that this agent was not granted, or that nobody has looked at yet.
+    #[error("`{path}` was refused: {why}; this agent was not granted it")]
+    NotGranted {
+        /// Where, as a JSON path.
+        path: String,
+        /// What it would do.
+        why: String,
+    },
+}
+
+impl From<Refusal> for ModelFailure {
+    fn from(refusal: Refusal) -> Self {
+        let kind = match refusal {
+            Refusal::NotJson(_) | Refusal::Malformed { .. } => FailureKind::Malformed,
+            Refusal::NotGranted { .. } => FailureKind::NotGranted,
+        };
+        Self { kind, message: refusal.to_string() }
+    }
+}
+
+/// A body that holds nothing but what the dialect's list names.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Rebuilt {
+    dialect: Dialect,
+    body: Json,
+}
+
+/// Reads `body` strictly and rebuilds it by the list of its dialect.
+///
+/// # Errors
+/// When it is not strict I-JSON, passes a limit, or holds anything that is not on the list and not granted.
+pub fn rebuild(dialect: Dialect, body: &str, grants: &Grants) -> Result<Rebuilt, Refusal> {
+    // Names every grant, so that a new one can't be forgotten here.
+    let Grants {} = grants;
+    let value = Json::parse(body).map_err(Refusal::NotJson)?;
+    let list = match dialect {
+        Dialect::AnthropicMessages => &anthropic::MESSAGES,
+        Dialect::AnthropicCountTokens => &anthropic::COUNT_TOKENS,
+        Dialect::OpenAiResponses => &responses::RESPONSES,
+        Dialect::OpenAiChat => &chat::CHAT,
+    };
+    let body = list.rebuild(value, &shape::Path::ROOT)?;
+    Ok(Rebuilt { dialect, body })
+}
+
+impl Rebuilt {
+    /// The model that was asked for.
+    #[must_use]
+    pub fn model(&self) -> &str {
+        self.text("model").unwrap_or_default()
+    }
+
+    /// Exchanges the model: what the provider calls it.
+    pub fn set_model(&mut self, model: &str) {
+        self.body.set("model", Json::Text(model.to_owned()));
+    }
+
+    /// Whether the answer is to come as events.
+    #[must_use]
+    pub fn streams(&self) -> bool {
+        self.body.get("stream") == Some(&Json::Bool(true))
+    }
+
+    /// The most tokens that the request lets the model write, when it says so.
+    #[must_use]
+    pub fn max_output(&self) -> Option<u64> {
+        let keys: &[&str] = match self.dialect {
+            Dialect::AnthropicMessages => &["max_tokens"],
+            Dialect::AnthropicCountTokens => return Some(0),
+            Dialect::OpenAiResponses => &["max_output_tokens"],
+            Dialect::OpenAiChat => &["max_completion_tokens", "max_tokens"],
+        };
+        let stated = keys.iter().filter_map(|key| match self.body.get(key) {
+            Some(Json::Integer(n)) => u64::try_from(*n).ok(),
+            Some(_) | None => None,
+        });
+        stated.max()
+    }
+
+    /// Makes a Chat stream end with its usage, which it otherwise keeps to itself. Other dialects always tell.
+    pub fn ask_for_usage(&mut self) {
+        if self.dialect == Dialect::OpenAiChat && self.streams() {
+            let mut options = self.body.get("stream_options").cloned().unwrap_or(Json::Object(Vec::new()));
+            options.set("include_usage", Json::Bool(true));
+            self.body.set("stream_options", options);
+        }
+    }
+
+    fn text(&self, key: &str) -> Option<&str> {
+        match self.body.get(key) {
+            Some(Json::Text(text)) => Some(text),
+            Some(_) | None => None,
+        }
+    }
+}
+
+/// The body as JSON text.
+impl fmt::Display for Rebuilt {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&serde_json::to_string(&self.body).map_err(|_| fmt::Error)?)
+    }
+}
+
+/// A text of a stranger, short and printable, in backticks.
+fn shown(text: &str) -> String {
+    let mut shown: String = text.chars().take(60).flat_map(char::escape_default).collect();
+    if text.chars().nth(60).is_some() {
+        shown.push('…');
+    }
+    format!("`{shown}`")
 }
