@@ -12,6 +12,7 @@ mod channel;
 mod disks;
 mod early;
 mod fault;
+mod harness;
 mod machine;
 
 use std::process::ExitCode;
@@ -25,6 +26,8 @@ fn main() -> ExitCode {
     match (pid_one, arguments.first().map(String::as_str)) {
         (true, Some("born")) => machine::end(born::run()),
         (true, _) => machine::end(boot::run()),
+        (false, Some("builtin")) => harness::builtin(arguments.get(1..).unwrap_or_default()),
+        (false, Some("acp")) => harness::acp(arguments.get(1..).unwrap_or_default()),
         (false, _) => ExitCode::from(64),
     }
 }
