@@ -1,1 +1,3 @@
 //! One cell, from image to exit.
+
+pub mod image;

@@ -1,0 +1,130 @@
+//! The npm registry, as the person's npm is set up to use: from the environment, `~/.npmrc`, or the public one.
+
+use std::path::PathBuf;
+
+use reqwest::Response;
+use secrecy::{ExposeSecret, SecretString};
+
+use super::error::ImageError;
+use super::http;
+
+const PUBLIC: &str = "https://registry.npmjs.org/";
+/// Most bytes in a configuration file.
+const MAX_CONFIG: u64 = 1 << 20;
+
+/// A registry of npm packages.
+pub(super) struct Registry {
+    /// Ends with `/`.
+    base: String,
+    token: Option<SecretString>,
+    client: reqwest::Client,
+}
+
+impl Registry {
+    /// The one that npm would ask.
+    pub(super) fn configured() -> Result<Self, ImageError> {
+        let text = config_text();
+        let from_env = ["npm_config_registry", "NPM_CONFIG_REGISTRY"]
+            .into_iter()
+            .find_map(|name| std::env::var(name).ok());
+        let base = from_env.or_else(|| setting(&text, "registry")).unwrap_or_else(|| PUBLIC.to_owned());
+        let base = if base.ends_with('/') { base } else { base + "/" };
+        let bare = base.split_once("://").map_or(base.as_str(), |(_, bare)| bare);
+        let token = setting(&text, &format!("//{bare}:_authToken")).map(SecretString::from);
+        let client = http::client(!is_loopback(&base))?;
+        Ok(Self { base, token, client })
+    }
+
+    /// Where the archive of a package is.
+    pub(super) fn archive(&self, name: &str, version: &str) -> String {
+        let last = name.rsplit('/').next().unwrap_or(name);
+        format!("{}{name}/-/{last}-{version}.tgz", self.base)
+    }
+
+    /// Asks for a file of the registry.
+    pub(super) async fn get(&self, url: &str) -> Result<Response, ImageError> {
+        let mut request = self.client.get(url);
+        if let Some(token) = &self.token {
+            request = request.bearer_auth(token.expose_secret());
+        }
+        let response = request.send().await.map_err(|error| http::network(url, &error))?;
+        if !response.status().is_success() {
+            let why = format!(
+                "{}: is npm set up to use this registry? see `npm config get registry`",
+                response.status()
+            );
+            return Err(http::refused(url, why));
+        }
+        Ok(response)
+    }
+}
+
+fn is_loopback(base: &str) -> bool {
+    ["http://localhost:", "http://127.0.0.1:", "http://localhost/", "http://127.0.0.1/"]
+        .iter()
+        .any(|start| base.starts_with(start))
+}
+
+/// The person's npm settings; nothing where there are none.
+fn config_text() -> String {
+    let user = std::env::var_os("npm_config_userconfig")
+        .or_else(|| std::env::var_os("NPM_CONFIG_USERCONFIG"))
+        .map(PathBuf::from)
+        .or_else(|| std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".npmrc")));
+    [user, Some(PathBuf::from("/etc/npmrc"))]
+        .into_iter()
+        .flatten()
+        .filter_map(|path| read_small(&path))
+        .collect()
+}
+
+fn read_small(path: &std::path::Path) -> Option<String> {
+    use std::io::Read as _;
+    let mut text = String::new();
+    let read = std::fs::File::open(path).and_then(|file| file.take(MAX_CONFIG).read_to_string(&mut text));
+    match read {
+        Ok(_) => Some(text + "\n"),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
+        Err(error) => {
+            tracing::warn!(path = %path.display(), %error, "npm's settings can't be read");
+            None
+        }
+    }
+}
+
+/// The value of `key = value` in npm's ini format, the first one where there are several; `${NAME}` is from the environment.
+fn setting(text: &str, key: &str) -> Option<String> {
+    text.lines().find_map(|line| {
+        let (name, value) = line.split_once('=')?;
+        if name.trim() != key {
+            return None;
+        }
+        let value = value.trim().trim_matches('"');
+        match value.strip_prefix("${").and_then(|rest| rest.strip_suffix('}')) {
+            Some(variable) => std::env::var(variable).ok(),
+            None => Some(value.to_owned()),
+        }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn settings_are_read_as_npm_does() {
+        let text =
+            "# registry=no\nregistry = \"https://npm.acme.example/\"\n//npm.acme.example/:_authToken=abc\n";
+        assert_eq!(setting(text, "registry").as_deref(), Some("https://npm.acme.example/"));
+        assert_eq!(setting(text, "//npm.acme.example/:_authToken").as_deref(), Some("abc"));
+        assert_eq!(setting(text, "proxy"), None);
+    }
+
+    #[test]
+    fn only_registries_on_this_host_are_asked_in_the_clear() {
+        assert!(is_loopback("http://127.0.0.1:4873/"));
+        for bad in ["http://127.0.0.1.evil.example/", "http://localhost.evil/", "http://npm.acme.example/"] {
+            assert!(!is_loopback(bad), "{bad}");
+        }
+    }
+}
