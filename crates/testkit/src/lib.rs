@@ -1,1 +1,5 @@
-//! For tests only: a hostile guest, faults, temporary folders, a VM to test in.
+//! For tests only: a laboratory around the real `lazaret` binary, with the scripted model as its provider.
+
+mod lab;
+
+pub use lab::{CANARY, Done, Lab, deadline};
