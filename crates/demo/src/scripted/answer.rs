@@ -40,7 +40,7 @@ impl Answer {
             Dialect::AnthropicMessages => {
                 let (block, why) = match &self.reply {
                     Reply::Text(text) => (json!({"type": "text", "text": text}), "end_turn"),
-                    Reply::Call(call) => (self.tool_use(call, call.input.value()), "tool_use"),
+                    Reply::Call(call) => (self.tool_use(call, &call.input.value()), "tool_use"),
                 };
                 let usage = json!({"input_tokens": self.input_tokens, "output_tokens": self.output_tokens()});
                 self.message(&json!([block]), Some(why), &usage)
@@ -69,7 +69,7 @@ impl Answer {
         }
     }
 
-    fn tool_use(&self, call: &Call, input: Value) -> Value {
+    fn tool_use(&self, call: &Call, input: &Value) -> Value {
         json!({"type": "tool_use", "id": format!("toolu_{}", self.number), "name": call.name, "input": input})
     }
 
@@ -91,7 +91,7 @@ impl Answer {
             Reply::Call(call) => {
                 let input = call.input.value().to_string();
                 let delta = json!({"type": "input_json_delta", "partial_json": input});
-                (self.tool_use(call, json!({})), vec![delta], "tool_use")
+                (self.tool_use(call, &json!({})), vec![delta], "tool_use")
             }
         };
         let mut events =

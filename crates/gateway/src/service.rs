@@ -1,0 +1,371 @@
+//! The model service: from a door's request to the bytes of a provider's answer.
+
+use std::time::Duration;
+
+use domain::ModelName;
+use reqwest::header::{ACCEPT, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, LOCATION};
+use reqwest::{Client, Response, StatusCode};
+use serde_json::json;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use wire::frame::{self, CHUNK, FrameError, LARGE, SMALL};
+use wire::host::{DoorOpens, ModelAnswer};
+use wire::model::{Dialect, FailureKind, ModelFailure, ModelRequest, Rebuilt, pass_header, rebuild};
+
+use crate::budget::Reservation;
+use crate::provider::{Api, Provider};
+use crate::session::{ModelEvent, ModelSession};
+use crate::upstream::{self, Patience};
+use crate::usage::UsageReader;
+
+/// How long a door may take to say what it wants.
+const HEAD_TIME: Duration = Duration::from_secs(60);
+
+/// Most bytes of one response.
+const MAX_RESPONSE: u64 = 64 << 20;
+
+/// Tokens that a model may write when the request does not say: more than any model does today.
+const UNSTATED_OUTPUT: u64 = 128_000;
+
+/// Headers of a response that the guest gets to see, besides its content type.
+const PASSED_HEADERS: &[&str] = &["request-id", "x-request-id", "retry-after", "x-should-retry"];
+
+/// Why a door was not served.
+#[derive(Debug, thiserror::Error)]
+pub enum ServiceError {
+    /// The door did not speak as agreed, or has gone.
+    #[error("the door can't be understood: {0}")]
+    Door(#[from] FrameError),
+    /// The door opened a stream and said nothing.
+    #[error("the door did not say what it wants within {} s", HEAD_TIME.as_secs())]
+    Nameless,
+    /// The HTTP client can't be made.
+    #[error("the HTTP client can't be made: {0}")]
+    Client(#[from] reqwest::Error),
+}
+
+/// Asks the providers on behalf of sessions. One per daemon.
+#[derive(Debug)]
+pub struct ModelService {
+    providers: Vec<Provider>,
+    client: Client,
+    patience: Patience,
+}
+
+/// What a call has come to. It lives outside of the future that makes the call, so that it outlives a cut.
+#[derive(Default)]
+struct Call {
+    number: u64,
+    reservation: Option<Reservation>,
+    prompt_at_worst: u64,
+    output_at_worst: u64,
+    status: Option<u16>,
+    /// Whether the provider may have begun to work on it.
+    sent: bool,
+    reader: Option<UsageReader>,
+}
+
+/// Why a call ended without a whole answer.
+enum Failure {
+    /// The guest is told why.
+    Told(ModelFailure),
+    /// The answer was cut in the middle: the door sees the stream end.
+    Cut,
+}
+
+fn failed(kind: FailureKind, message: impl Into<String>) -> Failure {
+    Failure::Told(ModelFailure { kind, message: message.into() })
+}
+
+impl ModelService {
+    /// A service with these providers. The first of a name counts.
+    ///
+    /// # Errors
+    /// When the HTTP client can't be made.
+    pub fn new(providers: Vec<Provider>, patience: Patience) -> Result<Self, ServiceError> {
+        let client = upstream::client(&patience)?;
+        Ok(Self { providers, client, patience })
+    }
+
+    /// Serves one stream that a door opened: reads what it wants, answers it, and counts it. When the door lets go of
+    /// its side, the request is given up.
+    ///
+    /// # Errors
+    /// When the door did not speak as agreed.
+    pub async fn serve<S>(&self, session: &ModelSession, mut stream: S) -> Result<(), ServiceError>
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send,
+    {
+        let head = tokio::time::timeout(HEAD_TIME, frame::read::<DoorOpens, _>(&mut stream, LARGE));
+        let Some(wanted) = head.await.map_err(|_elapsed| ServiceError::Nameless)?? else { return Ok(()) };
+        let (mut read, mut write) = tokio::io::split(stream);
+        match wanted {
+            DoorOpens::Models => list(session, &mut write).await?,
+            DoorOpens::Model(request) => {
+                let mut call = Call::default();
+                let ended = tokio::select! {
+                    ended = self.answer(session, &request, &mut call, &mut write) => ended,
+                    () = let_go(&mut read) => Err(Failure::Cut),
+                };
+                settle(session, call).await;
+                if let Err(Failure::Told(failure)) = ended {
+                    session.tell(ModelEvent::Refused(failure.clone())).await;
+                    frame::write(&mut write, &ModelAnswer::Failed(failure), SMALL).await?;
+                }
+            }
+        }
+        write.shutdown().await.map_err(FrameError::from)?;
+        Ok(())
+    }
+
+    async fn answer<W>(
+        &self,
+        session: &ModelSession,
+        request: &ModelRequest,
+        call: &mut Call,
+        to: &mut W,
+    ) -> Result<(), Failure>
+    where
+        W: AsyncWrite + Unpin,
+    {
+        let mut rebuilt = rebuild(request.dialect, &request.body, &session.grants)
+            .map_err(|refusal| Failure::Told(refusal.into()))?;
+        let (model, provider) = self.allowed(session, &rebuilt, request.dialect)?;
+        rebuilt.set_model(model.model());
+        rebuilt.ask_for_usage();
+        let body = rebuilt.to_string();
+        let headers = headers(request, provider, rebuilt.streams())?;
+        reserve(session, request.dialect, &rebuilt, &body, call).await?;
+        call.number = session.next_call();
+        let started =
+            ModelEvent::Started { call: call.number, model: model.clone(), dialect: request.dialect };
+        session.tell(started).await;
+        let response = self.ask(session, provider, request.dialect, (headers, body), call).await?;
+        call.status = Some(response.status().as_u16());
+        let head = checked_head(&response, provider)?;
+        let events = response.status().is_success() && is_events(&response);
+        call.reader = Some(UsageReader::new(request.dialect, events));
+        frame::write(to, &head, SMALL).await.map_err(|_| Failure::Cut)?;
+        self.stream(response, call, to).await
+    }
+
+    /// The agent's model that is asked for, and who serves it.
+    fn allowed<'a>(
+        &'a self,
+        session: &'a ModelSession,
+        rebuilt: &Rebuilt,
+        dialect: Dialect,
+    ) -> Result<(&'a ModelName, &'a Provider), Failure> {
+        let asked: String = rebuilt.model().chars().take(100).flat_map(char::escape_default).collect();
+        let model = session.model(rebuilt.model()).ok_or_else(|| {
+            let models: Vec<_> = session.models.iter().map(|model| format!("`{model}`")).collect();
+            let has = if models.is_empty() { "none".to_owned() } else { models.join(", ") };
+            let why = format!("the model `{asked}` is not one of this agent's models ({has}); add it to `models` in agent.toml");
+            failed(FailureKind::NotGranted, why)
+        })?;
+        let name = model.provider();
+        let provider = self.providers.iter().find(|provider| provider.name == name).ok_or_else(|| {
+            failed(FailureKind::Upstream, format!("no provider `{name}` is configured on this host"))
+        })?;
+        if !provider.apis.contains(&Api::of(dialect)) {
+            let why = format!("the provider `{name}` is not asked at `{}`", dialect.path());
+            return Err(failed(FailureKind::NotGranted, why));
+        }
+        Ok((model, provider))
+    }
+
+    /// Asks the provider, again and again while it makes sense and nothing has come back.
+    async fn ask(
+        &self,
+        session: &ModelSession,
+        provider: &Provider,
+        dialect: Dialect,
+        (headers, body): (HeaderMap, String),
+        call: &mut Call,
+    ) -> Result<Response, Failure> {
+        let mut attempt = 1;
+        loop {
+            let url = provider.base.of(dialect);
+            call.sent = true;
+            let outcome =
+                upstream::send(&self.client, &self.patience, url, headers.clone(), body.clone()).await;
+            let Some(wait) = upstream::wait_before_retry(&self.patience, attempt, &outcome) else {
+                // A provider that was not reached has not worked; one that is late may have.
+                call.sent = !matches!(outcome, Err(upstream::UpstreamError::Unreachable(_)));
+                return outcome.map_err(|error| {
+                    failed(FailureKind::Upstream, format!("the provider `{}` failed: {error}", provider.name))
+                });
+            };
+            call.sent = false;
+            let why = match outcome {
+                Ok(response) => format!("HTTP {}", response.status().as_u16()),
+                Err(error) => error.to_string(),
+            };
+            session.tell(ModelEvent::Retrying { call: call.number, why, wait }).await;
+            tokio::time::sleep(wait).await;
+            attempt += 1;
+        }
+    }
+
+    /// Passes the body on as it comes.
+    async fn stream<W>(&self, mut response: Response, call: &mut Call, to: &mut W) -> Result<(), Failure>
+    where
+        W: AsyncWrite + Unpin,
+    {
+        let mut passed = 0_u64;
+        loop {
+            let piece = tokio::time::timeout(self.patience.idle, response.chunk()).await;
+            let piece = piece.map_err(|_elapsed| Failure::Cut)?.map_err(|_| Failure::Cut)?;
+            let Some(piece) = piece else { break };
+            passed = passed.saturating_add(piece.len() as u64);
+            if passed > MAX_RESPONSE {
+                return Err(Failure::Cut);
+            }
+            if let Some(reader) = &mut call.reader {
+                reader.push(&piece);
+            }
+            for part in piece.chunks(CHUNK) {
+                let body = ModelAnswer::Body(part.to_vec());
+                frame::write(to, &body, SMALL).await.map_err(|_| Failure::Cut)?;
+            }
+        }
+        if let Some(reader) = &mut call.reader {
+            reader.end();
+        }
+        frame::write(to, &ModelAnswer::End, SMALL).await.map_err(|_| Failure::Cut)
+    }
+}
+
+/// Sets aside the worst that the call can cost: one token for each byte of the prompt, since no token is shorter, and
+/// all the output that it allows.
+async fn reserve(
+    session: &ModelSession,
+    dialect: Dialect,
+    rebuilt: &Rebuilt,
+    body: &str,
+    call: &mut Call,
+) -> Result<(), Failure> {
+    // Counting costs nothing.
+    if dialect != Dialect::AnthropicCountTokens {
+        call.prompt_at_worst = body.len() as u64;
+        call.output_at_worst = rebuilt.max_output().unwrap_or(UNSTATED_OUTPUT);
+    }
+    match session.budget.reserve(call.prompt_at_worst.saturating_add(call.output_at_worst)) {
+        Ok(reservation) => {
+            call.reservation = Some(reservation);
+            Ok(())
+        }
+        Err(exhausted) => {
+            let (used, limit, needed) = (exhausted.used, exhausted.limit, exhausted.needed);
+            session.tell(ModelEvent::LimitReached { used, limit, needed }).await;
+            Err(failed(FailureKind::LimitReached, exhausted.to_string()))
+        }
+    }
+}
+
+/// Counts what a call cost: what the provider said, or the worst case where it was cut off or did not say.
+async fn settle(session: &ModelSession, call: Call) {
+    let Some(reservation) = call.reservation else { return };
+    let answered_badly = call.status.is_some_and(|status| !(200..300).contains(&status));
+    let usage = call.reader.as_ref().and_then(UsageReader::declared);
+    let counted = match usage {
+        Some(usage) => usage.total(),
+        None if !call.sent || answered_badly => 0,
+        None => {
+            let prompt = call.reader.as_ref().and_then(UsageReader::prompt).unwrap_or(call.prompt_at_worst);
+            prompt.saturating_add(call.output_at_worst)
+        }
+    };
+    reservation.settle(counted);
+    let used = session.budget.used();
+    session.tell(ModelEvent::Finished { call: call.number, status: call.status, usage, counted, used }).await;
+}
+
+/// Returns when the door has closed its side.
+async fn let_go<R: AsyncRead + Unpin>(door: &mut R) {
+    let mut nothing = [0_u8; 1];
+    while door.read(&mut nothing).await.is_ok_and(|read| read > 0) {}
+}
+
+/// The headers of a request: what the door let through and is on the list, and what the host adds.
+fn headers(request: &ModelRequest, provider: &Provider, streams: bool) -> Result<HeaderMap, Failure> {
+    let mut headers = HeaderMap::new();
+    let json = HeaderValue::from_static("application/json");
+    headers
+        .insert(ACCEPT, if streams { HeaderValue::from_static("text/event-stream") } else { json.clone() });
+    headers.insert(CONTENT_TYPE, json);
+    if Api::of(request.dialect) == Api::Anthropic {
+        headers.insert("anthropic-version", HeaderValue::from_static("2023-06-01"));
+    }
+    let passed = request.headers.iter().take(16);
+    for (name, value) in passed.filter_map(|(name, value)| pass_header(request.dialect, name, value)) {
+        let parsed = (HeaderName::from_bytes(name.as_bytes()), HeaderValue::from_str(&value));
+        if let (Ok(name), Ok(value)) = parsed {
+            headers.insert(name, value);
+        }
+    }
+    provider.credential.put_into(&mut headers).map_err(|why| {
+        failed(FailureKind::Upstream, format!("the provider `{}` can't be asked: {why}", provider.name))
+    })?;
+    Ok(headers)
+}
+
+fn is_events(response: &Response) -> bool {
+    content_type(response).is_some_and(|kind| kind.starts_with("text/event-stream"))
+}
+
+fn content_type(response: &Response) -> Option<&str> {
+    response.headers().get(CONTENT_TYPE)?.to_str().ok()
+}
+
+/// The head that the guest gets to see. What would tell of the host's credential, or lead elsewhere, is not passed on.
+fn checked_head(response: &Response, provider: &Provider) -> Result<ModelAnswer, Failure> {
+    let status = response.status();
+    let name = &provider.name;
+    if status.is_redirection() || response.headers().contains_key(LOCATION) {
+        let why = format!("the provider `{name}` answered with a redirect, and none is ever followed");
+        return Err(failed(FailureKind::Upstream, why));
+    }
+    if status == StatusCode::UNAUTHORIZED || status == StatusCode::FORBIDDEN {
+        let why = format!(
+            "the provider `{name}` refused the host's credential (HTTP {}): check the key that the daemon has",
+            status.as_u16()
+        );
+        return Err(failed(FailureKind::Upstream, why));
+    }
+    let known = ["application/json", "text/event-stream"];
+    let content_type = content_type(response).unwrap_or_default();
+    if !known.iter().any(|kind| content_type.starts_with(kind)) {
+        let why =
+            format!("the provider `{name}` answered HTTP {} with neither JSON nor events", status.as_u16());
+        return Err(failed(FailureKind::Upstream, why));
+    }
+    let passed = PASSED_HEADERS.iter().filter_map(|name| {
+        let value = response.headers().get(*name)?.to_str().ok()?;
+        (value.len() <= 256).then(|| ((*name).to_owned(), value.to_owned()))
+    });
+    let content_type = content_type.chars().take(100).collect();
+    Ok(ModelAnswer::Head { status: status.as_u16(), content_type, headers: passed.collect() })
+}
+
+/// The agent's models, as every dialect's clients can read them.
+async fn list<W: AsyncWrite + Unpin>(session: &ModelSession, to: &mut W) -> Result<(), FrameError> {
+    let entry = |model: &ModelName| {
+        json!({
+            "id": model.model(), "object": "model", "type": "model", "owned_by": model.provider(),
+            "display_name": model.model(), "created": 0, "created_at": "1970-01-01T00:00:00Z",
+        })
+    };
+    let data: Vec<_> = session.models.iter().map(entry).collect();
+    let (first, last) = (session.models.first(), session.models.last());
+    let body = json!({
+        "object": "list", "data": data, "has_more": false,
+        "first_id": first.map(ModelName::model), "last_id": last.map(ModelName::model),
+    });
+    let content_type = "application/json".to_owned();
+    let head = ModelAnswer::Head { status: 200, content_type, headers: Vec::new() };
+    frame::write(to, &head, SMALL).await?;
+    for part in body.to_string().as_bytes().chunks(CHUNK) {
+        frame::write(to, &ModelAnswer::Body(part.to_vec()), SMALL).await?;
+    }
+    frame::write(to, &ModelAnswer::End, SMALL).await
+}

@@ -1,0 +1,115 @@
+//! The way to a provider: one client, patience at every step, and another try only while nothing has come back.
+
+use std::time::Duration;
+
+use reqwest::header::{HeaderMap, RETRY_AFTER};
+use reqwest::redirect::Policy;
+use reqwest::{Client, Response, StatusCode, Url};
+
+/// How long to wait for a provider, and how often to ask it again.
+#[derive(Debug, Clone, Copy)]
+pub struct Patience {
+    /// For a connection.
+    pub connect: Duration,
+    /// From the request to the response's head.
+    pub first_byte: Duration,
+    /// Between two pieces of a response.
+    pub idle: Duration,
+    /// Times a request is sent at most.
+    pub attempts: u32,
+    /// Before the second attempt; doubled before each further one.
+    pub first_wait: Duration,
+    /// Before any attempt, even when the provider asks for more: it is then not asked again.
+    pub longest_wait: Duration,
+}
+
+impl Default for Patience {
+    fn default() -> Self {
+        Self {
+            connect: Duration::from_secs(15),
+            first_byte: Duration::from_secs(600),
+            idle: Duration::from_secs(300),
+            attempts: 4,
+            first_wait: Duration::from_millis(500),
+            longest_wait: Duration::from_secs(30),
+        }
+    }
+}
+
+/// Why no response came.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum UpstreamError {
+    #[error("it can't be reached: {0}")]
+    Unreachable(String),
+    #[error("it did not answer within {} s", .0.as_secs_f32())]
+    Late(Duration),
+}
+
+/// A client that follows no redirect, and asks no proxy.
+pub(crate) fn client(patience: &Patience) -> Result<Client, reqwest::Error> {
+    if rustls::crypto::CryptoProvider::get_default().is_none() {
+        // Another part of the program may be faster; then its choice stands.
+        drop(rustls::crypto::ring::default_provider().install_default());
+    }
+    Client::builder()
+        .redirect(Policy::none())
+        .no_proxy()
+        .connect_timeout(patience.connect)
+        .user_agent(concat!("lazaret/", env!("CARGO_PKG_VERSION")))
+        .build()
+}
+
+/// Sends one request, once.
+pub(crate) async fn send(
+    client: &Client,
+    patience: &Patience,
+    url: Url,
+    headers: HeaderMap,
+    body: String,
+) -> Result<Response, UpstreamError> {
+    let sent = client.post(url).headers(headers).body(body).send();
+    match tokio::time::timeout(patience.first_byte, sent).await {
+        Ok(Ok(response)) => Ok(response),
+        Ok(Err(error)) => Err(UpstreamError::Unreachable(cause(error))),
+        Err(_elapsed) => Err(UpstreamError::Late(patience.first_byte)),
+    }
+}
+
+/// The innermost cause, without the URL.
+fn cause(error: reqwest::Error) -> String {
+    let error = error.without_url();
+    let mut cause: &dyn std::error::Error = &error;
+    while let Some(inner) = cause.source() {
+        cause = inner;
+    }
+    cause.to_string()
+}
+
+/// How long to wait before another attempt, when one makes sense.
+pub(crate) fn wait_before_retry(
+    patience: &Patience,
+    attempt: u32,
+    outcome: &Result<Response, UpstreamError>,
+) -> Option<Duration> {
+    if attempt >= patience.attempts {
+        return None;
+    }
+    let backed_off = patience.first_wait.saturating_mul(1 << attempt.saturating_sub(1).min(16));
+    let wait = match outcome {
+        Ok(response) if is_passing(response.status()) => asked_for(response.headers()).unwrap_or(backed_off),
+        Ok(_) | Err(UpstreamError::Late(_)) => return None,
+        Err(UpstreamError::Unreachable(_)) => backed_off,
+    };
+    (wait <= patience.longest_wait).then_some(wait)
+}
+
+/// Whether a status tells of a fault that may pass by itself.
+fn is_passing(status: StatusCode) -> bool {
+    matches!(status.as_u16(), 429 | 500 | 502 | 503 | 504 | 529)
+}
+
+/// `retry-after` in seconds; dates are not read.
+fn asked_for(headers: &HeaderMap) -> Option<Duration> {
+    let seconds = headers.get(RETRY_AFTER)?.to_str().ok()?.trim().parse().ok()?;
+    Some(Duration::from_secs(seconds))
+}
