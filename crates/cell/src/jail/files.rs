@@ -52,11 +52,13 @@ pub(crate) fn of_program(program: &Path, modules: &[PathBuf]) -> io::Result<Prog
         paths.extend(parse(&String::from_utf8_lossy(&output.stdout)));
     }
     if paths.len() > MAX_LIBRARIES {
-        return Err(io::Error::other(format!("`{}` has more than {MAX_LIBRARIES} libraries", program.display())));
+        return Err(io::Error::other(format!(
+            "`{}` has more than {MAX_LIBRARIES} libraries",
+            program.display()
+        )));
     }
     let folders: BTreeSet<_> = paths.iter().filter_map(|path| path.parent()).collect();
-    let library_path =
-        folders.iter().map(|folder| folder.to_string_lossy()).collect::<Vec<_>>().join(":");
+    let library_path = folders.iter().map(|folder| folder.to_string_lossy()).collect::<Vec<_>>().join(":");
     paths.extend(modules.iter().cloned());
     paths.insert(program.clone());
     let files = paths

@@ -54,7 +54,10 @@ impl Identity {
 
 /// The path of one of the helpers that map subordinate ids.
 pub(crate) fn helper(name: &str) -> Option<std::path::PathBuf> {
-    ["/usr/bin", "/bin", "/usr/local/bin"].iter().map(|dir| Path::new(dir).join(name)).find(|path| path.exists())
+    ["/usr/bin", "/bin", "/usr/local/bin"]
+        .iter()
+        .map(|dir| Path::new(dir).join(name))
+        .find(|path| path.exists())
 }
 
 /// First id and count of the user's range in a file such as /etc/subuid. Groups there belong to users, too.

@@ -8,8 +8,8 @@ use std::os::fd::OwnedFd;
 use std::path::Path;
 
 use landlock::{
-    ABI, Access, AccessFs, AccessNet, BitFlags, CompatLevel, Compatible, PathBeneath, PathFd, Ruleset, RulesetAttr,
-    RulesetCreatedAttr, RulesetStatus, Scope,
+    ABI, Access, AccessFs, AccessNet, BitFlags, CompatLevel, Compatible, PathBeneath, PathFd, Ruleset,
+    RulesetAttr, RulesetCreatedAttr, RulesetStatus, Scope,
 };
 use nix::sys::resource::{Resource, setrlimit};
 use rustix::fs::{Mode, OFlags};
@@ -36,8 +36,10 @@ pub(super) struct Handed {
 /// Sets the jail up and becomes the program. Returns only when that failed; the reason has been sent by then.
 pub(super) fn become_program(spec: &JailSpec, handed: Handed) {
     let mut report = fs::File::from(handed.report);
-    let why = match set_up(spec, handed.go, handed.ids) {
-        Ok(missing) => match finish(spec, handed.descriptors, report, missing) {
+    let prepared =
+        numbered(spec, handed.descriptors).and_then(|fds| Ok((fds, set_up(spec, handed.go, handed.ids)?)));
+    let why = match prepared {
+        Ok((fds, missing)) => match finish(spec, fds, report, missing) {
             Ok(never) => match never {},
             Err((error, back)) => {
                 report = back;
@@ -79,7 +81,7 @@ fn set_up(spec: &JailSpec, go: OwnedFd, ids: (u32, u32)) -> Result<Vec<String>, 
 /// The last steps, after which nothing of ours is left. Gives the report's pipe back on failure.
 fn finish(
     spec: &JailSpec,
-    descriptors: Vec<OwnedFd>,
+    fds: Vec<(OwnedFd, i32)>,
     report: fs::File,
     missing: Vec<String>,
 ) -> Result<std::convert::Infallible, (String, fs::File)> {
@@ -89,10 +91,9 @@ fn finish(
         // A change of ids clears it, so it comes after them.
         rustix::process::set_parent_process_death_signal(Some(Signal::KILL))
             .map_err(|e| format!("no parent-death signal: {e}"))?;
-        let fds = numbered(spec, descriptors)?;
-        Ok((program, args, env, filters, fds))
+        Ok((program, args, env, filters))
     })();
-    let (program, args, env, filters, fds) = match prepared {
+    let (program, args, env, filters) = match prepared {
         Ok(prepared) => prepared,
         Err(why) => return Err((why, report)),
     };
@@ -121,7 +122,12 @@ fn say(report: &mut fs::File, what: &InsideReport) {
     }
 }
 
-fn degrade(wall: Wall, error: &io::Error, identity: Identity, missing: &mut Vec<String>) -> Result<(), String> {
+fn degrade(
+    wall: Wall,
+    error: &io::Error,
+    identity: Identity,
+    missing: &mut Vec<String>,
+) -> Result<(), String> {
     let why = format!("{}: {error}", wall.name());
     // Without root's ids, the outer user namespace is the program's own too: one of its own inside is not optional.
     if matches!(identity, Identity::Alone { .. }) {
@@ -204,7 +210,10 @@ fn drop_capabilities() -> io::Result<()> {
         }
     }
     let none = CapabilitySet::empty();
-    rustix::thread::set_capabilities(None, CapabilitySets { effective: none, permitted: none, inheritable: none })?;
+    rustix::thread::set_capabilities(
+        None,
+        CapabilitySets { effective: none, permitted: none, inheritable: none },
+    )?;
     Ok(())
 }
 

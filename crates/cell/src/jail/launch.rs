@@ -143,7 +143,8 @@ async fn send_descriptors(control: &UnixStream, length: u32, descriptors: &[Owne
         if !borrowed.is_empty() && !ancillary.push(SendAncillaryMessage::ScmRights(&borrowed)) {
             return Err(io::Error::other("too many descriptors for one jail"));
         }
-        let sent = sendmsg(control, &[IoSlice::new(&length.to_le_bytes())], &mut ancillary, SendFlags::NOSIGNAL)?;
+        let sent =
+            sendmsg(control, &[IoSlice::new(&length.to_le_bytes())], &mut ancillary, SendFlags::NOSIGNAL)?;
         if sent == 4 { Ok(()) } else { Err(io::Error::other("the jail's launcher takes no spec")) }
     })
 }

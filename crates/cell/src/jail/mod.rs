@@ -10,6 +10,7 @@
 
 pub(crate) mod cgroup;
 pub(crate) mod files;
+pub(crate) mod guarded;
 pub(crate) mod identity;
 mod inside;
 pub(crate) mod launch;
@@ -18,4 +19,5 @@ pub(crate) mod spec;
 mod supervisor;
 mod syscalls;
 
+pub use launch::JailError;
 pub use supervisor::jail_main;

@@ -92,7 +92,10 @@ fn start(spec: &JailSpec, descriptors: Vec<OwnedFd>, control: &UnixStream) -> io
     };
     let user = !matches!(spec.identity, Identity::Alone { .. });
     let forked = fork_into(Namespaces { user }, None).map_err(|error| {
-        io::Error::new(error.kind(), format!("{} can't be made: {error}; {}", Wall::Namespaces.name(), Wall::Namespaces.advice()))
+        io::Error::new(
+            error.kind(),
+            format!("{} can't be made: {error}; {}", Wall::Namespaces.name(), Wall::Namespaces.advice()),
+        )
     })?;
     let Forked::Parent { pid, pidfd } = forked else {
         drop((inside_report, go));
@@ -148,7 +151,12 @@ fn map(program: &str, pid: i32, own: u32, subordinate: u32) -> io::Result<()> {
     let path = helper(program).ok_or_else(|| io::Error::other(format!("`{program}` is not installed")))?;
     let numbers = [pid.to_string(), own.to_string(), own.to_string(), "1".into()];
     let more = [INSIDE_ID.to_string(), subordinate.to_string(), "1".into()];
-    let output = Command::new(path).args(numbers).args(more).env_clear().stdin(std::process::Stdio::null()).output()?;
+    let output = Command::new(path)
+        .args(numbers)
+        .args(more)
+        .env_clear()
+        .stdin(std::process::Stdio::null())
+        .output()?;
     if output.status.success() {
         return Ok(());
     }
@@ -229,7 +237,9 @@ fn receive(control: &UnixStream) -> io::Result<(JailSpec, Vec<OwnedFd>)> {
     }
     let length = usize::try_from(u32::from_le_bytes(length)).unwrap_or(usize::MAX);
     if length > SPEC_BYTES {
-        return Err(io::Error::other(format!("a spec of {length} bytes where at most {SPEC_BYTES} are allowed")));
+        return Err(io::Error::other(format!(
+            "a spec of {length} bytes where at most {SPEC_BYTES} are allowed"
+        )));
     }
     let mut text = Vec::with_capacity(length);
     let mut control = control;

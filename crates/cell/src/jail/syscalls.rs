@@ -6,8 +6,8 @@ use std::collections::BTreeMap;
 
 use nix::libc;
 use seccompiler::{
-    BpfProgram, SeccompAction, SeccompCmpArgLen as Width, SeccompCmpOp as Is, SeccompCondition, SeccompFilter, SeccompRule,
-    TargetArch,
+    BpfProgram, SeccompAction, SeccompCmpArgLen as Width, SeccompCmpOp as Is, SeccompCondition,
+    SeccompFilter, SeccompRule, TargetArch,
 };
 
 use super::spec::Filter;
@@ -38,10 +38,7 @@ fn rules(filter: Filter) -> Result<Rules, seccompiler::BackendError> {
     // Signals only to itself, which is process 1 of its namespace.
     rules.insert(libc::SYS_tgkill, vec![only(vec![arg32(0, Is::Eq, 1)?])?]);
     // Limits may be read, not set, and only its own.
-    rules.insert(
-        libc::SYS_prlimit64,
-        vec![only(vec![arg32(0, Is::Eq, 0)?, arg(2, Is::Eq, 0)?])?],
-    );
+    rules.insert(libc::SYS_prlimit64, vec![only(vec![arg32(0, Is::Eq, 0)?, arg(2, Is::Eq, 0)?])?]);
     let mut ioctls = vec![libc::FIONBIO, libc::TCGETS];
     match filter {
         Filter::Vmm | Filter::VmmKvm => {
@@ -61,8 +58,10 @@ fn rules(filter: Filter) -> Result<Rules, seccompiler::BackendError> {
             ioctls.push(libc::FIOCLEX);
         }
     }
-    let mut ioctl_rules =
-        ioctls.iter().map(|request| only(vec![arg32(1, Is::Eq, *request)?])).collect::<Result<Vec<_>, _>>()?;
+    let mut ioctl_rules = ioctls
+        .iter()
+        .map(|request| only(vec![arg32(1, Is::Eq, *request)?]))
+        .collect::<Result<Vec<_>, _>>()?;
     if filter == Filter::VmmKvm {
         // Every request of KVM has this type in its second byte.
         ioctl_rules.push(only(vec![arg32(1, Is::MaskedEq(0xff00), 0xae00)?])?);
@@ -270,7 +269,13 @@ mod tests {
 
     #[test]
     fn no_list_allows_a_way_around_the_filter() {
-        let open = [libc::SYS_clone3, libc::SYS_io_uring_setup, libc::SYS_io_uring_enter, libc::SYS_fork, libc::SYS_vfork];
+        let open = [
+            libc::SYS_clone3,
+            libc::SYS_io_uring_setup,
+            libc::SYS_io_uring_enter,
+            libc::SYS_fork,
+            libc::SYS_vfork,
+        ];
         for filter in [Filter::Vmm, Filter::VmmKvm, Filter::Door] {
             for call in open {
                 assert!(!rules(filter).unwrap().contains_key(&call), "{filter:?} allows {call}");

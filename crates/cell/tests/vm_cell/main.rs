@@ -1,0 +1,4 @@
+//! Cells with real machines: one program, so that kernel and template are made once.
+
+mod common;
+mod start;
