@@ -1,3 +1,4 @@
 //! The acts of `lazaret demo`.
 
+pub mod report;
 pub mod scripted;

@@ -5,4 +5,5 @@ pub mod descriptors;
 pub mod entropy;
 pub mod mounts;
 pub mod namespaces;
+pub mod raw;
 pub mod tsc;

@@ -1,0 +1,168 @@
+//! The hostile agent: it tries to get out of its cell by attacks that work on a system that doesn't stop them, and
+//! prints for each one line of JSON.
+//!
+//! ```text
+//! lazaret-hostile [--place container|guest-root|from-container] [--only ID,…] [--list]
+//! ```
+//! Each probe runs in a process of its own, so that what it gains or breaks ends with it.
+
+mod channel;
+mod credentials;
+mod door;
+mod files;
+mod guest_root;
+mod kernel;
+mod network;
+mod privileges;
+mod probe;
+mod resources;
+mod workspace;
+
+use std::io::Read as _;
+use std::os::unix::process::ExitStatusExt as _;
+use std::process::{Command, ExitCode, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+use demo::report::{Outcome, Report};
+use probe::{Place, Probe, Verdict};
+
+/// Every probe, in the order in which they run: what breaks most comes last.
+const FAMILIES: &[&[Probe]] = &[
+    files::PROBES,
+    credentials::PROBES,
+    privileges::PROBES,
+    kernel::PROBES,
+    channel::PROBES,
+    network::PROBES,
+    guest_root::PROBES,
+    door::PROBES,
+    workspace::PROBES,
+    resources::PROBES,
+];
+
+fn main() -> ExitCode {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    // A session's prompt is one argument: its words are taken apart.
+    let args: Vec<&str> = args.iter().flat_map(|arg| arg.split_whitespace()).collect();
+    match args.as_slice() {
+        ["--one", id] => return one(id),
+        ["--fill-memory", bytes] => return resources::fill(bytes),
+        _whole_run => {}
+    }
+    let (place, only, list) = match read(&args) {
+        Ok(read) => read,
+        Err(why) => {
+            print(&mut std::io::stderr(), &format!("error: {why}"));
+            return ExitCode::from(2);
+        }
+    };
+    let chosen = FAMILIES.iter().flat_map(|family| family.iter()).filter(|probe| {
+        probe.places.contains(&place) && (only.is_empty() || only.iter().any(|id| id == probe.id))
+    });
+    let mut breached = false;
+    for probe in chosen {
+        if list {
+            print(&mut std::io::stdout(), &format!("{:<24} {}", probe.id, probe.title));
+            continue;
+        }
+        let report = attempt(probe);
+        breached |= matches!(report.outcome, Outcome::Breached | Outcome::Failed);
+        print(&mut std::io::stdout(), &report.line());
+    }
+    if breached { ExitCode::FAILURE } else { ExitCode::SUCCESS }
+}
+
+fn read(args: &[&str]) -> Result<(Place, Vec<String>, bool), String> {
+    let (mut place, mut only, mut list) = (Place::Container, Vec::new(), false);
+    let mut rest = args.iter();
+    while let Some(arg) = rest.next() {
+        match *arg {
+            "--place" => place = rest.next().ok_or("`--place` needs a place")?.parse()?,
+            "--only" => {
+                let ids = rest.next().ok_or("`--only` needs ids")?;
+                only.extend(ids.split(',').map(str::to_owned));
+            }
+            "--list" => list = true,
+            // What else a prompt says is of no interest to an attacker.
+            _word => {}
+        }
+    }
+    Ok((place, only, list))
+}
+
+fn print(to: &mut dyn std::io::Write, line: &str) {
+    // Without a reader there is nothing to report to.
+    if writeln!(to, "{line}").and_then(|()| to.flush()).is_err() {
+        std::process::exit(1);
+    }
+}
+
+/// In the process of one probe: makes the attack and prints the verdict.
+fn one(id: &str) -> ExitCode {
+    let Some(probe) = FAMILIES.iter().flat_map(|family| family.iter()).find(|probe| probe.id == id) else {
+        return ExitCode::from(2);
+    };
+    let verdict = (probe.run)();
+    print(&mut std::io::stdout(), &serde_json::to_string(&verdict).unwrap_or_default());
+    ExitCode::SUCCESS
+}
+
+/// Runs a probe in a process of its own and waits for its verdict.
+fn attempt(probe: &Probe) -> Report {
+    let verdict = match spawn(probe) {
+        Ok((output, status)) => verdict_of(probe, &output, status),
+        Err(why) => Verdict::failed(why),
+    };
+    Report {
+        id: probe.id.to_owned(),
+        title: probe.title.to_owned(),
+        attempt: probe.attempt.to_owned(),
+        layer: probe.layer,
+        outcome: verdict.outcome,
+        evidence: verdict.evidence,
+    }
+}
+
+fn spawn(probe: &Probe) -> Result<(String, Option<ExitStatus>), String> {
+    let error = |e: std::io::Error| format!("the probe's process failed: {e}");
+    let mut child = Command::new("/proc/self/exe")
+        .args(["--one", probe.id])
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .spawn()
+        .map_err(error)?;
+    let stdout = child.stdout.take().ok_or("the probe's process has no output")?;
+    let reader = std::thread::spawn(move || {
+        let mut text = String::new();
+        stdout.take(Report::MAX_LINE as u64).read_to_string(&mut text).map(|_| text)
+    });
+    let end = Instant::now() + Duration::from_secs(probe.seconds);
+    let status = loop {
+        match child.try_wait().map_err(error)? {
+            Some(status) => break Some(status),
+            None if Instant::now() >= end => {
+                child.kill().map_err(error)?;
+                child.wait().map_err(error)?;
+                break None;
+            }
+            None => std::thread::park_timeout(Duration::from_millis(20)),
+        }
+    };
+    let text = reader.join().map_err(|_| "reading the verdict failed")?.map_err(error)?;
+    Ok((text, status))
+}
+
+fn verdict_of(probe: &Probe, output: &str, status: Option<ExitStatus>) -> Verdict {
+    if let Ok(verdict) = serde_json::from_str::<Verdict>(output.trim()) {
+        return verdict;
+    }
+    let Some(status) = status else {
+        return Verdict::failed(format!("no verdict after {} s", probe.seconds));
+    };
+    match status.signal() {
+        Some(signal) if probe.deaths.contains(&signal) => {
+            Verdict::blocked(format!("the attacker was killed by signal {signal}"))
+        }
+        _other => Verdict::failed(format!("the probe's process ended without a verdict: {status}")),
+    }
+}
