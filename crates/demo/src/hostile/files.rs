@@ -11,7 +11,7 @@ use nix::sys::stat::{Mode, SFlag, makedev, mknod};
 use crate::probe::{Attempts, CONTAINER, EVERYWHERE, KILLED, Probe, Verdict, io, is_stop, short};
 
 /// A path that exists on the host only, by which a test shows what a breach looks like.
-const HOST_FILE: &str = "LAZARET_HOSTILE_HOST_FILE";
+pub(crate) const HOST_FILE: &str = "LAZARET_HOSTILE_HOST_FILE";
 
 pub(crate) const PROBES: &[Probe] = &[
     Probe {

@@ -2,7 +2,7 @@
 //! prints for each one line of JSON.
 //!
 //! ```text
-//! lazaret-hostile [--place container|guest-root|from-container] [--only ID,…] [--list]
+//! lazaret-hostile [--place container|guest-root|from-container] [--only ID,…] [--but ID,…] [--host-file PATH] [--list]
 //! ```
 //! Each probe runs in a process of its own, so that what it gains or breaks ends with it.
 
@@ -49,45 +49,65 @@ fn main() -> ExitCode {
         ["--fill-memory", bytes] => return resources::fill(bytes),
         _whole_run => {}
     }
-    let (place, only, list) = match read(&args) {
-        Ok(read) => read,
+    let wanted = match Wanted::read(&args) {
+        Ok(wanted) => wanted,
         Err(why) => {
             print(&mut std::io::stderr(), &format!("error: {why}"));
             return ExitCode::from(2);
         }
     };
-    let chosen = FAMILIES.iter().flat_map(|family| family.iter()).filter(|probe| {
-        probe.places.contains(&place) && (only.is_empty() || only.iter().any(|id| id == probe.id))
-    });
     let mut breached = false;
-    for probe in chosen {
-        if list {
+    for probe in FAMILIES.iter().flat_map(|family| family.iter()).filter(|probe| wanted.includes(probe)) {
+        if wanted.list {
             print(&mut std::io::stdout(), &format!("{:<24} {}", probe.id, probe.title));
             continue;
         }
-        let report = attempt(probe);
+        let report = attempt(probe, &wanted.host_file);
         breached |= matches!(report.outcome, Outcome::Breached | Outcome::Failed);
         print(&mut std::io::stdout(), &report.line());
     }
     if breached { ExitCode::FAILURE } else { ExitCode::SUCCESS }
 }
 
-fn read(args: &[&str]) -> Result<(Place, Vec<String>, bool), String> {
-    let (mut place, mut only, mut list) = (Place::Container, Vec::new(), false);
-    let mut rest = args.iter();
-    while let Some(arg) = rest.next() {
-        match *arg {
-            "--place" => place = rest.next().ok_or("`--place` needs a place")?.parse()?,
-            "--only" => {
-                let ids = rest.next().ok_or("`--only` needs ids")?;
-                only.extend(ids.split(',').map(str::to_owned));
+/// What the command line asks for.
+struct Wanted {
+    place: Place,
+    only: Vec<String>,
+    but: Vec<String>,
+    host_file: String,
+    list: bool,
+}
+
+impl Wanted {
+    fn read(args: &[&str]) -> Result<Self, String> {
+        let mut wanted = Self {
+            place: Place::Container,
+            only: Vec::new(),
+            but: Vec::new(),
+            host_file: std::env::var(files::HOST_FILE).unwrap_or_default(),
+            list: false,
+        };
+        let mut rest = args.iter();
+        while let Some(arg) = rest.next() {
+            let mut value = || rest.next().copied().ok_or_else(|| format!("`{arg}` needs a value"));
+            let ids = |list: &str| list.split(',').map(str::to_owned).collect();
+            match *arg {
+                "--place" => wanted.place = value()?.parse()?,
+                "--only" => wanted.only = ids(value()?),
+                "--but" => wanted.but = ids(value()?),
+                "--host-file" => value()?.clone_into(&mut wanted.host_file),
+                "--list" => wanted.list = true,
+                // What else a prompt says is of no interest to an attacker.
+                _word => {}
             }
-            "--list" => list = true,
-            // What else a prompt says is of no interest to an attacker.
-            _word => {}
         }
+        Ok(wanted)
     }
-    Ok((place, only, list))
+
+    fn includes(&self, probe: &Probe) -> bool {
+        let named = |ids: &[String]| ids.iter().any(|id| id == probe.id);
+        probe.places.contains(&self.place) && (self.only.is_empty() || named(&self.only)) && !named(&self.but)
+    }
 }
 
 fn print(to: &mut dyn std::io::Write, line: &str) {
@@ -108,8 +128,8 @@ fn one(id: &str) -> ExitCode {
 }
 
 /// Runs a probe in a process of its own and waits for its verdict.
-fn attempt(probe: &Probe) -> Report {
-    let verdict = match spawn(probe) {
+fn attempt(probe: &Probe, host_file: &str) -> Report {
+    let verdict = match spawn(probe, host_file) {
         Ok((output, status)) => verdict_of(probe, &output, status),
         Err(why) => Verdict::failed(why),
     };
@@ -123,10 +143,11 @@ fn attempt(probe: &Probe) -> Report {
     }
 }
 
-fn spawn(probe: &Probe) -> Result<(String, Option<ExitStatus>), String> {
+fn spawn(probe: &Probe, host_file: &str) -> Result<(String, Option<ExitStatus>), String> {
     let error = |e: std::io::Error| format!("the probe's process failed: {e}");
     let mut child = Command::new("/proc/self/exe")
         .args(["--one", probe.id])
+        .env(files::HOST_FILE, host_file)
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .spawn()

@@ -1,0 +1,291 @@
+//! The stage on which the acts are played: folders of their own, the scripted model, and a daemon.
+
+use std::fs;
+use std::io::{Read as _, Write as _};
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::sync::Arc;
+use std::time::Duration;
+
+use nix::pty::{Winsize, openpty};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use tokio::io::{AsyncBufReadExt as _, AsyncRead, AsyncReadExt as _, BufReader};
+use tokio::process::{Child, Command};
+use tokio::task::JoinSet;
+use tokio::time::{sleep, timeout};
+
+use crate::DemoError;
+use crate::scripted::{ScriptedModel, serve};
+
+/// The example agents, as they ship.
+const FIXER: &str = include_str!("../../../agents/fixer/agent.toml");
+const HOSTILE: &str = include_str!("../../../agents/hostile/agent.toml");
+/// Runs the tests of a repository, in a cell of its own: what an agent changed isn't run on the host.
+const TESTER: &str = "name = \"tester\"\nharness = { command = [\"python3\", \"-m\", \"unittest\"] }\n";
+
+/// Where the daemon finds the provider's key.
+const KEY_VARIABLE: &str = "LAZARET_DEMO_KEY";
+/// The model that the example agents name, and the script that it follows here.
+const MODEL: (&str, &str) = ("claude-sonnet-4-5", "fixer");
+/// Longest time of one command: an emulated machine on a busy host, with an image to build first.
+const PATIENCE: Duration = Duration::from_secs(30 * 60);
+/// How long the daemon may take to answer, and to end.
+const READY: Duration = Duration::from_secs(60);
+/// Most bytes of one line, and of one command's output, that are kept.
+const MAX_LINE: u64 = 64 * 1024;
+const MAX_OUTPUT: usize = 8 << 20;
+
+/// What went wrong with what.
+pub(crate) fn io<T>(what: impl Into<String>, result: std::io::Result<T>) -> Result<T, DemoError> {
+    result.map_err(|source| DemoError::Io { what: what.into(), source })
+}
+
+/// Prints on standard output.
+pub(crate) fn print(text: &str) -> Result<(), DemoError> {
+    io("standard output", writeln!(std::io::stdout(), "{text}"))
+}
+
+/// How the demo speaks to the person.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Voice {
+    /// Nothing but the document at the end is printed.
+    pub(crate) quiet: bool,
+}
+
+impl Voice {
+    /// A line for the person.
+    pub(crate) fn say(self, text: &str) -> Result<(), DemoError> {
+        if self.quiet { Ok(()) } else { print(text) }
+    }
+
+    /// The title of an act.
+    pub(crate) fn title(self, text: &str) -> Result<(), DemoError> {
+        self.say(&format!("\n{text}\n{}", "─".repeat(text.chars().count())))
+    }
+
+    /// A line of a command's, without control characters.
+    fn echo(self, line: &str) -> Result<(), DemoError> {
+        let shown: String = line.chars().filter(|c| !c.is_control() || *c == '\t').take(200).collect();
+        self.say(&format!("  │ {shown}"))
+    }
+}
+
+/// What a command did.
+#[derive(Debug, Default)]
+pub(crate) struct Played {
+    /// Its exit code; -1 for a signal.
+    pub(crate) code: i32,
+    /// What it printed on standard output.
+    pub(crate) stdout: String,
+    /// The bytes that it sent to its terminal.
+    pub(crate) terminal: Vec<u8>,
+}
+
+/// The stage. [`Stage::strike`] ends what it started.
+#[derive(Debug)]
+pub(crate) struct Stage {
+    /// How it speaks.
+    pub(crate) voice: Voice,
+    /// The provider's key, which nobody in a cell may find.
+    pub(crate) canary: String,
+    program: PathBuf,
+    folder: tempfile::TempDir,
+    daemon: Child,
+    _provider: JoinSet<std::io::Result<()>>,
+}
+
+impl Stage {
+    /// Makes the folders, starts the model and the daemon.
+    pub(crate) async fn set(program: &Path, voice: Voice) -> Result<Self, DemoError> {
+        let folder = io("a temporary folder", tempfile::Builder::new().prefix("lazaret-demo-").tempdir())?;
+        let canary = canary()?;
+        let listener = io("a port for the model", tokio::net::TcpListener::bind("127.0.0.1:0").await)?;
+        let address = io("the model's port", listener.local_addr())?;
+        let model = Arc::new(ScriptedModel::new(&canary).with_alias(MODEL.0, MODEL.1));
+        let mut provider = JoinSet::new();
+        provider.spawn(serve(listener, model));
+        let at = folder.path();
+        for name in
+            ["config/lazaret", "state/lazaret", "run", "agents/fixer", "agents/hostile", "agents/tester"]
+        {
+            io(name, fs::create_dir_all(at.join(name)))?;
+        }
+        let config = format!(
+            "[providers.anthropic]\nurl = \"http://{address}\"\napi = \"anthropic\"\nkey_env = \"{KEY_VARIABLE}\"\n"
+        );
+        for (name, text) in [
+            ("config/lazaret/config.toml", config.as_str()),
+            ("agents/fixer/agent.toml", FIXER),
+            ("agents/hostile/agent.toml", HOSTILE),
+            ("agents/tester/agent.toml", TESTER),
+        ] {
+            io(name, fs::write(at.join(name), text))?;
+        }
+        let log = io("the daemon's log", fs::File::create(at.join("state/daemon.log")))?;
+        let errors = io("the daemon's log", log.try_clone())?;
+        let mut command = base_command(program, at);
+        command.arg("serve").env(KEY_VARIABLE, &canary).process_group(0);
+        let daemon = command.stdin(Stdio::null()).stdout(log).stderr(errors).kill_on_drop(true).spawn();
+        let daemon = io(format!("starting `{} serve`", program.display()), daemon)?;
+        let stage = Self { voice, canary, program: program.to_owned(), folder, daemon, _provider: provider };
+        stage.wait_for_daemon().await?;
+        Ok(stage)
+    }
+
+    async fn wait_for_daemon(&self) -> Result<(), DemoError> {
+        let client = self.client();
+        let answers = async {
+            while client.status().await.is_err() {
+                sleep(Duration::from_millis(50)).await;
+            }
+        };
+        if timeout(READY, answers).await.is_err() {
+            let log = fs::read_to_string(self.path("state/daemon.log")).unwrap_or_default();
+            let lines: Vec<&str> = log.lines().rev().take(10).collect();
+            return Err(DemoError::Daemon(lines.into_iter().rev().collect::<Vec<_>>().join("\n")));
+        }
+        Ok(())
+    }
+
+    /// A client of the daemon.
+    pub(crate) fn client(&self) -> api::Client {
+        api::Client::new(self.path("run/lazaret/api.sock"))
+    }
+
+    /// A path on the stage.
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// The hostile agent's program, which lies beside `lazaret`.
+    pub(crate) fn hostile(&self) -> Result<Vec<u8>, DemoError> {
+        let path = self.program.with_file_name("lazaret-hostile");
+        io(format!("`{}`", path.display()), fs::read(&path))
+    }
+
+    /// A Git repository with these files, all committed.
+    pub(crate) async fn repository(
+        &self,
+        name: &str,
+        files: &[(&str, Vec<u8>)],
+    ) -> Result<PathBuf, DemoError> {
+        use std::os::unix::fs::PermissionsExt as _;
+        let folder = self.path(name);
+        io(name, fs::create_dir_all(&folder))?;
+        for (path, content) in files {
+            let file = folder.join(path);
+            io(*path, fs::write(&file, content))?;
+            if content.starts_with(b"\x7fELF") {
+                io(*path, fs::set_permissions(&file, fs::Permissions::from_mode(0o755)))?;
+            }
+        }
+        for args in [&["init", "-q"][..], &["add", "-A"], &["commit", "-q", "-m", "start"]] {
+            let mut git = Command::new("git");
+            git.current_dir(&folder)
+                .args([
+                    "-c",
+                    "user.name=demo",
+                    "-c",
+                    "user.email=demo@localhost",
+                    "-c",
+                    "commit.gpgsign=false",
+                ])
+                .args(args)
+                .env("GIT_CONFIG_GLOBAL", "/dev/null")
+                .env("GIT_CONFIG_NOSYSTEM", "1")
+                .stdin(Stdio::null());
+            let status = io("git", git.status().await)?;
+            if !status.success() {
+                return Err(DemoError::Act(format!("`git {}` failed: is git installed?", args.join(" "))));
+            }
+        }
+        Ok(folder)
+    }
+
+    /// Runs `lazaret` with these arguments on a terminal, echoing what it says there, and each line that it prints on
+    /// standard output to `line`.
+    pub(crate) async fn lazaret(
+        &self,
+        args: &[&str],
+        mut line: impl FnMut(&str) -> Result<(), DemoError>,
+    ) -> Result<Played, DemoError> {
+        let size = Winsize { ws_row: 24, ws_col: 80, ws_xpixel: 0, ws_ypixel: 0 };
+        let pty = io("a terminal", openpty(Some(&size), None).map_err(std::io::Error::from))?;
+        let mut command = base_command(&self.program, self.folder.path());
+        command.args(args).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(pty.slave).kill_on_drop(true);
+        let mut child = io(format!("starting `{}`", self.program.display()), command.spawn())?;
+        // The terminal ends when its last holder does, and this command holds one.
+        drop(command);
+        let stdout = child.stdout.take().ok_or_else(|| DemoError::Act("no standard output".to_owned()))?;
+        let terminal = tokio::fs::File::from_std(fs::File::from(pty.master));
+        let mut played = Played::default();
+        let reading = async {
+            let echo = |text: &str| self.voice.echo(text);
+            let (out, seen) = tokio::join!(each_line(stdout, &mut line), each_line(terminal, echo));
+            Ok::<_, DemoError>((out?, seen?))
+        };
+        let what = || format!("`lazaret {}`", args.join(" "));
+        let (out, seen) =
+            timeout(PATIENCE, reading).await.map_err(|_elapsed| DemoError::TooLong(what()))??;
+        let status = io(what(), child.wait().await)?;
+        played.code = status.code().unwrap_or(-1);
+        played.stdout = String::from_utf8_lossy(&out).into_owned();
+        played.terminal = seen;
+        Ok(played)
+    }
+
+    /// Ends the daemon, in order, and removes the folders.
+    pub(crate) async fn strike(mut self) -> Result<(), DemoError> {
+        if let Some(pid) = self.daemon.id().and_then(|id| i32::try_from(id).ok()) {
+            io("ending the daemon", kill(Pid::from_raw(pid), Signal::SIGTERM).map_err(std::io::Error::from))?;
+        }
+        if timeout(READY, self.daemon.wait()).await.is_err() {
+            io("ending the daemon", self.daemon.kill().await)?;
+        }
+        io("removing the demo's folder", self.folder.close())
+    }
+}
+
+fn base_command(program: &Path, folder: &Path) -> Command {
+    let mut command = Command::new(program);
+    command
+        .env("XDG_CONFIG_HOME", folder.join("config"))
+        .env("XDG_STATE_HOME", folder.join("state"))
+        .env("XDG_RUNTIME_DIR", folder.join("run"))
+        .env_remove("ANTHROPIC_API_KEY")
+        .env_remove("OPENAI_API_KEY")
+        .current_dir(folder);
+    command
+}
+
+/// A key that looks like one, new each time.
+fn canary() -> Result<String, DemoError> {
+    let mut bytes = [0_u8; 20];
+    io("/dev/urandom", fs::File::open("/dev/urandom").and_then(|mut f| f.read_exact(&mut bytes)))?;
+    let digits: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+    Ok(format!("sk-ant-demo-{digits}"))
+}
+
+/// Reads to the end, giving each line; what is too much is dropped.
+async fn each_line(
+    from: impl AsyncRead + Unpin,
+    mut line: impl FnMut(&str) -> Result<(), DemoError>,
+) -> Result<Vec<u8>, DemoError> {
+    let mut all = Vec::new();
+    let mut from = BufReader::new(from);
+    loop {
+        let mut bytes = Vec::new();
+        match (&mut from).take(MAX_LINE).read_until(b'\n', &mut bytes).await {
+            Ok(0) => return Ok(all),
+            Ok(_some) => {}
+            // A terminal whose other end is closed answers so.
+            Err(e) if e.raw_os_error() == Some(nix::libc::EIO) => return Ok(all),
+            Err(e) => return io("reading a command's output", Err(e)),
+        }
+        line(String::from_utf8_lossy(&bytes).trim_end())?;
+        if all.len() < MAX_OUTPUT {
+            all.extend_from_slice(&bytes);
+        }
+    }
+}
