@@ -183,6 +183,36 @@ impl Lab {
         finish(self.command(args), input)
     }
 
+    /// Runs a session of an agent, on an emulated machine where the host has no better, to its end.
+    ///
+    /// # Panics
+    /// When it can't be started or takes too long.
+    #[must_use]
+    pub fn session(&self, args: &[&str], input: &str) -> Done {
+        self.run(&[&["run", "--allow-emulation"], args].concat(), input)
+    }
+
+    /// Starts a session of an agent, and waits until its harness runs.
+    ///
+    /// # Panics
+    /// When it can't be started or takes too long.
+    #[must_use]
+    pub fn running(&self, agent: &str) -> Child {
+        let mut child = self.spawn(&["run", "--allow-emulation", agent]);
+        deadline("the session runs", PATIENCE, || {
+            if let Some(status) = child.try_wait().expect("it can be waited for") {
+                let mut said = String::new();
+                let heard = child.stderr.take().map(|mut stderr| stderr.read_to_string(&mut said));
+                panic!("the session ended with {status}: {said} {heard:?}");
+            }
+            let sessions = self.run(&["ps", "--json"], "").stdout;
+            let sessions: serde_json::Value = serde_json::from_str(&sessions).unwrap_or_default();
+            let list = sessions.as_array().or_else(|| sessions["sessions"].as_array())?;
+            list.iter().any(|s| s["agent"] == agent && s["state"] == "running").then_some(())
+        });
+        child
+    }
+
     /// Starts it in a process group of its own and goes on; standard output and error are piped.
     ///
     /// # Panics
@@ -228,7 +258,7 @@ fn shared_folder(lazaret: &Path) -> PathBuf {
 }
 
 fn config(url: &str) -> String {
-    let mut text = "allow_emulation = true\n".to_owned();
+    let mut text = String::new();
     for (name, api) in
         [("scripted", "anthropic"), ("scripted-responses", "responses"), ("scripted-chat", "chat")]
     {
