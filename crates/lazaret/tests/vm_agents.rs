@@ -36,7 +36,10 @@ fn edits_a_file(name: &str, agent: &str) {
 
 #[test]
 fn the_built_in_harness_edits_a_file() {
-    edits_a_file("builtin-editor", "name = \"builtin-editor\"\nharness = \"builtin\"\nmodels = [\"scripted/greeter\"]\n");
+    edits_a_file(
+        "builtin-editor",
+        "name = \"builtin-editor\"\nharness = \"builtin\"\nmodels = [\"scripted/greeter\"]\n",
+    );
 }
 
 #[test]

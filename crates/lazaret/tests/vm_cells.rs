@@ -39,7 +39,9 @@ fn two_cells_see_nothing_of_each_other_and_one_outlives_the_other() {
     let seen = lab.run(&["exec", "second", "sh", "-c", look], "");
     assert!(seen.stdout.contains("second-was-here"), "{seen:?}");
     assert!(!seen.stdout.contains("first"), "the second cell sees the first:\n{}", seen.stdout);
-    let names = |agent: &str| lab.run(&["exec", agent, "sh", "-c", "hostname; cat /etc/machine-id"], "").expect(0).stdout;
+    let names = |agent: &str| {
+        lab.run(&["exec", agent, "sh", "-c", "hostname; cat /etc/machine-id"], "").expect(0).stdout
+    };
     let (of_first, of_second) = (names("first"), names("second"));
     assert!(of_first.lines().zip(of_second.lines()).all(|(a, b)| a != b), "{of_first} {of_second}");
 
@@ -48,7 +50,8 @@ fn two_cells_see_nothing_of_each_other_and_one_outlives_the_other() {
     for pid in machine {
         assert!(Command::new("kill").args(["-KILL", &pid.to_string()]).status().unwrap().success());
     }
-    let status = deadline("the killed cell's session ends", Duration::from_secs(20), || first.try_wait().unwrap());
+    let status =
+        deadline("the killed cell's session ends", Duration::from_secs(20), || first.try_wait().unwrap());
     assert_eq!(status.code(), Some(125));
     let alive = lab.run(&["exec", "second", "echo", "still here"], "").expect(0);
     assert_eq!(alive.stdout.trim(), "still here");

@@ -10,7 +10,8 @@ use testkit::{CANARY, Lab};
 
 /// The key as it might have been written down: as it is, in hex, and in base64 at each of the three alignments.
 fn spellings() -> Vec<Vec<u8>> {
-    let mut all = vec![CANARY.as_bytes().to_vec(), hex(CANARY).into_bytes(), hex(CANARY).to_uppercase().into_bytes()];
+    let mut all =
+        vec![CANARY.as_bytes().to_vec(), hex(CANARY).into_bytes(), hex(CANARY).to_uppercase().into_bytes()];
     for shift in 0..3 {
         let text = base64(&[&b"xyz"[..shift], CANARY.as_bytes()].concat());
         // The ends depend on what stands beside them.
@@ -27,7 +28,8 @@ fn base64(bytes: &[u8]) -> String {
     const LETTERS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     let mut out = String::new();
     for chunk in bytes.chunks(3) {
-        let all = chunk.iter().fold(0_u32, |all, byte| (all << 8) | u32::from(*byte)) << (8 * (3 - chunk.len()));
+        let all =
+            chunk.iter().fold(0_u32, |all, byte| (all << 8) | u32::from(*byte)) << (8 * (3 - chunk.len()));
         for at in 0..=chunk.len() {
             out.push(char::from(LETTERS[(all >> (18 - 6 * at)) as usize & 63]));
         }
@@ -43,9 +45,15 @@ fn holds_canary(bytes: &[u8]) -> bool {
 fn descendants(of: u32) -> Vec<u32> {
     let mut found = Vec::new();
     for entry in fs::read_dir("/proc").unwrap().flatten() {
-        let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse::<u32>().ok()) else { continue };
+        let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse::<u32>().ok()) else {
+            continue;
+        };
         let Ok(stat) = fs::read_to_string(entry.path().join("stat")) else { continue };
-        let parent = stat.rsplit(')').next().and_then(|rest| rest.split_whitespace().nth(1)).and_then(|p| p.parse().ok());
+        let parent = stat
+            .rsplit(')')
+            .next()
+            .and_then(|rest| rest.split_whitespace().nth(1))
+            .and_then(|p| p.parse().ok());
         if parent == Some(of) {
             found.push(pid);
             found.extend(descendants(pid));
@@ -118,7 +126,9 @@ fn the_providers_key_is_used_and_is_nowhere_in_the_guest() {
     if geteuid().is_root() {
         let mut read = 0;
         for pid in descendants(lab.daemon_pid()) {
-            read += search_memory(pid, |piece| assert!(!holds_canary(piece), "the key is in the memory of process {pid}"));
+            read += search_memory(pid, |piece| {
+                assert!(!holds_canary(piece), "the key is in the memory of process {pid}")
+            });
         }
         assert!(read > 64 << 20, "only {read} bytes of memory were read");
     }
@@ -138,7 +148,10 @@ fn the_providers_key_is_used_and_is_nowhere_in_the_guest() {
 fn find_disk(data: &Path, agent: &str) -> std::path::PathBuf {
     walk(data)
         .into_iter()
-        .find(|path| path.to_string_lossy().contains(&format!("agents/{agent}/")) && fs::metadata(path).is_ok_and(|m| m.len() >= 1 << 20))
+        .find(|path| {
+            path.to_string_lossy().contains(&format!("agents/{agent}/"))
+                && fs::metadata(path).is_ok_and(|m| m.len() >= 1 << 20)
+        })
         .expect("the agent has a disk")
 }
 
