@@ -29,6 +29,9 @@ mod store;
 mod tarball;
 mod tree;
 
+#[cfg(test)]
+mod tests;
+
 use std::fs::File;
 use std::path::Path;
 
@@ -41,6 +44,7 @@ pub use progress::{Progress, Step};
 pub use store::{Image, ImageConfig, ImageStore};
 
 use agents::Agent;
+use credentials::Credential;
 use reference::Reference;
 use registry::Repository;
 use source::LocalImage;
@@ -53,8 +57,17 @@ impl ImageStore {
             return Err(ImageError::Reserved(name.to_string()));
         }
         let reference = Reference::parse(name.as_str())?;
-        let (credential, reference) =
-            blocking(move || Ok((credentials::find(&reference)?, reference))).await?;
+        let credential = blocking(move || credentials::find(&reference)).await?;
+        self.pull_as(name, credential, progress).await
+    }
+
+    async fn pull_as(
+        &self,
+        name: &ImageName,
+        credential: Option<Credential>,
+        progress: &Progress,
+    ) -> Result<Image, ImageError> {
+        let reference = Reference::parse(name.as_str())?;
         let mut repository = Repository::new(reference, credential)?;
         progress.say(&format!("asking for {name}"));
         let (digest, manifest) = repository.manifest().await?;

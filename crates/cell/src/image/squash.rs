@@ -1,7 +1,8 @@
 //! Writes the tree as one read-only file system: as a clean tar archive into `mksquashfs` of squashfs-tools, or as an archive
 //! to build other images on.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
+use std::convert::Infallible;
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
@@ -55,23 +56,27 @@ fn start(tree: &Tree, scratch: &Path, target: &Path, log: File) -> Result<Runnin
     command
         .arg("-")
         .arg(target)
-        .args([
-            "-tar",
-            "-quiet",
-            "-no-progress",
-            "-exit-on-error",
-            "-no-xattrs",
-            "-reproducible",
-            "-mkfs-time",
-            "0",
-        ])
+        .args(["-tar", "-quiet", "-no-progress", "-exit-on-error", "-no-xattrs", "-reproducible"])
         .args(["-comp", "zstd", "-Xcompression-level", "3", "-b", "128K", "-mem", "256M"])
-        .args(["-root-mode", &format!("{:o}", top.mode & 0o777), "-root-time", &top.mtime.to_string()])
+        .args(["-root-mode", &format!("{:o}", top.mode & 0o777)])
         .args(["-root-uid", &top.uid.to_string(), "-root-gid", &top.gid.to_string()])
+        // No file is younger, so this is the file system's own time only: the same image is the same bytes.
+        .env("SOURCE_DATE_EPOCH", youngest(tree).to_string())
         .stdin(Stdio::piped())
         .stdout(Stdio::null())
         .stderr(log);
     command.spawn().map(Running).map_err(|error| host_tools::not_started(TOOL, &error))
+}
+
+fn youngest(tree: &Tree) -> u32 {
+    let mut youngest = tree.node(Tree::ROOT).map_or(0, |top| top.meta.mtime);
+    let walked = tree.visit(|_, _, node| {
+        youngest = youngest.max(node.meta.mtime);
+        Ok::<(), Infallible>(())
+    });
+    match walked {
+        Ok(()) => youngest,
+    }
 }
 
 /// Writes the tree as an archive in which every folder comes before what is in it and every hard link after its file.
@@ -89,13 +94,13 @@ pub(super) fn write_tar(assembly: &Assembly, out: impl Write) -> io::Result<()> 
 
 /// The files that have several names, each with the first name once that is written.
 fn link_counts(tree: &Tree) -> HashMap<NodeId, Option<Vec<u8>>> {
-    let mut seen = std::collections::HashSet::new();
+    let mut seen = HashSet::new();
     let mut several = HashMap::new();
     let walked = tree.visit(|_, id, node| {
         if !matches!(node.kind, Kind::Folder(_)) && !seen.insert(id) {
             several.insert(id, None);
         }
-        Ok::<(), std::convert::Infallible>(())
+        Ok::<(), Infallible>(())
     });
     match walked {
         Ok(()) => several,
