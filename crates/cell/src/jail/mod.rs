@@ -18,6 +18,8 @@ mod root;
 pub(crate) mod spec;
 mod supervisor;
 mod syscalls;
+#[cfg(test)]
+mod tests;
 
 pub use launch::JailError;
 pub use supervisor::jail_main;
