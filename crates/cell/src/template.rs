@@ -24,6 +24,7 @@ use wire::frame;
 
 use crate::jail::guarded::{Guarded, Jails, log_pipe};
 use crate::jail::launch::JailError;
+use crate::jail::spec::JailEnd;
 use crate::store::{self, NewFolder};
 use crate::vmm::qemu::STATE;
 use crate::vmm::qmp::{Qmp, QmpError};
@@ -275,17 +276,26 @@ async fn hello_within(
     let why = tokio::select! {
         answer = tokio::time::timeout(within, ask) => match answer {
             Ok(Ok(())) => return Ok((guarded, start.elapsed())),
-            Ok(Err(why)) => why,
+            // A monitor that fails takes the channel with it; its own words say more.
+            Ok(Err(why)) => match tokio::time::timeout(LAST_WORDS_WITHIN, guarded.ended()).await {
+                Ok(end) => return Err(ended(end?, guarded).await?),
+                Err(_) => why,
+            },
             Err(_) => format!("no answer within {} s", within.as_secs()),
         },
         end = guarded.ended() => {
-            let end = end?;
-            let log = guarded.cleaned().await?;
-            return Err(TemplateError::Boot(format!("{} {log}", crate::cell::end_text("the monitor", &end))));
+            return Err(ended(end?, guarded).await?);
         }
     };
     let (_, log) = guarded.kill().await?;
     Err(TemplateError::Boot(format!("{why} {log}").trim().to_owned()))
+}
+
+const LAST_WORDS_WITHIN: Duration = Duration::from_secs(2);
+
+async fn ended(end: JailEnd, guarded: Guarded) -> io::Result<TemplateError> {
+    let log = guarded.cleaned().await?;
+    Ok(TemplateError::Boot(format!("{} {log}", crate::cell::end_text("the monitor", &end)).trim().to_owned()))
 }
 
 /// The monitor's control, set to leave the memory out of what it reads and writes.
