@@ -21,7 +21,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
             eprintln!("{:#?}", store.list()?);
             return Ok(());
         }
-        _ => return Err("what?".into()),
+        _ => return Err("usage: image DATA build NAME | import PATH [NAME] | pull NAME | ls".into()),
     };
     match image {
         Ok(image) => eprintln!("{image:#?}\n{:?}", started.elapsed()),

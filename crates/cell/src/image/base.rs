@@ -7,6 +7,7 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
 
+use super::bytecode;
 use super::digest::{Digest, Hashing};
 use super::error::{ImageError, LayerError};
 use super::finish::{put, small_file};
@@ -60,6 +61,8 @@ const COPIES: [(&str, &str); 5] = [
 /// The packages that `base` will be made of.
 pub(super) struct Packages {
     debs: Vec<PathBuf>,
+    /// The version of the Python that can compile for the image.
+    python: Option<String>,
     /// Digest of the recipe: names and contents of all packages.
     pub(super) digest: Digest,
 }
@@ -84,13 +87,15 @@ pub(super) fn fetch(work: &Work, progress: &Progress) -> Result<Packages, ImageE
     let mut debs = list().map_err(ImageError::io("list", &archives))?;
     debs.retain(|path| path.extension().is_some_and(|extension| extension == "deb"));
     debs.sort();
-    let mut recipe = format!("lazaret base {RECIPE}\n");
+    let python = bytecode::host_version(work);
+    let mut recipe =
+        format!("lazaret base {RECIPE}, byte code of Python {}\n", python.as_deref().unwrap_or("none"));
     for deb in &debs {
         let mut file = Hashing::new(File::open(deb).map_err(ImageError::io("open", deb))?);
         io::copy(&mut file, &mut io::sink()).map_err(ImageError::io("read", deb))?;
         recipe.push_str(&format!("{} {}\n", file.digest(), package_name(deb)));
     }
-    Ok(Packages { debs, digest: Digest::of(recipe.as_bytes()) })
+    Ok(Packages { debs, python, digest: Digest::of(recipe.as_bytes()) })
 }
 
 /// Puts the packages together.
@@ -121,7 +126,14 @@ pub(super) fn assemble(
         unpacking.finish(&name)?;
         reporter.add(1);
     }
-    settle(assembly, packages).map_err(ImageError::layer("what package scripts would do"))
+    settle(assembly, packages).map_err(ImageError::layer("what package scripts would do"))?;
+    match &packages.python {
+        Some(version) => {
+            progress.say("compiling Python's library");
+            bytecode::add(assembly, work, version)
+        }
+        None => Ok(()),
+    }
 }
 
 /// How processes start in `base`.

@@ -7,6 +7,7 @@
 
 mod agents;
 mod base;
+mod bytecode;
 mod convert;
 mod credentials;
 mod digest;
