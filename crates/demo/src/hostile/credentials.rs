@@ -66,19 +66,28 @@ pub(crate) const PROBES: &[Probe] = &[
 
 /// The first thing that looks like a key: how it begins and how long it is, never the key.
 pub(crate) fn find_key(bytes: &[u8]) -> Option<String> {
+    let mut from = 0;
+    while let Some(next) = bytes.get(from..)?.iter().position(|b| matches!(b, b's' | b'g' | b'x' | b'A')) {
+        let at = from + next;
+        let at_word_start =
+            at.checked_sub(1).and_then(|b| bytes.get(b)).is_none_or(|b| !b.is_ascii_alphanumeric());
+        if at_word_start && let Some(found) = key_at(bytes.get(at..)?) {
+            return Some(found);
+        }
+        from = at + 1;
+    }
+    None
+}
+
+/// The key that begins here.
+fn key_at(bytes: &[u8]) -> Option<String> {
     let is_key = |b: &u8| b.is_ascii_alphanumeric() || *b == b'-' || *b == b'_';
     KEYS.iter().find_map(|(prefix, more)| {
         let prefix = prefix.trim_end();
-        let starts = bytes.windows(prefix.len()).enumerate().filter(|(_, w)| *w == prefix.as_bytes());
-        starts.map(|(at, _)| at).find_map(|at| {
-            let before = at.checked_sub(1).and_then(|b| bytes.get(b));
-            if before.is_some_and(u8::is_ascii_alphanumeric) {
-                return None;
-            }
-            let length = bytes.get(at + prefix.len()..)?.iter().take_while(|b| is_key(b)).count();
-            (length >= *more && length < 400)
-                .then(|| format!("{prefix}… of {} characters", prefix.len() + length))
-        })
+        let rest = bytes.strip_prefix(prefix.as_bytes())?;
+        let length = rest.iter().take(400).take_while(|b| is_key(b)).count();
+        (length >= *more && length < 400)
+            .then(|| format!("{prefix}… of {} characters", prefix.len() + length))
     })
 }
 
@@ -128,6 +137,9 @@ fn in_files() -> Verdict {
         if let Ok(true) = File::open(&path).and_then(|mut f| Ok(f.read(&mut [0; 8])? > 0)) {
             attempts.worked(path.display().to_string(), "it can be read");
         }
+    }
+    if attempts.any_worked() {
+        return attempts.verdict("nothing was tried");
     }
     let mut todo: Vec<PathBuf> = fs::read_dir("/")
         .into_iter()

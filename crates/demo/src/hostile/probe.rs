@@ -122,6 +122,11 @@ impl Attempts {
         self.stopped.push((name.into(), why.into()));
     }
 
+    /// Whether one has worked already.
+    pub(crate) fn any_worked(&self) -> bool {
+        !self.worked.is_empty()
+    }
+
     /// The verdict: `none` is the evidence when nothing was there to attack.
     pub(crate) fn verdict(self, none: &str) -> Verdict {
         if !self.worked.is_empty() {

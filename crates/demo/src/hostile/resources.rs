@@ -15,10 +15,10 @@ use crate::probe::{KILLED, Place, Probe, Verdict, short};
 
 /// Where a machine without limits is recognised.
 const MOST_PROCESSES: usize = 2000;
-const MOST_MEMORY: usize = 2 << 30;
+const MOST_MEMORY: usize = 1 << 30;
 const MOST_DISK: u64 = 1 << 30;
 const MOST_SHARED: u64 = 1 << 30;
-const MOST_FILES: usize = 200_000;
+const MOST_FILES: usize = 16_384;
 
 const fn probe(id: &'static str, title: &'static str, attempt: &'static str, run: fn() -> Verdict) -> Probe {
     let places: &[Place] = &[Place::Container, Place::FromContainer];
