@@ -14,10 +14,8 @@ use wire::guest::{ContainerSpec, FromGuest, ToGuest};
 use wire::host::DoorReport;
 use wire::mux::Stream;
 
+use crate::limits::Rate;
 use crate::{CutOff, DoorLimits, frames};
-
-/// The span over which control frames are counted.
-const CHATTER_SPAN: Duration = Duration::from_secs(10);
 
 /// Relays the control stream until the guest is down (`Ok`) or breaks a rule.
 pub(crate) struct Control {
@@ -40,8 +38,7 @@ enum Asked {
 struct Heard {
     configured: bool,
     asked: VecDeque<Asked>,
-    since: Instant,
-    frames: u32,
+    frames: Rate,
 }
 
 impl Control {
@@ -61,7 +58,8 @@ impl Control {
         mut write: WriteHalf<Stream>,
         mut said: mpsc::Receiver<Result<FromGuest, CutOff>>,
     ) -> Result<(), CutOff> {
-        let mut heard = Heard { configured: false, asked: VecDeque::new(), since: Instant::now(), frames: 0 };
+        let frames = Rate::new(self.limits.chatter);
+        let mut heard = Heard { configured: false, asked: VecDeque::new(), frames };
         let mut configured_by = Some(Instant::now() + self.limits.configure);
         let period = self.limits.silence / 3;
         let mut pulse = tokio::time::interval_at(Instant::now() + period, period);
@@ -99,12 +97,7 @@ impl Control {
 
     /// Checks and reports one frame of the guest. Whether it was the last.
     async fn is_last(&self, said: FromGuest, heard: &mut Heard) -> Result<bool, CutOff> {
-        if heard.since.elapsed() > CHATTER_SPAN {
-            heard.since = Instant::now();
-            heard.frames = 0;
-        }
-        heard.frames += 1;
-        if heard.frames > self.limits.chatter {
+        if heard.frames.is_passed() {
             return Err(CutOff::Chatter(self.limits.chatter));
         }
         let last = match &said {

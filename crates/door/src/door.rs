@@ -9,13 +9,14 @@ use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf, WriteHalf};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
-use tokio::task::JoinSet;
+use tokio::task::{JoinError, JoinHandle, JoinSet};
 use wire::frame::{self, FrameError, SMALL};
 use wire::guest::{ContainerSpec, DoorOpens, GuestOpens};
 use wire::host::{DaemonOpens, DoorReport};
 use wire::mux::{Incoming, MuxError, MuxLimits, Opener, Side, Stream, mux};
 
 use crate::control::{Control, take_orders};
+use crate::limits::Rate;
 use crate::model::ModelEndpoint;
 use crate::{DoorLimits, birth, files, process};
 
@@ -28,9 +29,12 @@ pub enum CutOff {
     /// Its container did not stand in time.
     #[error("the guest did not set its container up within {} s", .0.as_secs_f32())]
     Unconfigured(Duration),
-    /// It broke the multiplexer's protocol, or opened too many streams.
-    #[error("the guest broke the rules of the channel: {0}")]
+    /// It broke the multiplexer's protocol, or had too many streams, or the channel itself failed.
+    #[error("the channel to the guest failed: {0}")]
     Channel(String),
+    /// It opened connections without end.
+    #[error("the guest opened more than {0} connections in 10 s that there was no room for")]
+    Flood(u32),
     /// It sent a frame that is none, or one of the wrong length.
     #[error("the guest sent {0}")]
     Frame(String),
@@ -79,6 +83,9 @@ pub enum DoorError {
 
 /// How long the last words to the daemon may take.
 const LAST_WORDS: Duration = Duration::from_secs(5);
+
+/// How long the channel's own end may come after that of a stream on it.
+const SETTLE: Duration = Duration::from_millis(200);
 
 /// Serves one guest until it is down or the daemon lets go (`Ok`), or it is cut off. The daemon hears of a cut on the
 /// control stream before this returns.
@@ -149,39 +156,77 @@ impl<W: AsyncWrite> Door<'_, W> {
         let (guests, mut from_guest, driver) = mux(channel, Side::Host, MuxLimits::default());
         // Whoever ends with an error ends the door; dropping the set ends all the others.
         let mut tasks: JoinSet<Result<(), CutOff>> = JoinSet::new();
-        tasks
-            .spawn(async move { driver.run().await.map_or_else(|e| Err(broken(e)), |()| Err(CutOff::Hung)) });
-        let mut control = guests.open().await.map_err(broken)?;
-        frame::write(&mut control, &DoorOpens::Control, SMALL).await.map_err(|_| CutOff::Hung)?;
+        let mut channel_end = tokio::spawn(driver.run());
+        let control = match open_control(&guests).await {
+            Ok(control) => control,
+            Err(cut) => return Err(settled(cut, channel_end).await.into()),
+        };
         let (report, mut reports) = mpsc::channel(8);
         let control_task = Control { limits, heard, reports: report, orders: boot.orders };
         let control_task = control_task.run(control, boot.container);
         tokio::pin!(control_task);
         let model = ModelEndpoint::new(self.opener.clone(), limits);
         let connections = Arc::new(Semaphore::new(limits.connections));
-        loop {
+        let mut turned_away = Rate::new(limits.turned_away);
+        let ended = loop {
             tokio::select! {
                 // In this order: what the guest said before it went down is passed on first.
                 biased;
                 Some(report) = reports.recv() => frame::write(self.reports, &report, SMALL).await?,
-                ended = &mut control_task => {
-                    while let Ok(report) = reports.try_recv() {
-                        frame::write(self.reports, &report, SMALL).await?;
-                    }
-                    return Ok(ended?);
-                }
-                Some(ended) = tasks.join_next() => ended.map_err(io::Error::other)??,
-                Some(stream) = from_guest.next() => {
+                ended = &mut control_task => break ended,
+                Some(ended) = tasks.join_next() => match ended.map_err(io::Error::other)? {
+                    Ok(()) => {}
+                    Err(cut) => break Err(cut),
+                },
+                Some(stream) = from_guest.next() => match Arc::clone(&connections).try_acquire_owned() {
+                    Ok(room) => drop(tasks.spawn(named_service(stream, model.clone(), room, limits))),
                     // No room: the connection is closed by dropping it.
-                    if let Ok(room) = Arc::clone(&connections).try_acquire_owned() {
-                        tasks.spawn(named_service(stream, model.clone(), room, limits));
-                    }
-                }
+                    Err(_full) if turned_away.is_passed() => break Err(CutOff::Flood(limits.turned_away)),
+                    Err(_full) => {}
+                },
                 Some(stream) = self.streams.next() => {
                     tasks.spawn(daemons_stream(stream, guests.clone(), limits));
                 }
+                ended = &mut channel_end => {
+                    self.pass_on(&mut reports).await?;
+                    return Err(end_of_channel(ended).into());
+                }
             }
+        };
+        let Err(cut) = ended else {
+            self.pass_on(&mut reports).await?;
+            return Ok(());
+        };
+        let cut = settled(cut, channel_end).await;
+        self.pass_on(&mut reports).await?;
+        Err(cut.into())
+    }
+
+    /// What the guest said before the end.
+    async fn pass_on(&mut self, reports: &mut mpsc::Receiver<DoorReport>) -> Result<(), FrameError> {
+        while let Ok(report) = reports.try_recv() {
+            frame::write(self.reports, &report, SMALL).await?;
         }
+        Ok(())
+    }
+}
+
+async fn open_control(guests: &Opener) -> Result<Stream, CutOff> {
+    let mut control = guests.open().await.map_err(broken)?;
+    frame::write(&mut control, &DoorOpens::Control, SMALL).await.map_err(|_| CutOff::Hung)?;
+    Ok(control)
+}
+
+/// When the channel has failed, everything on it has: its own reason is the one that tells.
+async fn settled(cut: CutOff, channel_end: JoinHandle<Result<(), MuxError>>) -> CutOff {
+    tokio::time::timeout(SETTLE, channel_end).await.map_or(cut, end_of_channel)
+}
+
+fn end_of_channel(ended: Result<Result<(), MuxError>, JoinError>) -> CutOff {
+    match ended {
+        Ok(Ok(())) => CutOff::Hung,
+        Ok(Err(error)) => broken(error),
+        Err(error) => CutOff::Channel(error.to_string()),
     }
 }
 

@@ -35,6 +35,8 @@ const MAX_REMEMBERED: usize = 32 << 20;
 /// Most bytes of an archive's own metadata for one entry.
 const MAX_METADATA: u64 = 64 * 1024;
 const BLOCK: usize = 512;
+/// How long what follows an archive's end is waited for.
+const REST: Duration = Duration::from_secs(5);
 
 // Types of entries (POSIX.1-2017, pax; the last two are GNU's).
 const FILE: u8 = b'0';
@@ -319,7 +321,7 @@ impl<R: AsyncRead + Unpin> Archive<R> {
         let mut nowhere = tokio::io::sink();
         let drained = tokio::io::copy(&mut rest, &mut nowhere);
         // Whether it came or not, the archive is complete.
-        drop(tokio::time::timeout(self.stall, drained).await);
+        drop(tokio::time::timeout(self.stall.min(REST), drained).await);
         Ok(())
     }
 }

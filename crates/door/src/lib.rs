@@ -21,6 +21,8 @@ mod model;
 mod process;
 mod refusal;
 mod stalling;
+#[cfg(test)]
+mod tests;
 
 use std::os::unix::net::UnixStream;
 use std::process::ExitCode;

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use tokio::time::Instant;
+
 /// The limits of one door. The defaults are for emulated machines on a busy host: each is far above what a guest that
 /// means well needs.
 #[derive(Debug, Clone, Copy)]
@@ -22,6 +24,8 @@ pub struct DoorLimits {
     pub stall: Duration,
     /// Connections to the model endpoint that are served at once; more are closed at once.
     pub connections: usize,
+    /// Connections in ten seconds that may be closed so.
+    pub turned_away: u32,
     /// Bytes of request bodies that are held at once; more requests wait.
     pub bodies: u32,
     /// Control frames that a guest may send in ten seconds.
@@ -39,8 +43,36 @@ impl Default for DoorLimits {
             http_body: Duration::from_secs(120),
             stall: Duration::from_secs(300),
             connections: 64,
+            turned_away: 1024,
             bodies: 32 << 20,
             chatter: 256,
         }
+    }
+}
+
+/// The span over which events are counted.
+const SPAN: Duration = Duration::from_secs(10);
+
+/// Counts events, and tells when there are too many within ten seconds.
+#[derive(Debug)]
+pub(crate) struct Rate {
+    limit: u32,
+    since: Instant,
+    count: u32,
+}
+
+impl Rate {
+    /// Allows so many events.
+    pub(crate) fn new(limit: u32) -> Self {
+        Self { limit, since: Instant::now(), count: 0 }
+    }
+
+    /// Counts one event. Whether it is one too many.
+    pub(crate) fn is_passed(&mut self) -> bool {
+        if self.since.elapsed() > SPAN {
+            *self = Self::new(self.limit);
+        }
+        self.count = self.count.saturating_add(1);
+        self.count > self.limit
     }
 }
