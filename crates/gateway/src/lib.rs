@@ -10,6 +10,8 @@ mod budget;
 mod provider;
 mod service;
 mod session;
+#[cfg(test)]
+mod tests;
 mod upstream;
 mod usage;
 
