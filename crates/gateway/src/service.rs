@@ -189,7 +189,7 @@ impl ModelService {
             let outcome =
                 upstream::send(&self.client, &self.patience, url, headers.clone(), body.clone()).await;
             let Some(wait) = upstream::wait_before_retry(&self.patience, attempt, &outcome) else {
-                // A provider that was not reached has not worked; one that is late may have.
+                // A provider that was not reached has not worked; one that broke off or is late may have.
                 call.sent = !matches!(outcome, Err(upstream::UpstreamError::Unreachable(_)));
                 return outcome.map_err(|error| {
                     failed(FailureKind::Upstream, format!("the provider `{}` failed: {error}", provider.name))

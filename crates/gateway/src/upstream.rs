@@ -41,6 +41,8 @@ impl Default for Patience {
 pub(crate) enum UpstreamError {
     #[error("it can't be reached: {0}")]
     Unreachable(String),
+    #[error("it broke off before it answered: {0}")]
+    BrokeOff(String),
     #[error("it did not answer within {} s", .0.as_secs_f32())]
     Late(Duration),
 }
@@ -70,7 +72,8 @@ pub(crate) async fn send(
     let sent = client.post(url).headers(headers).body(body).send();
     match tokio::time::timeout(patience.first_byte, sent).await {
         Ok(Ok(response)) => Ok(response),
-        Ok(Err(error)) => Err(UpstreamError::Unreachable(cause(error))),
+        Ok(Err(error)) if error.is_connect() => Err(UpstreamError::Unreachable(cause(error))),
+        Ok(Err(error)) => Err(UpstreamError::BrokeOff(cause(error))),
         Err(_elapsed) => Err(UpstreamError::Late(patience.first_byte)),
     }
 }
@@ -97,7 +100,8 @@ pub(crate) fn wait_before_retry(
     let backed_off = patience.first_wait.saturating_mul(1 << attempt.saturating_sub(1).min(16));
     let wait = match outcome {
         Ok(response) if is_passing(response.status()) => asked_for(response.headers()).unwrap_or(backed_off),
-        Ok(_) | Err(UpstreamError::Late(_)) => return None,
+        // It may have worked on the request: to ask again could cost twice.
+        Ok(_) | Err(UpstreamError::Late(_) | UpstreamError::BrokeOff(_)) => return None,
         Err(UpstreamError::Unreachable(_)) => backed_off,
     };
     (wait <= patience.longest_wait).then_some(wait)

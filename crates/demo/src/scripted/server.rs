@@ -2,6 +2,7 @@
 
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::body::{Body, Bytes};
 use axum::extract::{Request, State};
@@ -17,6 +18,9 @@ use super::{Conversation, Fault, Recorded, Reply, ScriptedModel, next_reply};
 
 /// Most bytes of a request.
 const MAX_BODY: usize = 64 << 20;
+
+/// The pause before a connection is broken on purpose.
+const BEFORE_CUT: Duration = Duration::from_millis(100);
 
 /// Serves the model until the listener fails or the future is dropped.
 ///
@@ -143,7 +147,8 @@ fn streamed(events: Vec<String>, fault: Option<Fault>, content_type: &'static st
     let parts =
         events.into_iter().take(kept).map(Ok).chain(cut.map(|_| Err(io::Error::other("cut, as asked"))));
     let parts = stream::iter(parts).then(move |part| async move {
-        if let Some(pause) = pause {
+        // What came before a cut is to arrive: a body that fails at once takes it along.
+        if let Some(pause) = pause.or(part.is_err().then_some(BEFORE_CUT)) {
             tokio::time::sleep(pause).await;
         }
         part

@@ -75,11 +75,8 @@ async fn files_folders_and_links_come_out_in_order() {
     header.set_entry_type(EntryType::Symlink);
     builder.append_link(&mut header, "link", "../../etc/passwd").unwrap();
     let archive = builder.into_inner().unwrap();
-    let parts = vec![
-        raw(EntryType::Directory, b"./", b"", b""),
-        raw(EntryType::Directory, b"bin/", b"", b""),
-        archive,
-    ];
+    let parts =
+        [raw(EntryType::Directory, b"./", b"", b""), raw(EntryType::Directory, b"bin/", b"", b""), archive];
     let entries = got(parts.concat(), 1 << 30, 1000, DoorLimits::default()).await;
     let expected = [
         FileEntry::Folder { path: "bin".into() },

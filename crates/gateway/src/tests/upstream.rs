@@ -1,6 +1,7 @@
 //! Providers that fail: what is tried again, what is passed on, and what is kept from the guest.
 
 use demo::scripted::Fault;
+use tokio::io::AsyncReadExt;
 
 use super::*;
 
@@ -22,7 +23,11 @@ async fn faults_that_pass_are_tried_again() {
             .iter()
             .filter_map(|event| match event {
                 ModelEvent::Retrying { call: 1, why, wait } => Some((why.as_str(), *wait)),
-                _ => None,
+                ModelEvent::Retrying { .. }
+                | ModelEvent::Started { .. }
+                | ModelEvent::Finished { .. }
+                | ModelEvent::Refused(_)
+                | ModelEvent::LimitReached { .. } => None,
             })
             .collect();
         let why = format!("HTTP {fault}");
@@ -136,4 +141,22 @@ async fn an_answer_without_end_is_cut() {
     }
     assert!(bytes <= 64 << 20, "{bytes}");
     assert_ne!(last, Some(ModelAnswer::End));
+}
+
+#[tokio::test]
+async fn a_provider_that_breaks_off_is_not_asked_twice() {
+    let mut rig = Rig::new(1_000_000).await;
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let base = format!("http://{}", listener.local_addr().unwrap());
+    let accepted = tokio::spawn(async move {
+        let (mut connection, _) = listener.accept().await.unwrap();
+        drop(connection.read(&mut [0; 4096]).await);
+        drop(connection);
+        tokio::time::timeout(Duration::from_millis(300), listener.accept()).await.is_ok()
+    });
+    rig.service = Arc::new(ModelService::new(vec![provider(&base, Credential::None)], quick()).unwrap());
+    let failure = rig.failure(anthropic()).await;
+    assert!(failure.message.contains("broke off"), "{}", failure.message);
+    assert_eq!(counted(&rig.events().await), (ANTHROPIC.len() as u64 + 1000, false));
+    assert!(!accepted.await.unwrap(), "it was asked again");
 }
