@@ -60,6 +60,7 @@ pub(super) static COUNT_TOKENS: Shape = Shape::Object(&[
 static MESSAGE: Shape = Shape::Object(&[
     required("role", &Shape::Word(&["user", "assistant", "system"])),
     required("content", &TEXT_OR_BLOCKS),
+    optional("output_config", &Shape::Object(&[optional("effort", &EFFORT)])),
 ]);
 
 static TEXT_OR_BLOCKS: Shape = Shape::Either(&[Shape::Text(MAX_BYTES), Shape::List(&BLOCK, 100_000)]);
@@ -80,6 +81,8 @@ static BLOCK: Shape = Shape::Tagged(&Tagged {
             "tool_reference",
             Case::Fields(&[required("tool_name", &NAME), optional("cache_control", &CACHE_CONTROL)]),
         ),
+        ("tool_addition", Case::Fields(TOOL_CHANGE)),
+        ("tool_removal", Case::Fields(TOOL_CHANGE)),
         ("server_tool_use", Case::Refused(HOSTED)),
         ("web_search_tool_result", Case::Refused(HOSTED)),
         ("web_fetch_tool_result", Case::Refused(HOSTED)),
@@ -131,6 +134,17 @@ static TOOL_RESULT: &[Field] = &[
     optional("is_error", &BOOL),
     optional("cache_control", &CACHE_CONTROL),
 ];
+
+static TOOL_CHANGE: &[Field] = &[required("tool", &CHANGED_TOOL), optional("cache_control", &CACHE_CONTROL)];
+
+static CHANGED_TOOL: Shape = Shape::Tagged(&Tagged {
+    tag: "type",
+    absent: None,
+    cases: &[
+        ("tool_reference", Case::Fields(&[required("name", &NAME)])),
+        ("tool_definition", Case::Fields(&[required("definition", &TOOL)])),
+    ],
+});
 
 static IMAGE_SOURCE: Shape = Shape::Tagged(&Tagged {
     tag: "type",
@@ -251,8 +265,10 @@ static THINKING: Shape = Shape::Object(&[
     optional("display", &Shape::Word(&["summarized", "omitted", "full"])),
 ]);
 
+static EFFORT: Shape = Shape::Word(&["low", "medium", "high", "xhigh", "max"]);
+
 static OUTPUT_CONFIG: Shape = Shape::Object(&[
-    optional("effort", &Shape::Word(&["low", "medium", "high", "xhigh", "max"])),
+    optional("effort", &EFFORT),
     optional("format", &OUTPUT_FORMAT),
     optional("task_budget", &TASK_BUDGET),
 ]);

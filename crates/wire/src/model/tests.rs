@@ -7,13 +7,15 @@ use serde_json::{Value, json};
 
 const MESSAGES: &str = include_str!("requests/claude-code-edit.anthropic-messages.json");
 const HELPER: &str = include_str!("requests/claude-code-helper.anthropic-messages.json");
+const TURNS: &str = include_str!("requests/claude-code-turns.anthropic-messages.json");
 const COUNT: &str = include_str!("requests/claude-code-count.anthropic-count-tokens.json");
 const RESPONSES: &str = include_str!("requests/codex-edit.openai-responses.json");
 const CHAT: &str = include_str!("requests/tools.openai-chat.json");
 
-const REAL: [(Dialect, &str); 5] = [
+const REAL: [(Dialect, &str); 6] = [
     (Dialect::AnthropicMessages, MESSAGES),
     (Dialect::AnthropicMessages, HELPER),
+    (Dialect::AnthropicMessages, TURNS),
     (Dialect::AnthropicCountTokens, COUNT),
     (Dialect::OpenAiResponses, RESPONSES),
     (Dialect::OpenAiChat, CHAT),
