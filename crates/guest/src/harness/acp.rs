@@ -256,7 +256,8 @@ impl Screen {
             }
             SessionUpdate::ToolCallUpdate(update) if update.fields.status == Some(ToolCallStatus::Failed) => {
                 self.end_line();
-                progress(&format!("tool failed: {}", one_line(&update.fields.title.unwrap_or_default())));
+                let title = update.fields.title.map(|title| format!(": {}", one_line(&title)));
+                progress(&format!("tool failed{}", title.unwrap_or_default()));
             }
             SessionUpdate::Plan(plan) => {
                 self.end_line();
