@@ -33,7 +33,8 @@ fn with_status(
             json!({"error": {"message": message, "type": kind, "param": null, "code": failure.kind}})
         }
         Some(Dialect::AnthropicMessages | Dialect::AnthropicCountTokens) | None => {
-            json!({"type": "error", "error": {"type": kind, "message": message}})
+            // The code is no field of this protocol, whose clients pass over it; the built-in harness reads it.
+            json!({"type": "error", "error": {"type": kind, "message": message, "code": failure.kind}})
         }
     };
     let mut response = Response::new(Full::from(body.to_string()));

@@ -221,8 +221,10 @@ mod tests {
 
     #[tokio::test]
     async fn refusals_limits_and_cut_answers_end_the_session_with_their_code() {
-        let limit = json!({"error": {"type": "limit_reached", "message": "no tokens left"}}).to_string();
-        let refused = json!({"error": {"type": "not_granted", "message": "no such model"}}).to_string();
+        let limit = json!({"error": {"type": "permission_error", "code": "limit-reached", "message": "no tokens left"}}).to_string();
+        let refused =
+            json!({"error": {"type": "permission_error", "code": "not-granted", "message": "no such model"}})
+                .to_string();
         let cut =
             sse(&[json!({"type":"content_block_delta","index":0,"delta":{"type":"text_delta","text":"do"}})]);
         for (answer, end) in [

@@ -171,8 +171,7 @@ async fn refusal(response: Response<Incoming>) -> ModelError {
     }
     let value: Value = serde_json::from_slice(&bytes).unwrap_or_default();
     let message: String = error_message(&value).chars().take(2000).collect();
-    let kind = ["/error/code", "/error/type"].iter().filter_map(|at| value.pointer(at)?.as_str());
-    let limit = kind.into_iter().any(|kind| kind.replace('_', "-") == "limit-reached");
+    let limit = value.pointer("/error/code").and_then(Value::as_str) == Some("limit-reached");
     if limit { ModelError::LimitReached(message) } else { ModelError::Refused { status, message } }
 }
 
