@@ -98,10 +98,6 @@ impl Cell {
         &self.missing
     }
 
-    pub(crate) fn also_missing(&mut self, what: String) {
-        self.missing.push(what);
-    }
-
     /// The daemon's end of the door's socket pair. `Some` once.
     pub fn take_link(&mut self) -> Option<UnixStream> {
         self.link.take()
@@ -285,8 +281,9 @@ const SMALLEST_FILE_LIMIT: u64 = 64 << 20;
 
 impl Launched {
     /// Hands everything to the one task that owns the cell from here on.
-    pub(crate) fn own(self) -> Cell {
-        let mut missing: Vec<_> = self.machine.missing().iter().chain(self.door.missing()).cloned().collect();
+    /// `missing` is what was known to be missing before; what the jails said is added.
+    pub(crate) fn own(self, mut missing: Vec<String>) -> Cell {
+        missing.extend(self.machine.missing().iter().chain(self.door.missing()).cloned());
         missing.sort();
         missing.dedup();
         let (inbox, requests) = mpsc::channel(4);

@@ -206,11 +206,11 @@ impl CellHost {
         let ready = blocking(move || Ready::open(&opening)).await??;
         let doored = ready.door(&self.jails, &ground.door).await?;
         let launched = doored.machine(&self.jails, &vmm, origin, &spec).await?;
-        let mut cell = launched.own();
-        if let CgroupHost::Unavailable(why) = &self.jails.cgroups {
-            cell.also_missing(format!("{}: {why}", Wall::Cgroup.name()));
-        }
-        Ok(cell)
+        let gaps = [(Wall::OwnUid, self.own_uid()), (Wall::Cgroup, self.cgroup())]
+            .into_iter()
+            .filter_map(|(wall, seen)| Some(format!("{}: {}", wall.name(), seen.err()?)))
+            .collect();
+        Ok(launched.own(gaps))
     }
 
     /// Makes ready what the first cell needs: fetches the kernel, builds the boot image, finds QEMU. Idempotent.

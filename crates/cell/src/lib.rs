@@ -27,7 +27,3 @@ pub use report::{BootVerdict, HostReport, KvmVerdict, WallReport};
 pub use store::HostDirs;
 pub use template::TemplateError;
 pub use wall::{Rule, Wall};
-
-/// What a template depends on in this crate besides the arguments of the monitor: raise it when the way of saving or
-/// starting machines changes.
-const VERSION: u32 = 1;

@@ -239,7 +239,7 @@ impl CellHost {
                 let said = missing.iter().find_map(|line| line.strip_prefix(wall.name())?.strip_prefix(": "));
                 let seen = match (wall, said, trouble) {
                     (_, Some(why), _) => Err(why.to_owned()),
-                    (Wall::OwnUid, ..) => own_uid(),
+                    (Wall::OwnUid, ..) => self.own_uid(),
                     (Wall::Cgroup, ..) => self.cgroup(),
                     (_, None, None) => Ok("seen in a jail".to_owned()),
                     (_, None, Some(trouble)) => Err(format!("not seen: {trouble}")),
@@ -250,7 +250,17 @@ impl CellHost {
             .collect()
     }
 
-    fn cgroup(&self) -> Result<String, String> {
+    /// Whose rights jails run with; `Err` when the user's own.
+    pub(crate) fn own_uid(&self) -> Result<String, String> {
+        match Identity::choose(0) {
+            Identity::Alone { .. } => Ok("an unused id for each jail".into()),
+            Identity::Subordinate { .. } => Ok("a subordinate id for each jail".into()),
+            Identity::Own => Err("jails run with your own user id".into()),
+        }
+    }
+
+    /// What cgroups limit; `Err` when nothing.
+    pub(crate) fn cgroup(&self) -> Result<String, String> {
         match &self.jails.cgroups {
             CgroupHost::Unified { base, cpu } => {
                 let cpu = if *cpu { "memory, processes and processors" } else { "memory and processes" };
@@ -313,14 +323,6 @@ fn access() -> Option<KvmVerdict> {
         Err(error) if error.raw_os_error() == Some(nix::libc::ENXIO) => Some(KvmVerdict::Absent),
         Err(error) if error.raw_os_error() == Some(nix::libc::ENODEV) => Some(KvmVerdict::Absent),
         Err(error) => Some(KvmVerdict::NoAccess { why: error.to_string() }),
-    }
-}
-
-fn own_uid() -> Result<String, String> {
-    match Identity::choose(0) {
-        Identity::Alone { .. } => Ok("an unused id for each jail".into()),
-        Identity::Subordinate { .. } => Ok("a subordinate id for each jail".into()),
-        Identity::Own => Err("jails run with your own user id".into()),
     }
 }
 

@@ -87,7 +87,7 @@ pub(crate) struct TemplateSpec {
 impl TemplateSpec {
     /// The name of a template's folder. Kernel and boot image are files named by their content.
     pub(crate) fn key(&self, vmm: &dyn Vmm) -> String {
-        let numbers = format!("{} {} {}", self.memory_mib, self.cpus, crate::VERSION);
+        let numbers = format!("{} {} {}", self.memory_mib, self.cpus, VERSION);
         let path = |path: &Path| path.to_string_lossy().into_owned();
         let (kernel, initramfs) = (path(&self.files.kernel), path(&self.files.initramfs));
         store::digest([

@@ -8,6 +8,7 @@ use std::time::Duration;
 use super::cgroup::{Budget, CgroupHost};
 use super::files::of_program;
 use super::guarded::{Guarded, Inmate, Jails, log_pipe};
+use super::identity::Identity;
 use super::spec::{Filter, JailEnd, ProcessLimits};
 
 /// A host of jails in a folder of its own.
@@ -108,19 +109,7 @@ async fn from_outside_a_jail_has_nothing_of_the_host() {
     }
     // Process 1 of its own namespace.
     assert!(field(&process, "NSpid").ends_with("\t1"));
-    for namespace in ["user", "mnt", "pid", "net", "ipc", "uts", "cgroup"] {
-        let link = |of: &Path| std::fs::read_link(of.join("ns").join(namespace)).unwrap();
-        assert_ne!(link(&process), link(Path::new("/proc/self")), "{namespace}");
-    }
-    let numbers: Vec<_> = std::fs::read_dir(process.join("fd"))
-        .unwrap()
-        .map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned())
-        .collect();
-    assert_eq!(numbers.len(), 3, "{numbers:?}");
-    let environment = std::fs::read_to_string(process.join("environ")).unwrap();
-    assert!(environment.starts_with("LD_LIBRARY_PATH=") && environment.matches('\0').count() == 1);
-    let limits = std::fs::read_to_string(process.join("limits")).unwrap();
-    assert!(limits.lines().any(|l| l.starts_with("Max core file size") && l.contains(" 0 ")), "{limits}");
+    only_its_own(&process);
     if nix::unistd::geteuid().is_root() {
         let uids = field(&process, "Uid");
         let uid: u32 = uids.split_whitespace().next().unwrap().parse().unwrap();
@@ -130,6 +119,27 @@ async fn from_outside_a_jail_has_nothing_of_the_host() {
     assert_eq!(probe.guarded.kill().await.unwrap().0.signal, Some(9));
     assert!(!process.join("root").exists());
     assert_eq!(std::fs::read_dir(&host.jails.folder).unwrap().count(), 0, "a mount point was left");
+}
+
+/// What only the same user may see of a process.
+fn only_its_own(process: &Path) {
+    let limits = std::fs::read_to_string(process.join("limits")).unwrap();
+    assert!(limits.lines().any(|l| l.starts_with("Max core file size") && l.contains(" 0 ")), "{limits}");
+    let listing = std::fs::read_dir(process.join("fd"));
+    if let Identity::Subordinate { .. } = Identity::choose(0) {
+        // An id of its own: not even the user who started it may look further.
+        assert_eq!(listing.unwrap_err().kind(), std::io::ErrorKind::PermissionDenied);
+        return;
+    }
+    for namespace in ["user", "mnt", "pid", "net", "ipc", "uts", "cgroup"] {
+        let link = |of: &Path| std::fs::read_link(of.join("ns").join(namespace)).unwrap();
+        assert_ne!(link(process), link(Path::new("/proc/self")), "{namespace}");
+    }
+    let numbers: Vec<_> =
+        listing.unwrap().map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned()).collect();
+    assert_eq!(numbers.len(), 3, "{numbers:?}");
+    let environment = std::fs::read_to_string(process.join("environ")).unwrap();
+    assert!(environment.starts_with("LD_LIBRARY_PATH=") && environment.matches('\0').count() == 1);
 }
 
 #[tokio::test]

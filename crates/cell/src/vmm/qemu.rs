@@ -103,11 +103,16 @@ impl Vmm for QemuVmm {
     }
 
     fn identity(&self) -> String {
-        format!("{}\n{}\n{}\n{}", self.qemu.version, self.qemu.files.program, self.accelerator(), self.cpu())
+        let fixed = self.fixed(0, 0, true).join(" ");
+        format!("{}\n{}\n{fixed}\n{}", self.qemu.version, self.qemu.files.program, self.processor())
     }
 
     fn program(&self, machine: Machine) -> io::Result<MonitorProgram> {
-        let mut args = self.fixed(&machine);
+        let kept_memory = match machine.origin {
+            Origin::Boot(_) => false,
+            Origin::Save { .. } | Origin::Clone { .. } => true,
+        };
+        let mut args = self.fixed(machine.memory_mib, machine.cpus, kept_memory);
         let mut files = self.qemu.files.files.clone();
         files.extend(self.qemu.firmware.iter().cloned());
         let mut descriptors = vec![(machine.log, LOG), (machine.channel, CHANNEL)];
@@ -147,6 +152,19 @@ impl QemuVmm {
         }
     }
 
+    /// The host's processor: a saved machine has seen its features.
+    fn processor(&self) -> String {
+        let info = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+        let field =
+            |name: &str| info.lines().find(|line| line.starts_with(name)).unwrap_or_default().to_owned();
+        match self.isolation {
+            Isolation::Hardware => {
+                format!("{} {} {}", field("model name"), field("flags"), field("microcode"))
+            }
+            Isolation::Emulated => String::new(),
+        }
+    }
+
     fn cpu(&self) -> &'static str {
         match self.isolation {
             Isolation::Hardware => "host",
@@ -166,12 +184,9 @@ impl QemuVmm {
 
     /// The arguments that every machine has. No default device, no configuration file, no user interface, no network;
     /// of microvm's own devices, off is what can be.
-    fn fixed(&self, machine: &Machine) -> Vec<String> {
+    fn fixed(&self, memory_mib: u64, cpus: u8, kept_memory: bool) -> Vec<String> {
         let accelerator = self.accelerator();
-        let memory = match machine.origin {
-            Origin::Boot(_) => "",
-            Origin::Save { .. } | Origin::Clone { .. } => ",memory-backend=ram",
-        };
+        let memory = if kept_memory { ",memory-backend=ram" } else { "" };
         strings(&[
             "-nodefaults",
             "-no-user-config",
@@ -186,14 +201,16 @@ impl QemuVmm {
             &format!(
                 "microvm,isa-serial=off,pit=off,pic=off,ioapic2=off,rtc=on,auto-kernel-cmdline=off{memory}"
             ),
+            "-global",
+            "apic-common.vapic=off",
             "-accel",
             &accelerator,
             "-cpu",
             self.cpu(),
             "-smp",
-            &machine.cpus.to_string(),
+            &cpus.to_string(),
             "-m",
-            &format!("{}M", machine.memory_mib),
+            &format!("{memory_mib}M"),
             "-chardev",
             &format!("socket,id=door,fd={CHANNEL}"),
             "-device",
