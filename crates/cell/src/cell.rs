@@ -188,7 +188,12 @@ impl Ready {
             descriptors: vec![(log_end, 2), (door_channel.into(), 3), (door_link, 4)],
             own_descriptors: false,
             filter: Filter::Door,
-            limits: ProcessLimits { address_space: DOOR_ADDRESS_SPACE, file_size: 0, descriptors: 512 },
+            limits: ProcessLimits {
+                address_space: DOOR_ADDRESS_SPACE,
+                data: DOOR_MEMORY,
+                file_size: 0,
+                descriptors: 512,
+            },
             budget: Budget { memory: DOOR_MEMORY, pids: 32, cpu_millis: 1_000 },
         };
         let door = jails.start(inmate, log).await?;
@@ -266,6 +271,7 @@ pub(crate) fn inmate(name: String, program: MonitorProgram, memory_mib: u64, cpu
         filter: program.filter,
         limits: ProcessLimits {
             address_space: program.address_space,
+            data: program.address_space,
             file_size: disk.max(SMALLEST_FILE_LIMIT).max(memory_mib << 20),
             descriptors: 256,
         },

@@ -55,15 +55,24 @@ pub(super) fn become_program(spec: &JailSpec, handed: Handed) {
 fn set_up(spec: &JailSpec, go: OwnedFd, ids: (u32, u32)) -> Result<Vec<String>, String> {
     let step = |what: &'static str| move |error: io::Error| format!("{what}: {error}");
     wait_for_go(go).map_err(step("the supervisor is gone"))?;
+    // Where unprivileged user namespaces are restricted, they can be made, but nothing can be done in them.
+    let namespaced = |what: &'static str| {
+        move |error: io::Error| match spec.identity {
+            Identity::Alone { .. } => format!("{what}: {error}"),
+            Identity::Subordinate { .. } | Identity::Own => {
+                format!("{what}: {error}; {}", Wall::Namespaces.advice())
+            }
+        }
+    };
     if spec.identity == Identity::Own {
-        map_own_id(ids.0, ids.1).map_err(step("the user namespace could not be set up"))?;
+        map_own_id(ids.0, ids.1).map_err(namespaced("the user namespace could not be set up"))?;
     }
     nix::unistd::setsid().map_err(io::Error::from).map_err(step("no session of its own"))?;
     nix::unistd::sethostname("cell").map_err(io::Error::from).map_err(step("no host name"))?;
     let proc_self = rustix::fs::open("/proc/self", OFlags::PATH | OFlags::CLOEXEC, Mode::empty())
         .map_err(io::Error::from)
         .map_err(step("no `/proc/self`"))?;
-    root::enter(spec).map_err(step("the jail's root could not be made"))?;
+    root::enter(spec).map_err(namespaced("the jail's root could not be made"))?;
     limit(spec).map_err(step("the limits could not be set"))?;
     take_ids(spec.identity).map_err(step("the ids could not be taken"))?;
     let mut missing = Vec::new();
@@ -154,6 +163,7 @@ fn limit(spec: &JailSpec) -> io::Result<()> {
     for (resource, value) in [
         (Resource::RLIMIT_CORE, 0),
         (Resource::RLIMIT_AS, spec.limits.address_space),
+        (Resource::RLIMIT_DATA, spec.limits.data),
         (Resource::RLIMIT_FSIZE, spec.limits.file_size),
         (Resource::RLIMIT_NOFILE, spec.limits.descriptors),
         (Resource::RLIMIT_MSGQUEUE, 0),

@@ -73,6 +73,8 @@ pub(crate) enum FileAccess {
 pub(crate) struct ProcessLimits {
     /// Bytes of address space.
     pub(crate) address_space: u64,
+    /// Bytes of private writable memory: holds where there is no cgroup.
+    pub(crate) data: u64,
     /// Largest file it may write, bytes.
     pub(crate) file_size: u64,
     /// Open descriptors.

@@ -57,7 +57,12 @@ impl Host {
             descriptors: vec![(stdin, 0), (stdout, 1), (log_end, 2)],
             own_descriptors: filter != Filter::Door,
             filter,
-            limits: ProcessLimits { address_space: 1 << 30, file_size: 1 << 20, descriptors: 64 },
+            limits: ProcessLimits {
+                address_space: 1 << 30,
+                data: 256 << 20,
+                file_size: 1 << 20,
+                descriptors: 64,
+            },
             budget: Budget { memory: 64 << 20, pids: 8, cpu_millis: 1_000 },
         };
         let guarded = self.jails.start(inmate, log).await.unwrap();
@@ -208,7 +213,7 @@ async fn a_jail_without_its_program_is_refused_by_name() {
         descriptors: vec![(log_end, 2)],
         own_descriptors: false,
         filter: Filter::Door,
-        limits: ProcessLimits { address_space: 1 << 30, file_size: 0, descriptors: 64 },
+        limits: ProcessLimits { address_space: 1 << 30, data: 256 << 20, file_size: 0, descriptors: 64 },
         budget: Budget { memory: 64 << 20, pids: 8, cpu_millis: 1_000 },
     };
     let error = host.jails.start(inmate, log).await.unwrap_err().to_string();

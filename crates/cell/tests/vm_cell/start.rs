@@ -1,5 +1,6 @@
 //! Real machines, from start to end: cold, cloned, side by side.
 
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use cell::{CellEnd, StartMode};
@@ -36,5 +37,20 @@ async fn a_clone_is_born_sooner_than_a_cold_boot() {
         let (boot_id, _link) = born(&mut cell, number).await;
         eprintln!("born after {:?}: {boot_id}", start.elapsed());
         drop(cell.stop(Duration::ZERO).await);
+    }
+}
+
+#[tokio::test]
+async fn twenty_clones_of_one_template_share_no_random_bytes() {
+    let scratch = tempfile::tempdir().unwrap();
+    let host = host(scratch.path());
+    let image = image(scratch.path());
+    let mut boot_ids = BTreeSet::new();
+    for number in 1..=20 {
+        let mut cell = host.start(spec(&image, scratch.path().join("disk"), StartMode::Clone)).await.unwrap();
+        // The kernel makes its boot id of random bytes when it is first asked, which is after the birth.
+        let (boot_id, _link) = born(&mut cell, number).await;
+        assert!(boot_ids.insert(boot_id.clone()), "two clones have {boot_id}");
+        assert_eq!(cell.stop(Duration::ZERO).await, CellEnd::Killed);
     }
 }
