@@ -49,6 +49,7 @@ pub struct ModelService {
     providers: Vec<Provider>,
     client: Client,
     patience: Patience,
+    largest_response: u64,
 }
 
 /// What a call has come to. It lives outside of the future that makes the call, so that it outlives a cut.
@@ -83,7 +84,13 @@ impl ModelService {
     /// When the HTTP client can't be made.
     pub fn new(providers: Vec<Provider>, patience: Patience) -> Result<Self, ServiceError> {
         let client = upstream::client(&patience)?;
-        Ok(Self { providers, client, patience })
+        Ok(Self { providers, client, patience, largest_response: MAX_RESPONSE })
+    }
+
+    /// The same service with another bound on the bytes of one response.
+    #[cfg(test)]
+    pub(crate) fn with_largest_response(self, largest_response: u64) -> Self {
+        Self { largest_response, ..self }
     }
 
     /// Serves one stream that a door opened: reads what it wants, answers it, and counts it. When the door lets go of
@@ -217,7 +224,7 @@ impl ModelService {
             let piece = piece.map_err(|_elapsed| Failure::Cut)?.map_err(|_| Failure::Cut)?;
             let Some(piece) = piece else { break };
             passed = passed.saturating_add(piece.len() as u64);
-            if passed > MAX_RESPONSE {
+            if passed > self.largest_response {
                 return Err(Failure::Cut);
             }
             if let Some(reader) = &mut call.reader {
