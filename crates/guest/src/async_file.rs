@@ -29,12 +29,20 @@ impl AsyncFile {
         AsyncFd::new(file).map(Self)
     }
 
-    /// The file itself, for requests that don't block.
-    pub(crate) fn file(&self) -> &File {
-        self.0.get_ref()
+    /// Tries whenever the file is writable, until the operation no longer would block.
+    pub(crate) async fn when_writable<T>(
+        &self,
+        mut operation: impl FnMut(&File) -> io::Result<T>,
+    ) -> io::Result<T> {
+        loop {
+            let mut guard = self.0.writable().await?;
+            if let Ok(done) = guard.try_io(|fd| operation(fd.get_ref())) {
+                return done;
+            }
+        }
     }
 
-    /// Tries again whenever the file is readable, until the operation no longer would block.
+    /// Tries whenever the file is readable, until the operation no longer would block.
     pub(crate) async fn when_readable<T>(
         &self,
         mut operation: impl FnMut(&File) -> io::Result<T>,

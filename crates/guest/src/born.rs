@@ -1,13 +1,41 @@
 //! PID 1 after birth: one task moves the mux, the others serve its streams, until the host goes or says so.
 
+use std::cell::{Cell, OnceCell};
 use std::fs::{self, File};
+use std::rc::Rc;
+use std::time::Duration;
 
+use tokio::sync::Notify;
+use tokio::task::LocalSet;
 use wire::early::{Answer, VERSION};
-use wire::mux::{MuxLimits, Side, mux};
+use wire::frame;
+use wire::guest::DoorOpens;
+use wire::mux::{MuxLimits, Opener, Side, Stream, mux};
 
 use crate::async_file::AsyncFile;
+use crate::container::Container;
 use crate::fault::{During, Fault};
-use crate::{early, machine};
+use crate::reaper::Reaper;
+use crate::{control, early, end, files, machine, process};
+
+/// How long a stream may take to say what it is for.
+const HEAD_PATIENCE: Duration = Duration::from_secs(30);
+
+/// What the tasks share.
+pub(crate) struct Guest {
+    /// Opens streams to the door.
+    pub(crate) opener: Opener,
+    /// Starts and collects children of PID 1.
+    pub(crate) reaper: Reaper,
+    /// The container, once it stands.
+    pub(crate) container: OnceCell<Container>,
+    /// Whether the host allows processes outside the container.
+    pub(crate) guest_root: Cell<bool>,
+    /// Whether a control stream was opened: there is only one.
+    pub(crate) controlled: Cell<bool>,
+    /// Rings when the machine is to power off.
+    pub(crate) over: Notify,
+}
 
 /// Says [`Answer::Born`], then serves the mux to its end.
 pub(crate) fn run() -> Result<(), Fault> {
@@ -17,7 +45,7 @@ pub(crate) fn run() -> Result<(), Fault> {
     early::say(&mut port, &Answer::Born { version: VERSION, boot_id: boot_id.trim_end().to_owned() })?;
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().during("starting the runtime")?;
-    runtime.block_on(serve(port))
+    LocalSet::new().block_on(&runtime, serve(port))
 }
 
 /// The channel, whose number is the second argument.
@@ -29,14 +57,40 @@ fn inherited_channel() -> Result<File, Fault> {
 
 async fn serve(port: File) -> Result<(), Fault> {
     let port = AsyncFile::new(port).during("watching the channel")?;
-    let (_opener, mut incoming, driver) = mux(port, Side::Guest, MuxLimits::default());
+    let (opener, mut incoming, driver) = mux(port, Side::Guest, MuxLimits::default());
+    let guest = Rc::new(Guest {
+        opener,
+        reaper: Reaper::default(),
+        container: OnceCell::new(),
+        guest_root: Cell::new(false),
+        controlled: Cell::new(false),
+        over: Notify::new(),
+    });
+    let reaping = tokio::task::spawn_local(guest.reaper.clone().run());
     let streams = async {
         while let Some(stream) = incoming.next().await {
-            drop(stream);
+            tokio::task::spawn_local(serve_stream(stream, Rc::clone(&guest)));
         }
     };
-    tokio::select! {
+    let result = tokio::select! {
         ended = driver.run() => ended.during("the channel"),
+        ended = reaping => ended.during("collecting ended children").and_then(|result| result),
         () = streams => Ok(()),
+        () = guest.over.notified() => Ok(()),
+    };
+    end::kill_everything(&guest).await;
+    result
+}
+
+async fn serve_stream(mut stream: Stream, guest: Rc<Guest>) {
+    let head = tokio::time::timeout(HEAD_PATIENCE, frame::read(&mut stream, frame::SMALL)).await;
+    // A stream that says nothing sensible is dropped, which resets it.
+    let Ok(Ok(Some(head))) = head else { return };
+    match head {
+        DoorOpens::Control if guest.controlled.replace(true) => {}
+        DoorOpens::Control => control::serve(stream, guest).await,
+        DoorOpens::Process(spec) => process::serve(stream, spec, &guest).await,
+        DoorOpens::PutFiles { folder } => files::put(stream, folder, &guest).await,
+        DoorOpens::GetFiles { folder } => files::get(stream, folder, &guest).await,
     }
 }

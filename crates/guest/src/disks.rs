@@ -4,11 +4,11 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
+use nix::errno::Errno;
 use nix::mount::{MntFlags, MsFlags, umount2};
 
 use crate::boot::attach;
 use crate::fault::{During, Fault};
-use crate::machine;
 
 /// Where the agent's disk is mounted.
 pub(crate) const DISK: &str = "/disk";
@@ -56,15 +56,12 @@ fn device(blocks: &Path, serial: &str) -> Result<Option<String>, Fault> {
     Ok(None)
 }
 
-/// Unmounts all three, so that the agent's disk is clean.
-pub(crate) fn unmount_all() {
-    for at in [CELL, DISK, IMAGE] {
-        match umount2(at, MntFlags::empty()) {
-            // Not mounted: this machine has no such disk.
-            Ok(()) | Err(nix::errno::Errno::EINVAL) => {}
-            Err(error) => machine::log(&format!("unmounting `{at}`: {error}")),
-        }
-    }
+/// Unmounts all three, so that the agent's disk is clean. What is not mounted is passed over.
+pub(crate) fn unmount_all() -> Result<(), Fault> {
+    [CELL, DISK, IMAGE].into_iter().try_for_each(|at| match umount2(at, MntFlags::empty()) {
+        Ok(()) | Err(Errno::EINVAL) => Ok(()),
+        Err(error) => Err(error).during(format_args!("unmounting `{at}`")),
+    })
 }
 
 #[cfg(test)]

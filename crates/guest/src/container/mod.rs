@@ -1,0 +1,192 @@
+//! The container: how it is made, watched and ended, as the guest's PID 1 sees it.
+//!
+//! ```text
+//! PID 1 ── create (a process) ── libcontainer ──▶ init, confined (see `plan`), checks itself (`inside`)
+//!   └───────────── link (`packets`) ─────────────▶ starts the cell's processes
+//! ```
+
+pub(crate) mod create;
+pub(crate) mod init;
+mod inside;
+mod link;
+pub(crate) mod mapper;
+mod outside;
+mod packets;
+pub(crate) mod plan;
+mod prepare;
+mod status;
+mod syscalls;
+
+use std::fs;
+use std::os::fd::OwnedFd;
+use std::path::Path;
+use std::process::Stdio;
+use std::time::Duration;
+
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
+use tokio::io::AsyncReadExt;
+use wire::guest::{ContainerSpec, Protections};
+
+pub(crate) use link::{Link, Running};
+
+use crate::async_file::AsyncFile;
+use crate::disks::CELL;
+use crate::fault::{During, Fault};
+use crate::reaper::Reaper;
+use crate::{PROGRAM, machine};
+
+/// How long the making of the container may take, emulated and on a busy host.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// Where the guest sees the container's cgroup.
+pub(crate) const CGROUP: &str = "/sys/fs/cgroup/agent";
+
+/// A container that stands.
+pub(crate) struct Container {
+    /// The init's process id in the guest.
+    pub(crate) init: i32,
+    /// Starts processes in it.
+    pub(crate) link: Link,
+}
+
+impl Container {
+    /// Makes the container and checks every protection from both sides.
+    ///
+    /// # Errors
+    /// When anything failed or is missing; the machine must then power off.
+    pub(crate) async fn start(spec: &ContainerSpec, reaper: &Reaper) -> Result<(Self, Protections), Fault> {
+        tokio::time::timeout(PATIENCE, Self::make(spec, reaper))
+            .await
+            .map_err(|_| Fault::new(format!("the container didn't stand within {} s", PATIENCE.as_secs())))?
+    }
+
+    async fn make(spec: &ContainerSpec, reaper: &Reaper) -> Result<(Self, Protections), Fault> {
+        plausible(spec)?;
+        if !Path::new(CELL).join("usr").exists() && !Path::new(CELL).join("bin").exists() {
+            return Err(Fault::new(
+                "the machine has no disks with the serials `image` and `disk`, or the image is empty",
+            ));
+        }
+        let host_name = nix::unistd::gethostname().during("reading the host name")?;
+        let host_name = host_name.to_string_lossy();
+        prepare::root(&host_name)?;
+        machine::harden()?;
+        write_document(spec, &host_name)?;
+        let (near, far) = socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC)
+            .during("making the container's link")?;
+        let init = create(far, reaper).await?;
+        let near = AsyncFile::new(near).during("watching the container's link")?;
+        let (link, inside) = Link::open(near).await?;
+        machine::forbid_namespaces()?;
+        let mut verified = inside;
+        verified.extend(outside::verify(init, spec)?);
+        Ok((Self { init, link }, Protections { verified }))
+    }
+
+    /// Kills every process of the container at once.
+    pub(crate) fn kill(&self) {
+        if let Err(error) = fs::write(format!("{CGROUP}/cgroup.kill"), "1") {
+            machine::log(&format!("killing the container: {error}"));
+        }
+    }
+
+    /// How many processes it has.
+    pub(crate) fn processes(&self) -> u32 {
+        number(&format!("{CGROUP}/pids.current")).and_then(|count| u32::try_from(count).ok()).unwrap_or(0)
+    }
+
+    /// Bytes of memory that it uses.
+    pub(crate) fn memory(&self) -> u64 {
+        number(&format!("{CGROUP}/memory.current")).unwrap_or(0)
+    }
+}
+
+/// A file of the kernel that holds one number.
+fn number(path: &str) -> Option<u64> {
+    fs::read_to_string(path).ok()?.trim_end().parse().ok()
+}
+
+/// The limits must be ones that the kernel takes and that a container can live with.
+fn plausible(spec: &ContainerSpec) -> Result<(), Fault> {
+    const LEAST_MEMORY: u64 = 16 << 20;
+    const MOST_PIDS: u32 = 32_768;
+    if spec.memory < LEAST_MEMORY {
+        return Err(Fault::new(format!(
+            "`memory` is {} bytes, but at least {LEAST_MEMORY} are needed",
+            spec.memory
+        )));
+    }
+    if !(10..=1_000_000).contains(&spec.cpu_millis) {
+        return Err(Fault::new(format!("`cpu_millis` is {}, but must be 10 to 1000000", spec.cpu_millis)));
+    }
+    if !(4..=MOST_PIDS).contains(&spec.pids) {
+        return Err(Fault::new(format!("`pids` is {}, but must be 4 to {MOST_PIDS}", spec.pids)));
+    }
+    if spec.model_port == 0 {
+        return Err(Fault::new("`model_port` is 0"));
+    }
+    Ok(())
+}
+
+fn write_document(spec: &ContainerSpec, host_name: &str) -> Result<(), Fault> {
+    let document =
+        serde_json::to_vec(&plan::document(spec, host_name)).during("writing the container's document")?;
+    fs::create_dir_all(create::BUNDLE).during("making the container's bundle")?;
+    fs::write(Path::new(create::BUNDLE).join("config.json"), document)
+        .during("writing the container's document")
+}
+
+/// Has another process create the container, so that PID 1 never forks as libcontainer does.
+async fn create(link: OwnedFd, reaper: &Reaper) -> Result<i32, Fault> {
+    let mut command = std::process::Command::new(PROGRAM);
+    mapper::install()?;
+    command
+        .arg("create")
+        .env_clear()
+        // The library looks for the mappers here.
+        .env("PATH", mapper::FOLDER)
+        .stdin(Stdio::from(link))
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    let mut child = reaper.spawn(&mut command, false).during("starting the creation of the container")?;
+    drop(command);
+    let (mut output, mut errors) = (String::new(), String::new());
+    if let (Some(stdout), Some(stderr)) = (child.stdout.take(), child.stderr.take()) {
+        let stdout = AsyncFile::new(OwnedFd::from(stdout)).during("watching the creation")?;
+        let stderr = AsyncFile::new(OwnedFd::from(stderr)).during("watching the creation")?;
+        let (mut stdout, mut stderr) = (stdout.take(64), stderr.take(8 * 1024));
+        let read = tokio::join!(stdout.read_to_string(&mut output), stderr.read_to_string(&mut errors));
+        read.0.and(read.1).during("reading the outcome of the creation")?;
+    }
+    let exit = child.exited.await.during("waiting for the creation of the container")?;
+    output
+        .trim()
+        .parse()
+        .map_err(|_| Fault::new(format!("the container could not be created ({exit:?}): {}", errors.trim())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn limits_that_no_container_can_live_with_are_refused() {
+        let good = ContainerSpec {
+            memory: 64 << 20,
+            cpu_millis: 1000,
+            pids: 32,
+            model_port: 8181,
+            allow_guest_root: false,
+        };
+        plausible(&good).unwrap();
+        for bad in [
+            ContainerSpec { memory: 1 << 20, ..good.clone() },
+            ContainerSpec { cpu_millis: 0, ..good.clone() },
+            ContainerSpec { pids: 1, ..good.clone() },
+            ContainerSpec { pids: u32::MAX, ..good.clone() },
+            ContainerSpec { model_port: 0, ..good.clone() },
+        ] {
+            assert!(plausible(&bad).is_err(), "{bad:?}");
+        }
+    }
+}
