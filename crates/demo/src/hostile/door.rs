@@ -94,8 +94,8 @@ pub(crate) const PROBES: &[Probe] = &[
 
 /// Where the model endpoint is.
 pub(crate) fn endpoint() -> SocketAddr {
-    let named = std::env::var("LAZARET_MODEL_URL").ok();
-    let address = named.and_then(|url| url.strip_prefix("http://")?.trim_end_matches('/').parse().ok());
+    let named = std::env::var("LAZARET_MODEL_URL").unwrap_or_default();
+    let address = named.strip_prefix("http://").unwrap_or_default().trim_end_matches('/').parse();
     address.unwrap_or(SocketAddr::from(([127, 0, 0, 1], 8181)))
 }
 
