@@ -73,6 +73,19 @@ impl Client {
         self.get("status").await
     }
 
+    /// Ends the daemon: its sessions first, in order. Returns when it no longer listens.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn shut_down(&self) -> Result<()> {
+        self.send::<()>(Method::POST, "shutdown", Bytes::new()).await?;
+        // The daemon removes its socket last of all; until then a connection is refused or reset.
+        while self.socket.exists() {
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        }
+        Ok(())
+    }
+
     /// Every agent that can be run by name.
     ///
     /// # Errors

@@ -4,6 +4,7 @@
 //! | method and path | in | out |
 //! |---|---|---|
 //! | `GET /v1/status` | | [`Status`] |
+//! | `POST /v1/shutdown` | | |
 //! | `GET /v1/agents`, `GET /v1/agents/{name}` | | [`AgentView`] (a list, one) |
 //! | `POST /v1/sessions` | [`NewSession`] | [`SessionView`] |
 //! | `GET /v1/sessions`, `GET /v1/sessions/{id}` | | [`SessionView`] (a list, one) |

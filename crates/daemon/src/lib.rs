@@ -1,1 +1,82 @@
 //! The composition root: agents, sessions, and the API that serves them.
+//!
+//! One task owns each session ([`session`]); requests ([`routes`]) send it messages. All that is known of a session is
+//! in its folder ([`journal`], [`shelf`]), so what was shown can be shown again, and a later daemon knows it too.
+
+mod agents;
+mod cells;
+mod config;
+mod error;
+mod folders;
+mod harness;
+mod journal;
+mod listener;
+mod models;
+mod routes;
+mod session;
+mod shelf;
+
+pub use cell::jail_main;
+pub use error::DaemonError;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use api::Folders;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
+use crate::cells::Cells;
+use crate::config::Config;
+use crate::folders::Held;
+use crate::session::Sessions;
+
+/// How long sessions may take to stop, and requests to finish, once the daemon is told to end.
+const DRAIN_WITHIN: Duration = Duration::from_secs(8);
+
+/// Runs the daemon until SIGTERM or SIGINT: takes the lock, clears up after a crash, listens, serves, stops sessions in
+/// order, drains.
+///
+/// # Errors
+/// When it can't start: another daemon runs, the configuration has a mistake, a folder can't be used.
+pub async fn serve(folders: Folders) -> Result<(), DaemonError> {
+    let held = Held::take(&folders)?;
+    let config = Config::read(&folders.config)?;
+    let host = Arc::new(Cells::open(&folders, &config)?);
+    let models = models::service(&config, |name| std::env::var(name).ok())?;
+    let sessions = Arc::new(Sessions::open(&folders, config, host, models)?);
+    let listener = held.listen()?;
+    tracing::info!(socket = %held.socket().display(), version = env!("CARGO_PKG_VERSION"), "listening");
+
+    let stop = CancellationToken::new();
+    let server = axum::serve(listener, routes::router(Arc::clone(&sessions)))
+        .with_graceful_shutdown(stop.clone().cancelled_owned());
+    let server = tokio::spawn(std::future::IntoFuture::into_future(server));
+    told_to_end(&sessions.end).await?;
+
+    tracing::info!("ending: stopping sessions");
+    let drained = async {
+        sessions.stop_all().await;
+        stop.cancel();
+        server.await
+    };
+    match tokio::time::timeout(DRAIN_WITHIN, drained).await {
+        Ok(Ok(outcome)) => outcome?,
+        Ok(Err(panicked)) => tracing::error!(%panicked, "the server failed"),
+        Err(_) => tracing::warn!("some sessions or requests did not end in time; the next start clears up"),
+    }
+    tracing::info!("ended");
+    drop(held);
+    Ok(())
+}
+
+async fn told_to_end(asked: &CancellationToken) -> Result<(), DaemonError> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+        () = asked.cancelled() => {}
+    }
+    Ok(())
+}

@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use futures::{StreamExt, TryStreamExt};
+use futures::{FutureExt, StreamExt, TryStreamExt};
 use reqwest::header::{ACCEPT, AUTHORIZATION, HeaderMap, HeaderValue, WWW_AUTHENTICATE};
 use reqwest::{Client, Response, StatusCode, Url};
 use secrecy::ExposeSecret;
@@ -79,17 +79,17 @@ impl Repository {
             &format!("downloading {}", self.reference.repository),
             Some(total),
         )));
-        futures::stream::iter(wanted.into_iter().map(|one| {
-            let reporter = reporter.clone();
-            async move {
-                self.blob(one, folder).await?;
+        let download = |one: &'_ Descriptor| {
+            let (reporter, one) = (reporter.clone(), one.clone());
+            let blob = async move {
+                self.blob(&one, folder).await?;
                 reporter.lock().await.add(one.size);
                 Ok::<(), ImageError>(())
-            }
-        }))
-        .buffer_unordered(AT_ONCE)
-        .try_collect()
-        .await
+            };
+            blob.boxed()
+        };
+        let downloads: Vec<_> = wanted.into_iter().map(download).collect();
+        futures::stream::iter(downloads).buffer_unordered(AT_ONCE).try_collect().await
     }
 
     fn url(&self, rest: &str) -> String {

@@ -1,0 +1,131 @@
+//! Which agents there are: those of the configuration folder, and the examples that came with Lazaret.
+
+use std::fs::File;
+use std::io::{ErrorKind, Read as _};
+use std::path::{Path, PathBuf};
+
+use api::{AgentView, Problem, ProblemKind};
+use domain::{AgentFile, AgentName};
+use include_dir::{Dir, include_dir};
+
+static EXAMPLES: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/../../agents");
+
+/// Most agents that are listed.
+const MAX_LISTED: usize = 1000;
+
+/// Where agents' files lie.
+#[derive(Debug)]
+pub(crate) struct Agents {
+    folder: PathBuf,
+}
+
+impl Agents {
+    /// Those below the configuration folder.
+    pub(crate) fn new(config: &Path) -> Self {
+        Self { folder: config.join("agents") }
+    }
+
+    /// The agent of this name, and where its file lies.
+    pub(crate) fn find(&self, name: &AgentName) -> Result<(AgentFile, String), Problem> {
+        let path = self.folder.join(name.as_str()).join("agent.toml");
+        let (text, source) = match read(&path) {
+            Ok(text) => (text, path.display().to_string()),
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                (example(name.as_str()).ok_or_else(|| self.unknown(name))?, "example".to_owned())
+            }
+            Err(error) => {
+                return Err(Problem::new(ProblemKind::Invalid, format!("`{}`: {error}", path.display())));
+            }
+        };
+        let file = parse(&text, &source)?;
+        if file.name != *name {
+            let message = format!("`{source}` describes `{}`, not `{name}`", file.name);
+            return Err(Problem::new(ProblemKind::Invalid, message).hint("name the folder as the agent"));
+        }
+        Ok((file, source))
+    }
+
+    /// Every agent, by name; one whose file has a mistake is told in the log and left out.
+    pub(crate) fn list(&self) -> Vec<AgentView> {
+        let mut views = Vec::new();
+        for name in self.names() {
+            match self.find(&name) {
+                Ok((file, source)) => views.push(AgentView::new(file, source)),
+                Err(problem) => tracing::warn!(agent = %name, %problem, "an agent can't be read"),
+            }
+        }
+        views
+    }
+
+    fn names(&self) -> Vec<AgentName> {
+        let own = std::fs::read_dir(&self.folder)
+            .into_iter()
+            .flatten()
+            .filter_map(|entry| entry.ok().and_then(|entry| entry.file_name().into_string().ok()));
+        let examples = EXAMPLES.dirs().filter_map(|dir| dir.path().to_str().map(str::to_owned));
+        let mut names: Vec<AgentName> =
+            own.chain(examples).take(MAX_LISTED).filter_map(|name| name.parse().ok()).collect();
+        names.sort();
+        names.dedup();
+        names
+    }
+
+    fn unknown(&self, name: &AgentName) -> Problem {
+        let names: Vec<String> = self.names().iter().map(AgentName::to_string).collect();
+        Problem::new(ProblemKind::NotFound, format!("no agent is called `{name}`"))
+            .hint(format!("there are {}; `lazaret agent new {name}` makes one", names.join(", ")))
+    }
+}
+
+/// The agent of a file's text.
+pub(crate) fn parse(text: &str, source: &str) -> Result<AgentFile, Problem> {
+    AgentFile::parse(text).map_err(|error| {
+        let problem = Problem::new(ProblemKind::Invalid, format!("`{source}`: {error}"));
+        match error.hint {
+            Some(hint) => problem.hint(hint),
+            None => problem,
+        }
+    })
+}
+
+fn example(name: &str) -> Option<String> {
+    let file = EXAMPLES.get_file(format!("{name}/agent.toml"))?;
+    file.contents_utf8().map(str::to_owned)
+}
+
+fn read(path: &Path) -> std::io::Result<String> {
+    let mut text = String::new();
+    let most = AgentFile::MAX_BYTES as u64;
+    File::open(path)?.take(most.saturating_add(1)).read_to_string(&mut text)?;
+    Ok(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_own_agent_hides_the_example_of_its_name_and_mistakes_are_told() {
+        let config = tempfile::tempdir().unwrap();
+        let agents = Agents::new(config.path());
+        let reviewer: AgentName = "reviewer".parse().unwrap();
+        assert_eq!(agents.find(&reviewer).unwrap().1, "example");
+        let folder = config.path().join("agents/reviewer");
+        std::fs::create_dir_all(&folder).unwrap();
+        std::fs::write(folder.join("agent.toml"), "name = \"reviewer\"\nmodels = [\"a/own\"]").unwrap();
+        assert_eq!(agents.find(&reviewer).unwrap().0.models[0].to_string(), "a/own");
+        std::fs::write(folder.join("agent.toml"), "name = \"other\"\nmodels = [\"a/b\"]").unwrap();
+        assert!(agents.find(&reviewer).unwrap_err().message.contains("describes `other`"));
+        std::fs::write(folder.join("agent.toml"), "nome = 1").unwrap();
+        assert!(agents.find(&reviewer).unwrap_err().message.contains("line 1"));
+        let nobody = agents.find(&"nobody".parse().unwrap()).unwrap_err();
+        assert_eq!(nobody.kind, ProblemKind::NotFound);
+    }
+
+    #[test]
+    fn every_example_is_a_sound_agent() {
+        let config = tempfile::tempdir().unwrap();
+        let listed = Agents::new(config.path()).list();
+        assert_eq!(listed.len(), EXAMPLES.dirs().count());
+    }
+}

@@ -1,0 +1,128 @@
+//! `config.toml`: what the person who owns the host decides. Nothing in a workspace, an image or an agent adds to it.
+
+use std::collections::BTreeMap;
+use std::io::{ErrorKind, Read as _};
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+
+use crate::error::DaemonError;
+
+/// Most bytes in the file.
+const MAX_BYTES: u64 = 256 * 1024;
+
+/// The configuration.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Config {
+    /// Whether every session may run on an emulated machine, which is no security boundary.
+    pub(crate) allow_emulation: bool,
+    /// Another kernel than the one that Lazaret fetches.
+    pub(crate) kernel: Option<PathBuf>,
+    /// Who serves models, by the name before the `/` of a model's name.
+    pub(crate) providers: BTreeMap<String, ProviderEntry>,
+}
+
+/// Who serves models.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct ProviderEntry {
+    /// Where: scheme, host and path before `/v1`.
+    pub(crate) url: String,
+    /// Which protocol it speaks.
+    pub(crate) api: ProviderApi,
+    /// The variable of the daemon's environment that holds the key; none for servers that want none.
+    pub(crate) key_env: Option<String>,
+    /// Whether prompts may go to another machine unencrypted.
+    #[serde(default)]
+    pub(crate) plain_http: bool,
+}
+
+/// The protocols of model providers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum ProviderApi {
+    /// Anthropic Messages.
+    Anthropic,
+    /// OpenAI Responses.
+    Responses,
+    /// OpenAI Chat Completions.
+    Chat,
+}
+
+impl ProviderApi {
+    /// As the harness is told in `LAZARET_MODEL_API`.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Anthropic => "anthropic",
+            Self::Responses => "responses",
+            Self::Chat => "chat",
+        }
+    }
+}
+
+impl Config {
+    /// Reads `config.toml` in the configuration folder; without one, all is as usual.
+    pub(crate) fn read(folder: &Path) -> Result<Self, DaemonError> {
+        let path = folder.join("config.toml");
+        let mut text = String::new();
+        match std::fs::File::open(&path) {
+            Ok(file) => {
+                file.take(MAX_BYTES).read_to_string(&mut text).map_err(DaemonError::file(&path))?;
+            }
+            Err(error) if error.kind() == ErrorKind::NotFound => {}
+            Err(source) => return Err(DaemonError::File { path, source }),
+        }
+        Self::parse(&text).map_err(|message| DaemonError::Config { path, message })
+    }
+
+    /// The protocol that a provider speaks; none: there is no such provider.
+    pub(crate) fn api(&self, provider: &str) -> Option<ProviderApi> {
+        match (self.providers.get(provider), provider) {
+            (Some(entry), _) => Some(entry.api),
+            (None, "anthropic") => Some(ProviderApi::Anthropic),
+            (None, "openai") => Some(ProviderApi::Responses),
+            (None, _) => None,
+        }
+    }
+
+    fn parse(text: &str) -> Result<Self, String> {
+        let config: Self = toml::from_str(text).map_err(|e| e.to_string().trim_end().to_owned())?;
+        if let Some(kernel) = config.kernel.as_deref().filter(|kernel| !kernel.is_absolute()) {
+            return Err(format!("`kernel` is an absolute path, not `{}`", kernel.display()));
+        }
+        Ok(config)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn providers_are_added_to_the_usual_ones() {
+        let config = Config::parse(
+            "allow_emulation = true\n[providers.local]\nurl = \"http://127.0.0.1:11434\"\napi = \"chat\"\n",
+        )
+        .unwrap();
+        assert!(config.allow_emulation);
+        assert_eq!(config.providers["local"].key_env, None);
+        assert_eq!(config.api("local"), Some(ProviderApi::Chat));
+        assert_eq!(config.api("anthropic"), Some(ProviderApi::Anthropic));
+        assert_eq!(config.api("nobody"), None);
+    }
+
+    #[test]
+    fn mistakes_are_told_with_their_place() {
+        for (text, told) in [
+            ("allow_emulaton = true", "unknown field `allow_emulaton`"),
+            ("allow_emulation = 1", "expected a boolean"),
+            ("[providers.x]\nurl = \"http://a\"\napi = \"smtp\"", "unknown variant `smtp`"),
+            ("[providers.x]\nurl = \"http://a\"\napi = \"chat\"\nkey = \"sk-1\"", "unknown field `key`"),
+            ("kernel = \"vmlinuz\"", "absolute path"),
+        ] {
+            let error = Config::parse(text).unwrap_err();
+            assert!(error.contains(told), "{error}");
+        }
+    }
+}

@@ -1,0 +1,69 @@
+//! Why the daemon can't start.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// Why the daemon can't start.
+#[derive(Debug, thiserror::Error)]
+pub enum DaemonError {
+    /// Another one holds the lock.
+    #[error("a daemon already runs for `{}`", .0.display())]
+    AlreadyRuns(PathBuf),
+    /// A folder is not private to this user.
+    #[error("`{}` {why}", path.display())]
+    NotPrivate {
+        /// The folder.
+        path: PathBuf,
+        /// What is wrong with it.
+        why: &'static str,
+    },
+    /// The socket's path is longer than the system allows (`sun_path`, unix(7)).
+    #[error("the path of the socket `{}` has more than 107 bytes", .0.display())]
+    SocketPath(PathBuf),
+    /// The configuration has a mistake.
+    #[error("`{}`: {message}", path.display())]
+    Config {
+        /// The file.
+        path: PathBuf,
+        /// What and where, for people.
+        message: String,
+    },
+    /// A file can't be read or written.
+    #[error("`{}`: {source}", path.display())]
+    File {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// What cells need can't be set up.
+    #[error("cells can't be run: {0}")]
+    Cells(String),
+    /// The providers can't be used as they are configured.
+    #[error("models can't be served: {0}")]
+    Models(String),
+    /// Signals or the listener failed.
+    #[error(transparent)]
+    Io(#[from] io::Error),
+}
+
+impl DaemonError {
+    /// What to do about it.
+    #[must_use]
+    pub fn hint(&self) -> Option<&'static str> {
+        match self {
+            Self::AlreadyRuns(_) => Some("end it with SIGTERM first, or just use it"),
+            Self::NotPrivate { .. } => {
+                Some("give it to yourself with mode 700, or name other folders by XDG variables")
+            }
+            Self::SocketPath(_) => Some("set XDG_RUNTIME_DIR to a shorter path"),
+            Self::Config { .. } | Self::Models(_) => Some("docs/configuration.md lists the keys"),
+            Self::File { .. } | Self::Cells(_) | Self::Io(_) => None,
+        }
+    }
+
+    pub(crate) fn file(path: &Path) -> impl FnOnce(io::Error) -> Self {
+        let path = path.to_owned();
+        move |source| Self::File { path, source }
+    }
+}

@@ -1,0 +1,211 @@
+//! What runs in the cell for each harness: its program, arguments and environment, and nothing else configures it.
+
+use domain::{AgentFile, Harness, ModelName};
+use wire::process::{Place, ProcessSpec, TtySize};
+
+/// The port on the container's loopback where the model endpoint listens.
+pub(crate) const MODEL_PORT: u16 = 8181;
+/// Where the workspace lies in the container, and where harnesses start.
+pub(crate) const WORKSPACE: &str = "/workspace";
+const HOME: &str = "/home/agent";
+const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+const NOT_A_KEY: &str = "placeholder-the-host-adds-the-key";
+
+/// What a session asks of its harness.
+#[derive(Debug)]
+pub(crate) struct Task<'a> {
+    /// The agent.
+    pub(crate) agent: &'a AgentFile,
+    /// The model to use first, and the protocol its provider speaks.
+    pub(crate) model: Option<(&'a ModelName, &'static str)>,
+    /// What the person asks.
+    pub(crate) prompt: Option<&'a str>,
+    /// The image's own environment, `NAME=value`.
+    pub(crate) image_env: &'a [String],
+    /// A terminal of this size.
+    pub(crate) tty: Option<TtySize>,
+}
+
+/// The harness of a session.
+pub(crate) fn process(task: &Task<'_>) -> ProcessSpec {
+    let url = format!("http://127.0.0.1:{MODEL_PORT}");
+    let mut env = base_env(task.image_env, task.tty);
+    let mut set = |name: &str, value: &str| set(&mut env, name, value);
+    set("LAZARET_MODEL_URL", &url);
+    if let Some((model, api)) = task.model {
+        set("LAZARET_MODEL", &model.to_string());
+        set("LAZARET_MODEL_API", api);
+    }
+    let prompt = task.prompt.map(str::to_owned);
+    let model = task.model.map_or("", |(model, _)| model.model());
+    let argv = match &task.agent.harness {
+        Harness::Builtin => {
+            set("LAZARET_INSTRUCTIONS", &task.agent.instructions);
+            words(&["lazaret-builtin"]).into_iter().chain(prompt).collect()
+        }
+        Harness::ClaudeCode => {
+            for (name, value) in claude_env(&url, model) {
+                set(name, &value);
+            }
+            claude_code(task, prompt)
+        }
+        Harness::Codex => {
+            set("LAZARET_KEY", NOT_A_KEY);
+            codex(task, &url, model, prompt)
+        }
+        Harness::Acp(program) => {
+            set("ANTHROPIC_BASE_URL", &url);
+            set("ANTHROPIC_API_KEY", NOT_A_KEY);
+            set("OPENAI_BASE_URL", &format!("{url}/v1"));
+            set("OPENAI_API_KEY", NOT_A_KEY);
+            let head = words(&["lazaret-acp"]).into_iter().chain(prompt).chain(words(&["--"]));
+            head.chain(program.iter().cloned()).collect()
+        }
+        Harness::Command(program) => program.iter().cloned().chain(prompt).collect(),
+    };
+    ProcessSpec { argv, env, cwd: WORKSPACE.to_owned(), tty: task.tty, place: Place::Container }
+}
+
+/// A program that a person runs in the cell, beside the harness.
+pub(crate) fn exec(
+    argv: Vec<String>,
+    image_env: &[String],
+    tty: Option<TtySize>,
+    place: Place,
+) -> ProcessSpec {
+    ProcessSpec { argv, env: base_env(image_env, tty), cwd: WORKSPACE.to_owned(), tty, place }
+}
+
+fn base_env(image_env: &[String], tty: Option<TtySize>) -> Vec<(String, String)> {
+    let mut env = vec![("PATH".to_owned(), PATH.to_owned()), ("LANG".to_owned(), "C.UTF-8".to_owned())];
+    for pair in image_env {
+        if let Some((name, value)) = pair.split_once('=') {
+            set(&mut env, name, value);
+        }
+    }
+    // Last, so that an image can't say otherwise. Loopback never goes through a proxy.
+    for (name, value) in
+        [("HOME", HOME), ("USER", "agent"), ("NO_PROXY", "127.0.0.1"), ("no_proxy", "127.0.0.1")]
+    {
+        set(&mut env, name, value);
+    }
+    if tty.is_some() {
+        set(&mut env, "TERM", "xterm-256color");
+    }
+    env
+}
+
+fn set(env: &mut Vec<(String, String)>, name: &str, value: &str) {
+    match env.iter_mut().find(|(known, _)| known == name) {
+        Some((_, known)) => value.clone_into(known),
+        None => env.push((name.to_owned(), value.to_owned())),
+    }
+}
+
+fn words(words: &[&str]) -> Vec<String> {
+    words.iter().map(|word| (*word).to_owned()).collect()
+}
+
+/// See <https://code.claude.com/docs/en/settings#environment-variables>.
+fn claude_env(url: &str, model: &str) -> Vec<(&'static str, String)> {
+    vec![
+        ("ANTHROPIC_BASE_URL", url.to_owned()),
+        ("ANTHROPIC_API_KEY", NOT_A_KEY.to_owned()),
+        ("ANTHROPIC_MODEL", model.to_owned()),
+        ("ANTHROPIC_SMALL_FAST_MODEL", model.to_owned()),
+        ("ANTHROPIC_DEFAULT_HAIKU_MODEL", model.to_owned()),
+        ("CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC", "1".to_owned()),
+        ("DISABLE_AUTOUPDATER", "1".to_owned()),
+        ("ENABLE_TOOL_SEARCH", "false".to_owned()),
+    ]
+}
+
+/// Its own permission prompts are off: the cell is the boundary.
+fn claude_code(task: &Task<'_>, prompt: Option<String>) -> Vec<String> {
+    let mut argv = words(&["claude", "--dangerously-skip-permissions", "--strict-mcp-config"]);
+    if task.tty.is_none() {
+        argv.extend(words(&["--print", "--output-format", "text"]));
+    }
+    if !task.agent.instructions.is_empty() {
+        argv.extend(words(&["--append-system-prompt", &task.agent.instructions]));
+    }
+    // After `--`, no prompt is taken for an option.
+    argv.extend(prompt.into_iter().flat_map(|prompt| ["--".to_owned(), prompt]));
+    argv
+}
+
+/// Its own inner sandbox is off: the cell is the boundary.
+fn codex(task: &Task<'_>, url: &str, model: &str, prompt: Option<String>) -> Vec<String> {
+    let provider = format!(
+        "model_providers.lazaret={{name=\"lazaret\",base_url=\"{url}/v1\",env_key=\"LAZARET_KEY\",wire_api=\"responses\"}}"
+    );
+    let mut argv = words(&["codex"]);
+    if task.tty.is_none() {
+        argv.extend(words(&["exec", "--skip-git-repo-check"]));
+    }
+    argv.extend(words(&["--dangerously-bypass-approvals-and-sandbox", "-m", model]));
+    argv.extend(words(&["--disable", "plugins", "--disable", "apps"]));
+    for setting in [
+        "analytics.enabled=false",
+        "check_for_update_on_startup=false",
+        "model_provider=\"lazaret\"",
+        provider.as_str(),
+    ] {
+        argv.extend(words(&["-c", setting]));
+    }
+    let prompt = prompt.or_else(|| task.tty.is_none().then(|| "-".to_owned()));
+    argv.extend(prompt.into_iter().flat_map(|prompt| ["--".to_owned(), prompt]));
+    argv
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn spec(file: &str, prompt: Option<&str>, image_env: &[String]) -> ProcessSpec {
+        let agent = AgentFile::parse(file).unwrap();
+        let model = agent.models.first().map(|model| (model, "anthropic"));
+        process(&Task { agent: &agent, model, prompt, image_env, tty: None })
+    }
+
+    fn value<'a>(spec: &'a ProcessSpec, name: &str) -> &'a str {
+        spec.env.iter().find(|(known, _)| known == name).map_or("", |(_, value)| value)
+    }
+
+    #[test]
+    fn the_builtin_harness_is_told_its_model_and_its_prompt() {
+        let spec = spec("name = \"a\"\nmodels = [\"p/m\"]\ninstructions = \"Be kind.\"", Some("hi"), &[]);
+        assert_eq!(spec.argv, ["lazaret-builtin", "hi"]);
+        assert_eq!(value(&spec, "LAZARET_MODEL"), "p/m");
+        assert_eq!(value(&spec, "LAZARET_MODEL_API"), "anthropic");
+        assert_eq!(value(&spec, "LAZARET_MODEL_URL"), "http://127.0.0.1:8181");
+        assert_eq!(value(&spec, "LAZARET_INSTRUCTIONS"), "Be kind.");
+        assert_eq!((spec.cwd.as_str(), spec.place), ("/workspace", Place::Container));
+    }
+
+    #[test]
+    fn an_image_adds_to_the_environment_but_names_no_home_and_no_proxy_for_loopback() {
+        let image: Vec<String> =
+            ["PATH=/opt", "HOME=/root", "NO_PROXY=", "X=1", "odd"].map(str::to_owned).into();
+        let spec = spec("name = \"a\"\nharness = { command = [\"env\", \"-0\"] }", None, &image);
+        assert_eq!(spec.argv, ["env", "-0"]);
+        assert_eq!(value(&spec, "PATH"), "/opt");
+        assert_eq!(value(&spec, "HOME"), "/home/agent");
+        assert_eq!(value(&spec, "NO_PROXY"), "127.0.0.1");
+        assert_eq!(value(&spec, "X"), "1");
+    }
+
+    #[test]
+    fn real_agents_get_the_endpoint_and_never_a_key() {
+        for (harness, program) in [("claude-code", "claude"), ("codex", "codex")] {
+            let spec =
+                spec(&format!("name = \"a\"\nharness = \"{harness}\"\nmodels = [\"p/m\"]"), Some("-x"), &[]);
+            assert_eq!(spec.argv[0], program);
+            let all = format!("{:?}{:?}", spec.argv, spec.env);
+            assert!(all.contains("127.0.0.1:8181"), "{all}");
+            assert!(spec.env.iter().filter(|(name, _)| name.ends_with("KEY")).all(|(_, v)| v == NOT_A_KEY));
+        }
+        let acp = spec("name = \"a\"\nharness = { acp = [\"agent\", \"--stdio\"] }", Some("hi"), &[]);
+        assert_eq!(acp.argv, ["lazaret-acp", "hi", "--", "agent", "--stdio"]);
+    }
+}

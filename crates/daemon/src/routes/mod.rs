@@ -1,0 +1,178 @@
+//! The API's routes, as the table in the crate `api` lists them.
+
+mod attach;
+mod host;
+mod lines;
+
+use std::sync::Arc;
+
+use api::{
+    AgentView, MAX_JSON, MAX_WORKSPACE, NewSession, Problem, ProblemKind, SessionView, Status, StopRequest,
+};
+use axum::body::{Body, Bytes};
+use axum::extract::{DefaultBodyLimit, Path, Query, State};
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use axum::routing::{delete, get, post};
+use axum::{Json, Router};
+use domain::{AgentName, SessionId};
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+
+use crate::session::Sessions;
+
+/// What every handler shares.
+pub(crate) type Shared = State<Arc<Sessions>>;
+
+/// The routes.
+pub(crate) fn router(sessions: Arc<Sessions>) -> Router {
+    let v1 = Router::new()
+        .route("/status", get(status))
+        .route("/shutdown", post(shut_down))
+        .route("/agents", get(agents))
+        .route("/agents/{name}", get(agent))
+        .route("/sessions", get(list).post(start))
+        .route("/sessions/{id}", get(show))
+        .route("/sessions/{id}/stop", post(stop))
+        .route("/sessions/{id}/events", get(events))
+        .route("/sessions/{id}/attach", get(attach::attach))
+        .route("/sessions/{id}/exec", get(attach::exec))
+        .route("/doctor", post(host::doctor))
+        .route("/images", get(host::images).post(host::add_image))
+        .route("/images", delete(host::remove_image))
+        .layer(DefaultBodyLimit::max(MAX_JSON))
+        .merge(
+            Router::new()
+                .route("/sessions/{id}/workspace", get(get_workspace).put(put_workspace))
+                .layer(DefaultBodyLimit::max(usize::try_from(MAX_WORKSPACE).unwrap_or(usize::MAX))),
+        );
+    Router::new().nest(&format!("/{}", api::VERSION), v1).fallback(unknown).with_state(sessions)
+}
+
+/// A problem as a response.
+pub(crate) struct Failed(pub(crate) Problem);
+
+impl From<Problem> for Failed {
+    fn from(problem: Problem) -> Self {
+        Self(problem)
+    }
+}
+
+impl IntoResponse for Failed {
+    fn into_response(self) -> Response {
+        let status = StatusCode::from_u16(self.0.kind.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        (status, Json(self.0)).into_response()
+    }
+}
+
+type Answer<T> = Result<T, Failed>;
+
+/// Reads a JSON body; a mistake in it is told with its place.
+pub(crate) fn json<T: DeserializeOwned>(body: &[u8]) -> Answer<T> {
+    serde_json::from_slice(body)
+        .map_err(|e| Failed(Problem::new(ProblemKind::Invalid, format!("the request can't be read: {e}"))))
+}
+
+/// Reads an id from a path.
+pub(crate) fn id(text: &str) -> Answer<SessionId> {
+    text.parse::<SessionId>().map_err(|e| Failed(Problem::new(ProblemKind::Invalid, e.to_string())))
+}
+
+async fn unknown() -> Failed {
+    Failed(Problem::new(ProblemKind::NotFound, "there is no such path in this version of the API"))
+}
+
+async fn status(State(sessions): Shared) -> Json<Status> {
+    Json(Status {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        pid: std::process::id(),
+        sessions: sessions.count(),
+    })
+}
+
+async fn shut_down(State(sessions): Shared) -> Json<()> {
+    sessions.end.cancel();
+    Json(())
+}
+
+async fn agents(State(sessions): Shared) -> Json<Vec<AgentView>> {
+    Json(sessions.agents.list())
+}
+
+async fn agent(State(sessions): Shared, Path(name): Path<String>) -> Answer<Json<AgentView>> {
+    let name: AgentName = name.parse().map_err(|e: domain::NameError| {
+        Failed(Problem::new(ProblemKind::Invalid, format!("`{name}` names no agent: {e}")))
+    })?;
+    let (file, source) = sessions.agents.find(&name)?;
+    Ok(Json(AgentView::new(file, source)))
+}
+
+async fn list(State(sessions): Shared) -> Json<Vec<SessionView>> {
+    Json(sessions.views())
+}
+
+async fn start(State(sessions): Shared, body: Bytes) -> Answer<Json<SessionView>> {
+    let request: NewSession = json(&body)?;
+    Ok(Json(sessions.start(request).await?))
+}
+
+async fn show(State(sessions): Shared, Path(session): Path<String>) -> Answer<Json<SessionView>> {
+    Ok(Json(sessions.view(id(&session)?)?))
+}
+
+/// Answers once the session has ended.
+async fn stop(State(sessions): Shared, Path(session): Path<String>, body: Bytes) -> Answer<Json<()>> {
+    let StopRequest { now } = json(&body)?;
+    let session = sessions.running(id(&session)?)?;
+    session.stop(now);
+    session.ended().await;
+    Ok(Json(()))
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Follow {
+    #[serde(default)]
+    follow: bool,
+}
+
+async fn events(
+    State(sessions): Shared,
+    Path(session): Path<String>,
+    Query(Follow { follow }): Query<Follow>,
+) -> Answer<Response> {
+    let lines = sessions.journals(id(&session)?)?.read().await.map_err(internal)?;
+    let stream = futures::stream::try_unfold(lines, move |mut lines| async move {
+        let line = lines.next(follow).await?;
+        Ok::<_, std::io::Error>(line.map(|line| (Bytes::from(line), lines)))
+    });
+    Ok(lines::response(Body::from_stream(stream)))
+}
+
+async fn put_workspace(
+    State(sessions): Shared,
+    Path(session): Path<String>,
+    body: Bytes,
+) -> Answer<Json<()>> {
+    if sessions.running(id(&session)?)?.put_workspace(body.into()) {
+        return Ok(Json(()));
+    }
+    Err(Failed(Problem::new(ProblemKind::Conflict, "the session doesn't wait for a workspace")))
+}
+
+async fn get_workspace(State(sessions): Shared, Path(session): Path<String>) -> Answer<Response> {
+    let session = id(&session)?;
+    sessions.view(session)?;
+    match tokio::fs::read(sessions.shelf.workspace(session)).await {
+        Ok(archive) => Ok(([("content-type", "application/x-tar")], archive).into_response()),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            let message = "the session has left no workspace: it had none, or its harness has not ended";
+            Err(Failed(Problem::new(ProblemKind::Conflict, message)))
+        }
+        Err(error) => Err(internal(error)),
+    }
+}
+
+fn internal(error: impl std::fmt::Display) -> Failed {
+    Failed(Problem::new(ProblemKind::Internal, error.to_string()))
+}

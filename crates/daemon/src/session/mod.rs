@@ -1,0 +1,231 @@
+//! Sessions: started, found, stopped. One task ([`task`]) owns each; a [`Session`] is how others reach it.
+
+mod handle;
+mod host;
+mod link;
+mod models;
+mod process;
+mod task;
+mod workspace;
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use api::{AgentRef, Folders, MAX_PROMPT, NewSession, Problem, ProblemKind, SessionView};
+use domain::{AgentFile, AgentName, SessionId, SessionState};
+use gateway::ModelService;
+use tokio::sync::{Semaphore, mpsc, oneshot, watch};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use wire::process::ToProcess;
+
+use crate::agents::{self, Agents};
+use crate::config::Config;
+use crate::error::DaemonError;
+use crate::journal::{Journal, Journals, now};
+use crate::shelf::Shelf;
+
+pub(crate) use handle::{Live, Session, Stops};
+pub(crate) use host::{Host, Image, LiveCell, StartFailure, Started, Tell, Wanted};
+pub(crate) use process::Process;
+use task::Owner;
+
+/// Most sessions at once, waiting ones too.
+const MAX_LIVE: usize = 64;
+/// Inputs that wait for a harness that has not started or doesn't read.
+const INPUTS: usize = 16;
+
+/// All sessions, and what they share.
+pub(crate) struct Sessions {
+    pub(crate) config: Config,
+    pub(crate) agents: Agents,
+    pub(crate) shelf: Shelf,
+    pub(crate) host: Arc<dyn Host>,
+    /// Cancelled when a client asks the daemon to end.
+    pub(crate) end: CancellationToken,
+    models: Arc<ModelService>,
+    live: Mutex<BTreeMap<SessionId, Arc<Session>>>,
+    turns: Mutex<HashMap<AgentName, Arc<Semaphore>>>,
+    tasks: TaskTracker,
+}
+
+impl Sessions {
+    /// Opens what is kept of earlier sessions.
+    pub(crate) fn open(
+        folders: &Folders,
+        config: Config,
+        host: Arc<dyn Host>,
+        models: ModelService,
+    ) -> Result<Self, DaemonError> {
+        Ok(Self {
+            agents: Agents::new(&folders.config),
+            shelf: Shelf::open(&folders.state).map_err(DaemonError::file(&folders.state))?,
+            config,
+            host,
+            end: CancellationToken::new(),
+            models: Arc::new(models),
+            live: Mutex::new(BTreeMap::new()),
+            turns: Mutex::new(HashMap::new()),
+            tasks: TaskTracker::new(),
+        })
+    }
+
+    /// Starts a session.
+    pub(crate) async fn start(self: &Arc<Self>, request: NewSession) -> Result<SessionView, Problem> {
+        let (agent, named) = self.agent(&request)?;
+        let internal =
+            |e: std::io::Error| Problem::new(ProblemKind::Internal, format!("the session's folder: {e}"));
+        let view = SessionView {
+            id: new_id().map_err(internal)?,
+            agent: agent.name.clone(),
+            state: SessionState::Queued,
+            isolation: None,
+            created: now(),
+            ended: None,
+        };
+        if self.live().len() >= MAX_LIVE {
+            return Err(Problem::new(ProblemKind::Busy, format!("{MAX_LIVE} sessions run or wait already"))
+                .hint("`lazaret ps` lists them, `lazaret stop` stops one"));
+        }
+        self.shelf.make(&view).map_err(internal)?;
+        let (journal, journals) = Journal::create(&self.shelf.events(view.id)).await.map_err(internal)?;
+        let (input, inputs) = mpsc::channel(INPUTS);
+        if !request.stdin {
+            // There is room: the channel is new.
+            drop(input.try_send(ToProcess::StdinEnd));
+        }
+        let (workspace, put) = oneshot::channel();
+        let (seen, viewed) = watch::channel(view.clone());
+        let (live, lives) = watch::channel(None);
+        let stops = Stops::default();
+        let session = Session::new(viewed, journals, input, workspace, lives, stops.clone());
+        self.live().insert(view.id, Arc::new(session));
+        let owner = Owner {
+            sessions: Arc::clone(self),
+            agent,
+            named,
+            request,
+            journal,
+            view: seen,
+            inputs,
+            live,
+            stops,
+        };
+        self.tasks.spawn(owner.run(put));
+        Ok(view)
+    }
+
+    /// The agent that is meant, and whether it is one of the host's own (which has a disk that lasts).
+    fn agent(&self, request: &NewSession) -> Result<(AgentFile, bool), Problem> {
+        if request.prompt.as_ref().is_some_and(|prompt| prompt.len() > MAX_PROMPT || prompt.contains('\0')) {
+            let message = format!("the prompt has more than {MAX_PROMPT} bytes, or a zero byte");
+            return Err(
+                Problem::new(ProblemKind::Invalid, message).hint("send what is long to standard input")
+            );
+        }
+        let (mut agent, named) = match &request.agent {
+            AgentRef::Name(name) => (self.agents.find(name)?.0, true),
+            AgentRef::File(text) => (agents::parse(text, "agent.toml")?, false),
+        };
+        if let Some(model) = &request.options.model {
+            let Some(at) = agent.models.iter().position(|known| known == model) else {
+                let known: Vec<String> = agent.models.iter().map(ToString::to_string).collect();
+                let message = format!("`{}` may not use the model `{model}`", agent.name);
+                return Err(Problem::new(ProblemKind::Refused, message)
+                    .hint(format!("its agent.toml lists: {}", known.join(", "))));
+            };
+            agent.models.swap(0, at);
+        }
+        for model in &agent.models {
+            if self.config.api(model.provider()).is_none() {
+                let message =
+                    format!("`{}` is no provider known here (of the model `{model}`)", model.provider());
+                return Err(Problem::new(ProblemKind::Invalid, message).hint(format!(
+                    "add [providers.{}] to config.toml and start the daemon anew",
+                    model.provider()
+                )));
+            }
+        }
+        Ok((agent, named))
+    }
+
+    /// A session that has not ended.
+    pub(crate) fn live_one(&self, id: SessionId) -> Option<Arc<Session>> {
+        self.live().get(&id).cloned()
+    }
+
+    /// A session that has not ended, or why there is none.
+    pub(crate) fn running(&self, id: SessionId) -> Result<Arc<Session>, Problem> {
+        self.live_one(id).ok_or_else(|| match self.shelf.view(id) {
+            Some(_) => Problem::new(ProblemKind::Conflict, format!("session {id} has ended")),
+            None => unknown(id),
+        })
+    }
+
+    /// A session as it is now.
+    pub(crate) fn view(&self, id: SessionId) -> Result<SessionView, Problem> {
+        let live = self.live_one(id).map(|session| session.view());
+        live.or_else(|| self.shelf.view(id)).ok_or_else(|| unknown(id))
+    }
+
+    /// Every session, the oldest first.
+    pub(crate) fn views(&self) -> Vec<SessionView> {
+        let mut views: BTreeMap<SessionId, SessionView> =
+            self.shelf.views().into_iter().map(|view| (view.id, view)).collect();
+        views.extend(self.live().values().map(|session| (session.id(), session.view())));
+        views.into_values().collect()
+    }
+
+    /// What happened in a session.
+    pub(crate) fn journals(&self, id: SessionId) -> Result<Journals, Problem> {
+        match self.live_one(id) {
+            Some(session) => Ok(session.journals()),
+            None => self.shelf.view(id).map(|_| self.shelf.journals(id)).ok_or_else(|| unknown(id)),
+        }
+    }
+
+    /// Sessions that have not ended.
+    pub(crate) fn count(&self) -> usize {
+        self.live().len()
+    }
+
+    /// Stops all in order, and waits for them.
+    pub(crate) async fn stop_all(&self) {
+        for session in self.live().values() {
+            session.stop(false);
+        }
+        self.tasks.close();
+        self.tasks.wait().await;
+    }
+
+    /// An agent's sessions take turns: it has one disk.
+    fn turn(&self, agent: &AgentName) -> Arc<Semaphore> {
+        let mut turns = self.turns.lock().unwrap_or_else(PoisonError::into_inner);
+        // Those that nobody holds or waits for are made anew when they are needed.
+        turns.retain(|_, turn| Arc::strong_count(turn) > 1);
+        Arc::clone(turns.entry(agent.clone()).or_insert_with(|| Arc::new(Semaphore::new(1))))
+    }
+
+    fn forget(&self, id: SessionId) {
+        self.live().remove(&id);
+        self.shelf.make_room();
+    }
+
+    fn live(&self) -> std::sync::MutexGuard<'_, BTreeMap<SessionId, Arc<Session>>> {
+        self.live.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn unknown(id: SessionId) -> Problem {
+    Problem::new(ProblemKind::NotFound, format!("there is no session {id}"))
+        .hint("`lazaret ps -a` lists them all")
+}
+
+fn new_id() -> std::io::Result<SessionId> {
+    let mut random = [0_u8; 16];
+    rustix::rand::getrandom(&mut random, rustix::rand::GetRandomFlags::empty())?;
+    Ok(SessionId::from_parts(now(), u128::from_le_bytes(random)))
+}

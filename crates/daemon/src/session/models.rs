@@ -1,0 +1,75 @@
+//! A session's model calls: each is a stream that the door opens, served in a task of its own.
+
+use std::sync::Arc;
+
+use domain::AgentFile;
+use gateway::{ModelEvent, ModelService, ModelSession};
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+use wire::mux::Stream;
+
+/// The calls of one session. Dropping it gives them up.
+#[derive(Debug)]
+pub(super) struct Models {
+    service: Arc<ModelService>,
+    session: Arc<ModelSession>,
+    events: mpsc::Receiver<ModelEvent>,
+    calls: JoinSet<()>,
+}
+
+/// What a session makes of an event.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Told {
+    /// Nothing to show.
+    Nothing,
+    /// Something for people.
+    Note(String),
+    /// The session's tokens do not suffice.
+    Limit(String),
+}
+
+impl Models {
+    /// For a session of this agent: its models, its tokens.
+    pub(super) fn new(service: Arc<ModelService>, agent: &AgentFile) -> Self {
+        let (sender, events) = mpsc::channel(32);
+        let session = ModelSession::new(agent.models.clone(), agent.limits.tokens, sender);
+        Self { service, session: Arc::new(session), events, calls: JoinSet::new() }
+    }
+
+    /// Serves a stream of the door. The mux bounds how many there are.
+    pub(super) fn serve(&mut self, stream: Stream) {
+        while self.calls.try_join_next().is_some() {}
+        let (service, session) = (Arc::clone(&self.service), Arc::clone(&self.session));
+        self.calls.spawn(async move {
+            if let Err(error) = service.serve(&session, stream).await {
+                tracing::warn!(%error, "a model call was not served");
+            }
+        });
+    }
+
+    /// What happened next. Safe to cancel.
+    pub(super) async fn told(&mut self) -> Told {
+        match self.events.recv().await {
+            Some(ModelEvent::Started { call, model, dialect }) => {
+                tracing::debug!(call, %model, ?dialect, "model call");
+                Told::Nothing
+            }
+            Some(ModelEvent::Finished { call, status, counted, used, .. }) => {
+                tracing::debug!(call, status, counted, used, "model call ended");
+                Told::Nothing
+            }
+            Some(ModelEvent::Retrying { why, wait, .. }) => Told::Note(format!(
+                "the model's provider: {why}; trying again in {} s",
+                wait.as_secs().max(1)
+            )),
+            Some(ModelEvent::Refused(failure)) => {
+                Told::Note(format!("a model call failed: {}", failure.message))
+            }
+            Some(ModelEvent::LimitReached { used, limit, needed }) => Told::Limit(format!(
+                "tokens: {used} of {limit} are used, and the next call could take {needed}"
+            )),
+            // Never: this side holds a sender too.
+            None => std::future::pending().await,
+        }
+    }
+}
