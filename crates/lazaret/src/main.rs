@@ -1,3 +1,70 @@
-//! The command line.
+//! `lazaret`: the command line. It talks to the daemon, and starts it when it isn't running.
 
-fn main() {}
+mod agent;
+mod args;
+mod background;
+mod doctor;
+mod failure;
+mod image;
+mod live;
+mod run;
+mod serve;
+mod session;
+mod terminal;
+mod workspace;
+
+use std::process::ExitCode;
+
+use args::{Cli, Command};
+use clap::{CommandFactory as _, Parser as _};
+use failure::{Failure, Outcome};
+
+fn main() -> ExitCode {
+    // The parts of a cell that are this program again. They are told apart before anything else is read or started.
+    match std::env::args_os().nth(1).as_deref().and_then(std::ffi::OsStr::to_str) {
+        Some("jail") => daemon::jail_main(),
+        Some("door") => return door::run(),
+        Some(_) | None => {}
+    }
+    let cli = Cli::parse();
+    let runs_agent = matches!(cli.command, Command::Run(_) | Command::Exec(_));
+    match command(cli.command) {
+        Ok(code) => ExitCode::from(code),
+        Err(failure) => {
+            failure.tell();
+            ExitCode::from(if runs_agent { 125 } else { 1 })
+        }
+    }
+}
+
+fn command(command: Command) -> Outcome {
+    if let Command::Completions { shell } = command {
+        clap_complete::generate(shell, &mut Cli::command(), "lazaret", &mut std::io::stdout());
+        return Ok(0);
+    }
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .map_err(|e| Failure::new(format!("the runtime can't start: {e}")))?;
+    let outcome = runtime.block_on(dispatch(command));
+    // A read of standard input may still be blocked; it ends with the process.
+    runtime.shutdown_background();
+    outcome
+}
+
+async fn dispatch(command: Command) -> Outcome {
+    match command {
+        Command::Run(args) => run::run(args).await,
+        Command::Agent { command } => agent::command(command).await,
+        Command::Ps(args) => session::ps(args).await,
+        Command::Logs(args) => session::logs(args).await,
+        Command::Exec(args) => session::exec(args).await,
+        Command::Stop(args) => session::stop(args).await,
+        Command::Image { command } => image::command(command).await,
+        Command::Doctor { json } => doctor::doctor(json).await,
+        Command::Serve(args) => serve::serve(args).await,
+        Command::Demo(args) => serve::demo(args).await,
+        Command::Completions { .. } | Command::Jail | Command::Door => Ok(0), // answered before
+    }
+}

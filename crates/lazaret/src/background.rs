@@ -1,0 +1,105 @@
+//! The daemon, started when it isn't running.
+
+use std::fs::{DirBuilder, OpenOptions};
+use std::io::{Read as _, Seek as _, SeekFrom};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use api::{Client, ClientError, Folders};
+
+use crate::failure::{Failure, note};
+
+/// How long a daemon may take until it answers. It first clears up after cells that a crash left behind.
+const READY_WITHIN: Duration = Duration::from_secs(30);
+const LOG_LINES: usize = 12;
+
+/// Lazaret's folders for this user.
+pub(crate) fn folders() -> Result<Folders, Failure> {
+    Ok(Folders::from_env(|name| std::env::var_os(name))?)
+}
+
+/// A client of the running daemon, which is started if need be.
+pub(crate) async fn client() -> Result<Client, Failure> {
+    let folders = folders()?;
+    let client = Client::new(folders.socket());
+    match client.status().await {
+        Ok(status) if status.version == env!("CARGO_PKG_VERSION") => Ok(client),
+        Ok(status) => {
+            note(format!(
+                "the running daemon is version {}, this is {}",
+                status.version,
+                env!("CARGO_PKG_VERSION")
+            ));
+            Ok(client)
+        }
+        Err(ClientError::Unreachable { .. }) => {
+            let child = start(&folders)?;
+            ready(&client, child, &folders.daemon_log()).await?;
+            Ok(client)
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn start(folders: &Folders) -> Result<Child, Failure> {
+    let log = folders.daemon_log();
+    let failed = |e: std::io::Error| {
+        Failure::new(format!("the daemon can't be started: `{}`: {e}", log.display()))
+            .hint("`lazaret serve` runs it in the foreground and shows what it says")
+    };
+    DirBuilder::new().recursive(true).mode(0o700).create(&folders.state).map_err(failed)?;
+    let out = OpenOptions::new().create(true).append(true).mode(0o600).open(&log).map_err(failed)?;
+    let errors = out.try_clone().map_err(failed)?;
+    let program = std::env::current_exe().map_err(failed)?;
+    Command::new(program)
+        .args(["serve", "--background"])
+        .current_dir("/")
+        .stdin(Stdio::null())
+        .stdout(out)
+        .stderr(errors)
+        .spawn()
+        .map_err(failed)
+}
+
+async fn ready(client: &Client, mut child: Child, log: &Path) -> Result<(), Failure> {
+    let deadline = Instant::now() + READY_WITHIN;
+    loop {
+        if client.status().await.is_ok() {
+            return Ok(());
+        }
+        let exited = child.try_wait()?;
+        // Another command may have started one at the same time: then this one's lost the race for the lock.
+        if exited.is_some() && client.status().await.is_ok() {
+            return Ok(());
+        }
+        if let Some(status) = exited {
+            return Err(not_ready(&format!("the daemon didn't start ({status})"), log));
+        }
+        if Instant::now() > deadline {
+            return Err(not_ready(
+                &format!("the daemon doesn't answer within {} s", READY_WITHIN.as_secs()),
+                log,
+            ));
+        }
+        tokio::time::sleep(Duration::from_millis(30)).await;
+    }
+}
+
+fn not_ready(what: &str, log: &Path) -> Failure {
+    let last = last_lines(log).unwrap_or_else(|e| format!("(its log can't be read: {e})"));
+    Failure::new(format!("{what}; its log ends with\n{last}"))
+        .hint(format!("the whole log is `{}`", log.display()))
+}
+
+fn last_lines(log: &Path) -> std::io::Result<String> {
+    let mut file = std::fs::File::open(log)?;
+    let length = file.metadata()?.len();
+    file.seek(SeekFrom::Start(length.saturating_sub(4096)))?;
+    let mut bytes = Vec::new();
+    file.take(4096).read_to_end(&mut bytes)?;
+    let text = String::from_utf8_lossy(&bytes);
+    let lines: Vec<&str> = text.lines().collect();
+    Ok(lines.get(lines.len().saturating_sub(LOG_LINES)..).unwrap_or_default().join("\n"))
+}

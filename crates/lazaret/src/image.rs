@@ -1,0 +1,53 @@
+//! `lazaret image`: get, list and remove the images that cells run.
+
+use api::{ImageRequest, ImageView};
+use domain::ByteSize;
+
+use crate::args::ImageCommand;
+use crate::background;
+use crate::failure::{Failure, Outcome, note};
+use crate::session::{print_json, print_table};
+
+/// One of them.
+pub(crate) async fn command(command: ImageCommand) -> Outcome {
+    match command {
+        ImageCommand::Pull { reference } => add(ImageRequest::Pull { reference }).await,
+        ImageCommand::Import { path, name } => {
+            let absolute = std::path::absolute(&path)?;
+            let path = absolute.to_str().ok_or_else(|| Failure::new("the path is not UTF-8"))?.to_owned();
+            add(ImageRequest::Import { path, name }).await
+        }
+        ImageCommand::Build { name } => add(ImageRequest::Build { name }).await,
+        ImageCommand::Ls { json } => ls(json).await,
+        ImageCommand::Rm { names } => {
+            let client = background::client().await?;
+            for name in names {
+                client.remove_image(&name).await?;
+                note(format!("removed `{name}`"));
+            }
+            Ok(0)
+        }
+    }
+}
+
+async fn add(request: ImageRequest) -> Outcome {
+    let image =
+        background::client().await?.add_image(&request).await?.finish(|message| note(message)).await?;
+    print_images(vec![image]);
+    Ok(0)
+}
+
+async fn ls(json: bool) -> Outcome {
+    let images = background::client().await?.images().await?;
+    if json {
+        return print_json(&images);
+    }
+    print_images(images);
+    Ok(0)
+}
+
+fn print_images(images: Vec<ImageView>) {
+    let size = |bytes: u64| format!("{}MiB", ByteSize::bytes(bytes).as_mib());
+    let rows = images.into_iter().map(|image| [image.name.to_string(), size(image.size), image.digest]);
+    print_table(["IMAGE", "SIZE", "DIGEST"], &rows.collect::<Vec<_>>());
+}
