@@ -3,6 +3,7 @@
 
 use std::fs::{self, File, Metadata};
 use std::io::{self, Read, Write};
+use std::mem::ManuallyDrop;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -72,7 +73,8 @@ fn unpack(from: &mut impl Read, folder: &Path) -> Result<(), Fault> {
 
 /// Folders, files and symlinks, none of them followed; sockets, pipes and the like are left out.
 fn pack(folder: &Path, to: impl Write) -> Result<(), Fault> {
-    let mut archive = Builder::new(to);
+    // Dropped, a builder would end its archive, and what failed halfway would look whole.
+    let mut archive = ManuallyDrop::new(Builder::new(to));
     let mut waiting = vec![PathBuf::new()];
     let mut count = 0_usize;
     while let Some(below) = waiting.pop() {
@@ -93,7 +95,7 @@ fn pack(folder: &Path, to: impl Write) -> Result<(), Fault> {
             waiting.append(&mut inside);
         }
     }
-    archive.into_inner().and_then(|mut to| to.flush()).during("ending the archive")
+    ManuallyDrop::into_inner(archive).into_inner().and_then(|mut to| to.flush()).during("ending the archive")
 }
 
 fn append(archive: &mut Builder<impl Write>, path: &Path, below: &Path, found: &Metadata) -> io::Result<()> {
@@ -168,6 +170,13 @@ mod tests {
             fs::set_permissions(path.join("a/b"), fs::Permissions::from_mode(0o755)).unwrap();
             fs::remove_dir_all(path).unwrap();
         }
+    }
+
+    #[test]
+    fn an_archive_that_failed_halfway_has_no_end() {
+        let mut packed = Vec::new();
+        assert!(pack(Path::new("/nowhere/at/all"), &mut packed).is_err());
+        assert!(packed.is_empty());
     }
 
     #[test]

@@ -21,6 +21,9 @@ use crate::{control, early, end, files, machine, process};
 /// How long a stream may take to say what it is for.
 const HEAD_PATIENCE: Duration = Duration::from_secs(30);
 
+/// How long the host may take to hang up at the end.
+const HANG_UP: Duration = Duration::from_secs(1);
+
 /// What the tasks share.
 pub(crate) struct Guest {
     /// Opens streams to the door.
@@ -72,11 +75,15 @@ async fn serve(port: File) -> Result<(), Fault> {
             tokio::task::spawn_local(serve_stream(stream, Rc::clone(&guest)));
         }
     };
+    let mut moving = std::pin::pin!(driver.run());
     let result = tokio::select! {
-        ended = driver.run() => ended.during("the channel"),
+        ended = &mut moving => ended.during("the channel"),
         ended = reaping => ended.during("collecting ended children").and_then(|result| result),
         () = streams => Ok(()),
-        () = guest.over.notified() => Ok(()),
+        () = guest.over.notified() => {
+            // What was said last is still on its way; the host hangs up when it has heard it.
+            tokio::time::timeout(HANG_UP, moving).await.unwrap_or(Ok(())).during("the channel")
+        }
     };
     end::kill_everything(&guest).await;
     result

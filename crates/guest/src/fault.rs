@@ -1,5 +1,6 @@
 //! Why the guest can't do something: what it tried, and what the system said.
 
+use std::error::Error;
 use std::fmt::Display;
 
 /// A failure with its circumstances, written for the logs of the host.
@@ -20,8 +21,19 @@ pub(crate) trait During<T> {
     fn during(self, what: impl Display) -> Result<T, Fault>;
 }
 
-impl<T, E: Display> During<T> for Result<T, E> {
+impl<T, E: Error> During<T> for Result<T, E> {
     fn during(self, what: impl Display) -> Result<T, Fault> {
-        self.map_err(|error| Fault(format!("{what}: {error}")))
+        self.map_err(|error| Fault(format!("{what}: {}", chain(&error))))
     }
+}
+
+/// An error with all its causes.
+fn chain(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text = format!("{text}: {error}");
+        cause = error.source();
+    }
+    text
 }

@@ -3,7 +3,6 @@
 //! PID 1 starts it with the init's end of the link as standard input, and reads the init's process id from its
 //! standard output and the reason of a failure from its standard error.
 
-use std::error::Error;
 use std::io::Write;
 use std::process::ExitCode;
 
@@ -37,24 +36,9 @@ fn create() -> Result<(), Fault> {
     let builder = ContainerBuilder::new("agent".to_owned(), SyscallType::default())
         .with_root_path("/run")
         .during("preparing the container's state")?;
-    let mut container = builder
-        .as_init(BUNDLE)
-        .with_systemd(false)
-        .with_detach(true)
-        .build()
-        .map_err(|error| Fault::new(chain(&error)))?;
+    let mut container =
+        builder.as_init(BUNDLE).with_systemd(false).with_detach(true).build().during("creating it")?;
     let pid = container.pid().ok_or_else(|| Fault::new("the container has no first process"))?;
-    container.start().map_err(|error| Fault::new(chain(&error)))?;
+    container.start().during("starting it")?;
     write!(std::io::stdout(), "{pid}").during("reporting the container's first process")
-}
-
-/// An error with all its causes.
-fn chain(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text = format!("{text}: {error}");
-        cause = error.source();
-    }
-    text
 }

@@ -201,3 +201,18 @@ fn network() -> Result<String, Fault> {
         Err(Fault::new(format!("there are interfaces {interfaces:?}")))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Of these every unconfined process is known to lack.
+    #[test]
+    fn a_process_that_is_not_confined_is_found_out() {
+        for check in [user, capabilities, landlock, process_one, devices] as [Check; 5] {
+            assert!(check().is_err());
+        }
+        let missing = verify().unwrap_err().to_string();
+        assert!(missing.starts_with("the protection `user` is missing"), "{missing}");
+    }
+}
