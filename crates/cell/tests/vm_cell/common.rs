@@ -56,16 +56,30 @@ pub(crate) fn config(scratch: &Path) -> HostConfig {
     HostConfig { dirs, guest: guest(), launcher: launcher(), kernel: None }
 }
 
-/// A small image that holds nothing but folders.
+/// A small image: folders, `cat` and `head` of this host, and what they need.
 pub(crate) fn image(scratch: &Path) -> PathBuf {
     let (tree, image) = (scratch.join("tree"), scratch.join("image.squashfs"));
     for folder in ["bin", "etc", "home/agent", "workspace", "tmp", "proc", "sys", "dev", "run"] {
         std::fs::create_dir_all(tree.join(folder)).unwrap();
     }
+    for program in ["/usr/bin/cat", "/usr/bin/head"] {
+        copy(Path::new(program), &tree);
+        let listed = Command::new("/lib64/ld-linux-x86-64.so.2").arg("--list").arg(program).output().unwrap();
+        let listed = String::from_utf8(listed.stdout).unwrap();
+        for path in listed.split_whitespace().filter(|word| word.starts_with('/')) {
+            copy(Path::new(path), &tree);
+        }
+    }
     let made =
         Command::new("mksquashfs").arg(&tree).arg(&image).args(["-quiet", "-no-progress"]).output().unwrap();
     assert!(made.status.success(), "{made:?}");
     image
+}
+
+fn copy(file: &Path, tree: &Path) {
+    let target = tree.join(file.strip_prefix("/").unwrap());
+    std::fs::create_dir_all(target.parent().unwrap()).unwrap();
+    std::fs::copy(file, target).unwrap();
 }
 
 /// A cell of small limits with this disk.

@@ -1,12 +1,13 @@
 //! Real machines, from start to end: cold, cloned, side by side.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use cell::{CellEnd, StartMode};
 use domain::{CellState, Isolation};
 
 use crate::common::{born, host, image, spec};
+use crate::inside::Inside;
 
 #[tokio::test]
 async fn a_cell_boots_cold_and_is_born() {
@@ -41,16 +42,33 @@ async fn a_clone_is_born_sooner_than_a_cold_boot() {
 }
 
 #[tokio::test]
-async fn twenty_clones_of_one_template_share_no_random_bytes() {
+async fn twenty_clones_share_no_randomness_names_or_layout() {
     let scratch = tempfile::tempdir().unwrap();
     let host = host(scratch.path());
     let image = image(scratch.path());
-    let mut boot_ids = BTreeSet::new();
+    let mut seen: BTreeMap<&str, BTreeSet<Vec<u8>>> = BTreeMap::new();
     for number in 1..=20 {
         let mut cell = host.start(spec(&image, scratch.path().join("disk"), StartMode::Clone)).await.unwrap();
-        // The kernel makes its boot id of random bytes when it is first asked, which is after the birth.
-        let (boot_id, _link) = born(&mut cell, number).await;
-        assert!(boot_ids.insert(boot_id.clone()), "two clones have {boot_id}");
-        assert_eq!(cell.stop(Duration::ZERO).await, CellEnd::Killed);
+        let (boot_id, link) = born(&mut cell, number).await;
+        let inside = Inside::enter(link).await;
+        let maps = inside.run(&["cat", "/proc/self/maps"]).await;
+        let starts = String::from_utf8(maps).unwrap();
+        let layout: Vec<_> = starts.lines().filter_map(|line| line.split('-').next()).collect();
+        assert!(layout.len() > 5, "{layout:?}");
+        let facts = [
+            ("boot id", boot_id.into_bytes()),
+            ("random bytes", inside.run(&["head", "-c", "32", "/dev/urandom"]).await),
+            ("machine id", inside.run(&["cat", "/etc/machine-id"]).await),
+            ("user-space layout", layout.join(" ").into_bytes()),
+        ];
+        for (what, value) in facts {
+            assert!(!value.is_empty(), "a clone has no {what}");
+            assert!(
+                seen.entry(what).or_default().insert(value.clone()),
+                "two clones have the {what} {value:?}"
+            );
+        }
+        drop(inside);
+        drop(cell.stop(Duration::ZERO).await);
     }
 }
