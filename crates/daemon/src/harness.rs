@@ -148,6 +148,7 @@ fn codex(task: &Task<'_>, url: &str, model: &str, prompt: Option<String>) -> Vec
     for setting in [
         "analytics.enabled=false",
         "check_for_update_on_startup=false",
+        "web_search=\"disabled\"", // it would run at the provider, which is refused
         "model_provider=\"lazaret\"",
         provider.as_str(),
     ] {
