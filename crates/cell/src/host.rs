@@ -80,7 +80,7 @@ pub enum EmulationRule {
 pub enum HostError {
     /// Another daemon uses the same runtime folder.
     #[error(
-        "another daemon uses `{0}`: stop it first (`lazaret stop --daemon`), or set another XDG_RUNTIME_DIR"
+        "another daemon uses `{0}`: end it first, or set another `XDG_RUNTIME_DIR`"
     )]
     InUse(PathBuf),
     /// What a crash left is still running.
