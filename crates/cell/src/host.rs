@@ -79,9 +79,7 @@ pub enum EmulationRule {
 #[derive(Debug, thiserror::Error)]
 pub enum HostError {
     /// Another daemon uses the same runtime folder.
-    #[error(
-        "another daemon uses `{0}`: end it first, or set another `XDG_RUNTIME_DIR`"
-    )]
+    #[error("another daemon uses `{0}`: end it first, or set another `XDG_RUNTIME_DIR`")]
     InUse(PathBuf),
     /// What a crash left is still running.
     #[error("`{0}` is still in use by a process of an earlier daemon, which does not end")]
