@@ -39,6 +39,7 @@ fn end(result: Result<(), Fault>) -> ExitCode {
 
 fn unpack(from: &mut impl Read, folder: &Path) -> Result<(), Fault> {
     fs::create_dir_all(folder).during(format_args!("making `{}`", folder.display()))?;
+    empty(folder)?;
     let mut archive = Archive::new(from);
     archive.set_preserve_permissions(true);
     let mut folders = Vec::new();
@@ -67,6 +68,18 @@ fn unpack(from: &mut impl Read, folder: &Path) -> Result<(), Fault> {
     for (path, mode) in folders.into_iter().rev() {
         fs::set_permissions(folder.join(&path), fs::Permissions::from_mode(mode & 0o777))
             .during(format_args!("setting the permissions of `{}`", path.display()))?;
+    }
+    Ok(())
+}
+
+/// Removes what an earlier session left in the folder: a disk that lasts must not carry one workspace into another.
+fn empty(folder: &Path) -> Result<(), Fault> {
+    let removing = |path: &Path| format!("removing `{}`, which an earlier session left", path.display());
+    for entry in fs::read_dir(folder).during(removing(folder))? {
+        let entry = entry.during(removing(folder))?;
+        let (path, kind) = (entry.path(), entry.file_type().during(removing(folder))?);
+        let removed = if kind.is_dir() { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
+        removed.during(removing(&path))?;
     }
     Ok(())
 }
@@ -148,6 +161,22 @@ mod tests {
         let mut archive = Builder::new(Vec::new());
         archive.append(&header, content).unwrap();
         archive.into_inner().unwrap()
+    }
+
+    #[test]
+    fn what_an_earlier_session_left_is_gone_and_no_link_is_followed() {
+        let (folder, outside) = (scratch("left"), scratch("outside"));
+        fs::create_dir_all(folder.join("old/deep")).unwrap();
+        fs::write(folder.join("old/deep/file"), "old").unwrap();
+        fs::write(outside.join("kept"), "kept").unwrap();
+        symlink(&outside, folder.join("link")).unwrap();
+        let archive = entry(EntryType::Regular, "new", "", b"new");
+        unpack(&mut archive.as_slice(), &folder).unwrap();
+        let names: Vec<_> = fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        assert_eq!(names, ["new"]);
+        assert!(outside.join("kept").exists());
+        fs::remove_dir_all(folder).unwrap();
+        fs::remove_dir_all(outside).unwrap();
     }
 
     #[test]

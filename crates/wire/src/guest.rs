@@ -13,7 +13,7 @@ pub enum DoorOpens {
     Process(ProcessSpec),
     /// Files for the container: then a tar archive to the stream's end; the guest answers with one [`FilesDone`].
     PutFiles {
-        /// Absolute path of the folder in the container under which they go; made if missing.
+        /// Absolute path of the folder in the container under which they go; made if missing, emptied first.
         folder: String,
     },
     /// Files from the container: the guest sends a tar archive to the stream's end.
