@@ -5,9 +5,10 @@ use super::script::{Action, Script};
 /// The repository that `fixer` repairs, as path and content: a slug maker whose test fails.
 pub const FIXER_REPOSITORY: &[(&str, &str)] = &[
     ("README.md", "# slugs\n\nTurns titles into names for URLs. Run the tests with `python3 -m unittest`.\n"),
+    (".gitignore", "__pycache__/\n"),
     (
         "slugs.py",
-        r#"""Turns titles into names for URLs."""
+        r#""""Turns titles into names for URLs."""
 
 
 def slug(title):
