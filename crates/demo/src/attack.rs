@@ -22,7 +22,7 @@ pub(crate) async fn play(stage: &Stage, place: &'static str, what: &str) -> Resu
     let prompt = format!("--place {place} --host-file {}", host_file.display());
     let folder_text = folder.to_string_lossy().into_owned();
     let agent = stage.path("agents/hostile/").to_string_lossy().into_owned();
-    let args = ["run", "--allow-emulation", "--workspace", &folder_text, "--apply", &agent, &prompt];
+    let args = ["run", "--allow-emulation", "--workspace", &folder_text, "--apply", "--", &agent, &prompt];
     let mut reports = Vec::new();
     let played = stage
         .lazaret(&args, |line| match Report::read(line) {
