@@ -145,7 +145,7 @@ fn root(spec: &ProcessSpec, guest: &Guest) -> io::Result<Process> {
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped());
-    let child = guest.reaper.spawn(&mut command, false)?;
+    let child = guest.reaper.spawn(&mut command)?;
     Ok(Process {
         stdin: child.stdin.map(OwnedFd::from).map(AsyncFile::new).transpose()?,
         stdout: child.stdout.map(OwnedFd::from).map(AsyncFile::new).transpose()?,

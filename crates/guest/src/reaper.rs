@@ -9,6 +9,7 @@ use std::rc::Rc;
 use nix::errno::Errno;
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
+use sys::spawn::Leader;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
 use wire::process::Exit;
@@ -36,8 +37,8 @@ pub(crate) struct Child {
 
 impl Reaper {
     /// Starts a program in a session of its own.
-    pub(crate) fn spawn(&self, command: &mut Command, terminal: bool) -> io::Result<Child> {
-        let child = sys::spawn::leader(command, terminal)?;
+    pub(crate) fn spawn(&self, command: &mut Command) -> io::Result<Child> {
+        let child = sys::spawn::start(command, Leader::default())?;
         let id = child.id().cast_signed();
         let (exit, exited) = oneshot::channel();
         self.0.borrow_mut().insert(id, exit);

@@ -36,7 +36,8 @@ pub struct TtySize {
     pub columns: u16,
 }
 
-/// To a process.
+/// To a process. The end of this direction while the process runs means that nobody wants it any more: its process
+/// group is killed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ToProcess {
     /// Bytes for its standard input; at most [`crate::frame::CHUNK`].

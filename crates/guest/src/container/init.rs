@@ -17,6 +17,7 @@ use nix::unistd::Pid;
 use rustix::process::DumpableBehavior;
 use rustix::pty::{OpenptFlags, ioctl_tiocgptpeer, openpt, unlockpt};
 use rustix::termios::{Winsize, tcsetwinsize};
+use sys::spawn::Leader;
 use wire::process::{ProcessSpec, TtySize};
 
 use super::packets::{self, FromInit, ToInit};
@@ -125,7 +126,8 @@ impl Init {
             command.stdin(next()?).stdout(next()?).stderr(next()?);
             None
         };
-        let child = sys::spawn::leader(&mut command, terminal.is_some())?;
+        let child =
+            sys::spawn::start(&mut command, Leader { terminal: terminal.is_some(), killed_first: true })?;
         self.running.insert(Pid::from_raw(child.id().cast_signed()), id);
         Ok(terminal)
     }

@@ -148,7 +148,7 @@ async fn create(link: OwnedFd, reaper: &Reaper) -> Result<i32, Fault> {
         .stdin(Stdio::from(link))
         .stdout(Stdio::piped())
         .stderr(Stdio::piped());
-    let mut child = reaper.spawn(&mut command, false).during("starting the creation of the container")?;
+    let mut child = reaper.spawn(&mut command).during("starting the creation of the container")?;
     drop(command);
     let (mut output, mut errors) = (String::new(), String::new());
     if let (Some(stdout), Some(stderr)) = (child.stdout.take(), child.stderr.take()) {
