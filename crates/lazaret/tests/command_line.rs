@@ -1,5 +1,7 @@
 //! The command line without a VM: its help, its mistakes, and what it says about them.
 
+#![expect(clippy::unwrap_used, reason = "a test that fails says where")]
+
 use std::fs;
 use std::process::{Command, Stdio};
 

@@ -1,5 +1,7 @@
 //! Real agents at work in a cell, with the scripted model: each edits a file of a workspace.
 
+#![expect(clippy::unwrap_used, reason = "a test that fails says where")]
+
 use std::fs;
 use std::path::PathBuf;
 use std::process::Command;

@@ -1,5 +1,7 @@
 //! Cells don't see each other, one goes on when another is killed, and nothing is left when the daemon is.
 
+#![expect(clippy::unwrap_used, reason = "a test that fails says where")]
+
 use std::collections::BTreeSet;
 use std::fs;
 use std::process::Command;

@@ -1,5 +1,7 @@
 //! Each limit stops a runaway, with a message that names it; an interrupted session ends in order.
 
+#![expect(clippy::unwrap_used, reason = "a test that fails says where")]
+
 use std::process::{Child, Command};
 use std::time::{Duration, Instant};
 

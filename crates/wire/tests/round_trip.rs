@@ -1,5 +1,7 @@
 //! One round-trip property for every message, and none that any bytes make a decoder panic or a stream grow.
 
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test that fails says where")]
+
 use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;

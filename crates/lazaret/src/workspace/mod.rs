@@ -6,7 +6,7 @@
 //!                      └──────── changes ───────────┘ ──render──▶ patch ──apply──▶ folder
 //! ```
 //! The agent's tree is an attacker's: its paths are checked when it is read ([`tree`]), what would run by itself later
-//! is told apart ([`active`]), and nothing is written through a symbolic link ([`root`], [`apply`]).
+//! is told apart ([`active`]), and nothing is written through a symbolic link ([`root`], [`mod@apply`]).
 
 mod active;
 mod apply;
