@@ -89,6 +89,14 @@ impl Link {
         self.reports.recv().await.ok_or_else(gone)
     }
 
+    /// Asks the guest how it is. What it reports before its answer happened before.
+    ///
+    /// # Errors
+    /// When the door is gone.
+    pub(super) async fn ask_health(&mut self) -> Result<(), String> {
+        frame::write(&mut self.control, &ToGuest::Health, SMALL).await.map_err(|e| e.to_string())
+    }
+
     /// Asks the guest to end every process, unmount and power off, and waits for it.
     pub(super) async fn shut_down(mut self, grace: Duration) {
         let grace_ms = u32::try_from(grace.as_millis()).unwrap_or(u32::MAX);

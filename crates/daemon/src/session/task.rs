@@ -34,8 +34,10 @@ const GUEST_GRACE: Duration = Duration::from_millis(500);
 const CELL_GRACE: Duration = Duration::from_millis(500);
 /// How long reading the workspace may take after the harness has ended.
 const GET_WITHIN: Duration = Duration::from_secs(120);
-/// How long the guest's word on a killed process may take.
-const REPORT_WITHIN: Duration = Duration::from_millis(500);
+/// How long the guest's last words may take.
+const REPORT_WITHIN: Duration = Duration::from_millis(1000);
+/// A disk with less free space is full, as the guest counts it.
+const FULL_DISK: u64 = 1 << 20;
 const SIGTERM: u8 = 15;
 const SIGKILL: u8 = 9;
 
@@ -226,7 +228,7 @@ impl Owner {
                 },
                 message = process.next() => {
                     if let Some(reason) = self.message(message, &mut watch, &process).await {
-                        return (self.killed_for_memory(reason, &mut link).await, Some(link));
+                        return (self.last_words(reason, &mut watch, &mut link).await, Some(link));
                     }
                 }
             }
@@ -250,24 +252,46 @@ impl Owner {
         }
     }
 
-    /// A harness that was killed: for its memory, if the guest says so. It says so on another stream, which may lag.
-    async fn killed_for_memory(&mut self, reason: EndReason, link: &mut Link) -> EndReason {
-        if reason != (EndReason::Signalled { signal: SIGKILL }) {
-            return reason;
-        }
-        let hit = async {
+    /// What the guest has still to say when the harness has ended: limits that were met just before, on a stream that
+    /// may lag or is looked at now and then only. A harness that was killed for its memory ended at a limit.
+    async fn last_words(&mut self, reason: EndReason, watch: &mut Watch, link: &mut Link) -> EndReason {
+        let killed = reason == (EndReason::Signalled { signal: SIGKILL }) && !watch.memory_hit;
+        let words = async {
+            link.ask_health().await?;
             loop {
-                match link.report().await {
-                    Ok(DoorReport::Guest(FromGuest::LimitHit { limit: GuestLimit::Memory })) => return true,
-                    Ok(DoorReport::Born { .. } | DoorReport::Guest(_)) => {}
-                    Ok(DoorReport::CutOff { .. }) | Err(_) => return false,
+                match link.report().await? {
+                    DoorReport::Guest(FromGuest::LimitHit { limit }) => {
+                        self.limit_hit(watch, limit).await;
+                        if killed && watch.memory_hit {
+                            return Ok(());
+                        }
+                    }
+                    DoorReport::Guest(FromGuest::Health { disk_free, .. }) if disk_free < FULL_DISK => {
+                        self.limit_hit(watch, GuestLimit::Disk).await;
+                        if !killed {
+                            return Ok(());
+                        }
+                    }
+                    // The kernel tells of a kill for memory a little after the kill.
+                    DoorReport::Guest(FromGuest::Health { .. }) if !killed => return Ok(()),
+                    DoorReport::Guest(FromGuest::Health { .. }) => {}
+                    DoorReport::CutOff { why } => return Err(why),
+                    DoorReport::Born { .. }
+                    | DoorReport::Guest(
+                        FromGuest::Configured(_) | FromGuest::Refused { .. } | FromGuest::Down,
+                    ) => {}
                 }
             }
         };
-        match tokio::time::timeout(REPORT_WITHIN, hit).await {
-            Ok(true) => EndReason::Limit { what: format!("memory of {}", self.agent.limits.memory) },
-            Ok(false) | Err(_) => reason,
+        match tokio::time::timeout(REPORT_WITHIN, words).await {
+            Ok(Ok(())) => {}
+            Ok(Err(why)) => tracing::debug!(why, "the guest had no last words"),
+            Err(_) => tracing::debug!("the guest's last words did not come in time"),
         }
+        if reason == (EndReason::Signalled { signal: SIGKILL }) && watch.memory_hit {
+            return EndReason::Limit { what: format!("memory of {}", self.agent.limits.memory) };
+        }
+        reason
     }
 
     async fn start_harness(&mut self, link: &Link, image: &Image) -> Result<Process, String> {
@@ -298,7 +322,7 @@ impl Owner {
             Some(FromProcess::Started) => return None,
             Some(FromProcess::Stdout(bytes)) => (OutputStream::Stdout, bytes),
             Some(FromProcess::Stderr(bytes)) => (OutputStream::Stderr, bytes),
-            Some(FromProcess::Exited(exit)) => return Some(watch.reason(exit, &self.agent)),
+            Some(FromProcess::Exited(exit)) => return Some(watch.reason(exit)),
             Some(FromProcess::Failed { why }) => {
                 return Some(EndReason::CellFailed { why: format!("the harness can't be run: {why}") });
             }
@@ -325,7 +349,11 @@ impl Owner {
                 format!("memory of {}: a process was killed", limits.memory)
             }
             GuestLimit::Pids => format!("{} processes: one more could not be started", limits.pids),
-            GuestLimit::Disk => format!("disk of {}: it is full", limits.disk),
+            GuestLimit::Disk if watch.disk_told => return,
+            GuestLimit::Disk => {
+                watch.disk_told = true;
+                format!("disk of {}: it is full", limits.disk)
+            }
         };
         self.tell(Event::Limit { what }).await;
     }
@@ -450,9 +478,11 @@ fn teller() -> (Tell, mpsc::Receiver<String>) {
     (tell, told)
 }
 
-/// What the guest's kernel leaves of a machine's memory.
+/// What a machine's kernel leaves of its memory to the container. Too much, and the machine runs short before the
+/// container meets its limit: then nothing is killed, and everything crawls.
 fn container_memory(machine: u64) -> u64 {
-    machine.saturating_sub(64 << 20).saturating_sub(machine / 16)
+    const KERNEL: u64 = 112 << 20;
+    machine.saturating_sub(KERNEL).saturating_sub(machine / 16).max(machine / 2)
 }
 
 /// What is watched while a harness runs: why it is being ended, and how much it has printed.
@@ -461,11 +491,12 @@ struct Watch {
     grace: Option<Instant>,
     room: u64,
     memory_hit: bool,
+    disk_told: bool,
 }
 
 impl Watch {
     fn new(room: u64) -> Self {
-        Self { cause: None, grace: None, room, memory_hit: false }
+        Self { cause: None, grace: None, room, memory_hit: false, disk_told: false }
     }
 
     /// Asks the harness to end, for this reason.
@@ -491,12 +522,9 @@ impl Watch {
         (bytes, over)
     }
 
-    fn reason(&mut self, exit: Exit, agent: &AgentFile) -> EndReason {
+    fn reason(&mut self, exit: Exit) -> EndReason {
         match (self.cause.take(), exit) {
             (Some(cause), _) => cause,
-            (None, Exit::Signal(SIGKILL)) if self.memory_hit => {
-                EndReason::Limit { what: format!("memory of {}", agent.limits.memory) }
-            }
             (None, Exit::Signal(signal)) => EndReason::Signalled { signal },
             (None, Exit::Code(code)) => EndReason::Finished { code },
         }

@@ -124,8 +124,13 @@ async fn serve_door(far: UnixStream) {
                 control = Some(write);
                 let report = report.clone();
                 tasks.spawn(async move {
-                    while let Ok(Some(ToGuest::Shutdown { .. })) = frame::read(&mut read, SMALL).await {
-                        report.send(DoorReport::Guest(FromGuest::Down)).await.unwrap();
+                    while let Ok(Some(asked)) = frame::read(&mut read, SMALL).await {
+                        let answer = match asked {
+                            ToGuest::Shutdown { .. } => FromGuest::Down,
+                            ToGuest::Health => FromGuest::Health { pids: 0, memory: 0, disk_free: 0 },
+                            ToGuest::Configure(_) => continue,
+                        };
+                        report.send(DoorReport::Guest(answer)).await.unwrap();
                     }
                 });
             }
@@ -305,6 +310,9 @@ async fn each_limit_of_the_host_stops_a_runaway_and_says_which() {
         })
         .sum();
     assert_eq!(printed, 4096);
+    let id = lab.start("hello", "disk = \"64MiB\"").await;
+    let full = Event::Limit { what: "disk of 64MiB: it is full".to_owned() };
+    assert!(lab.all(id).await.contains(&full), "a disk that is full at the end is told");
 }
 
 #[tokio::test]

@@ -1,0 +1,173 @@
+//! The canary: a provider's key that is used, and found nowhere but in the daemon and at the provider.
+
+use std::fs;
+use std::io::{Read, Seek, SeekFrom};
+use std::path::Path;
+
+use demo::scripted::{Action, Script};
+use nix::unistd::geteuid;
+use testkit::{CANARY, Lab};
+
+/// The key as it might have been written down: as it is, in hex, and in base64 at each of the three alignments.
+fn spellings() -> Vec<Vec<u8>> {
+    let mut all =
+        vec![CANARY.as_bytes().to_vec(), hex(CANARY).into_bytes(), hex(CANARY).to_uppercase().into_bytes()];
+    for shift in 0..3 {
+        let text = base64(&[&b"xyz"[..shift], CANARY.as_bytes()].concat());
+        // The ends depend on what stands beside them.
+        all.push(text.as_bytes()[4..text.len() - 4].to_vec());
+    }
+    all
+}
+
+fn hex(text: &str) -> String {
+    text.bytes().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn base64(bytes: &[u8]) -> String {
+    const LETTERS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let mut out = String::new();
+    for chunk in bytes.chunks(3) {
+        let all =
+            chunk.iter().fold(0_u32, |all, byte| (all << 8) | u32::from(*byte)) << (8 * (3 - chunk.len()));
+        for at in 0..=chunk.len() {
+            out.push(char::from(LETTERS[(all >> (18 - 6 * at)) as usize & 63]));
+        }
+    }
+    out
+}
+
+fn holds_canary(bytes: &[u8]) -> bool {
+    spellings().iter().any(|spelling| memchr::memmem::find(bytes, spelling).is_some())
+}
+
+/// Every process below this one.
+fn descendants(of: u32) -> Vec<u32> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir("/proc").unwrap().flatten() {
+        let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse::<u32>().ok()) else {
+            continue;
+        };
+        let Ok(stat) = fs::read_to_string(entry.path().join("stat")) else { continue };
+        let parent = stat
+            .rsplit(')')
+            .next()
+            .and_then(|rest| rest.split_whitespace().nth(1))
+            .and_then(|p| p.parse().ok());
+        if parent == Some(of) {
+            found.push(pid);
+            found.extend(descendants(pid));
+        }
+    }
+    found
+}
+
+/// What is in a process's memory, in pieces that overlap by more than the key's length.
+fn search_memory(pid: u32, mut each: impl FnMut(&[u8])) -> u64 {
+    const OVERLAP: usize = 256;
+    let Ok(maps) = fs::read_to_string(format!("/proc/{pid}/maps")) else { return 0 };
+    let Ok(mut memory) = fs::File::open(format!("/proc/{pid}/mem")) else { return 0 };
+    let mut read = 0;
+    for line in maps.lines().filter(|line| line.contains(" r") && !line.contains("[v")) {
+        let (from, rest) = line.split_once('-').unwrap();
+        let to = u64::from_str_radix(rest.split(' ').next().unwrap(), 16).unwrap();
+        let mut at = u64::from_str_radix(from, 16).unwrap();
+        let mut piece = Vec::new();
+        while at < to && memory.seek(SeekFrom::Start(at)).is_ok() {
+            let kept = piece.len().min(OVERLAP);
+            piece.drain(..piece.len() - kept);
+            let wanted = (to - at).min(1 << 20);
+            match memory.by_ref().take(wanted).read_to_end(&mut piece) {
+                Ok(got) if got > 0 => {
+                    read += got as u64;
+                    at += got as u64;
+                    each(&piece);
+                }
+                _ => break,
+            }
+        }
+    }
+    read
+}
+
+#[test]
+fn the_spellings_are_found_where_they_are() {
+    for text in [CANARY.to_owned(), hex(CANARY), base64(format!("ab{CANARY}c").as_bytes())] {
+        assert!(holds_canary(format!("before {text} after").as_bytes()), "{text}");
+    }
+    assert!(!holds_canary(b"sk-lazaret-placeholder"));
+    let mut found = false;
+    let here = std::hint::black_box(CANARY.to_owned());
+    search_memory(std::process::id(), |piece| found |= holds_canary(piece));
+    assert!(found, "{here} is in this process, and the search has to see it");
+}
+
+#[test]
+fn the_providers_key_is_used_and_is_nowhere_in_the_guest() {
+    // One call of the shell ends after two minutes at most.
+    let step = || Action::Shell { command: "echo here; sleep 100".to_owned() };
+    let wait = Script::new("waiter").then(step()).then(step()).then(step()).then(step());
+    let lab = Lab::start(env!("CARGO_BIN_EXE_lazaret"), vec![wait]);
+    lab.agent("waiter", "name = \"waiter\"\nharness = \"builtin\"\nmodels = [\"scripted/waiter\"]\n[limits]\ndisk = \"64MiB\"\n");
+    let mut child = lab.running("waiter");
+    // Its input ends: a harness reads all of it first.
+    std::io::Write::write_all(&mut child.stdin.take().unwrap(), b"wait").unwrap();
+    testkit::deadline("the model was asked", std::time::Duration::from_secs(60), || {
+        (!lab.model.recorded().is_empty()).then_some(())
+    });
+    let asked = lab.model.recorded();
+    assert!(asked[0].headers.iter().any(|(_, value)| value.contains(CANARY)), "the provider got the key");
+
+    // Environment, files and /proc, as the agent can read them.
+    let look = "import os\nfor top, dirs, files in os.walk(\"/\"):\n  if top.startswith((\"/sys\", \"/dev\", \"/usr/lib\", \"/usr/share\")): dirs[:] = []; continue\n  for f in files:\n    if not os.path.isfile(os.path.join(top, f)): continue\n    try:\n      with open(os.path.join(top, f), \"rb\") as h:\n        os.write(1, h.read(1 << 20))\n    except OSError: pass";
+    let dump = lab.command(&["exec", "waiter", "python3", "-c", look]).output().unwrap();
+    assert!(dump.stdout.len() > 100_000, "{}", String::from_utf8_lossy(&dump.stderr));
+    assert!(!holds_canary(&dump.stdout), "the key is in a file or in /proc of the container");
+    let env = lab.run(&["exec", "waiter", "env"], "").expect(0);
+    assert!(!holds_canary(env.stdout.as_bytes()));
+
+    // The whole memory of the VM and of its door, from outside. Only root may look.
+    if geteuid().is_root() {
+        let mut read = 0;
+        for pid in descendants(lab.daemon_pid()) {
+            read += search_memory(pid, |piece| {
+                assert!(!holds_canary(piece), "the key is in the memory of process {pid}")
+            });
+        }
+        assert!(read > 64 << 20, "only {read} bytes of memory were read");
+    }
+    let disk = find_disk(lab.data(), "waiter");
+    assert!(!holds_canary(&fs::read(disk).unwrap()), "the key is on the agent's disk");
+
+    // Nor in logs.
+    for folder in ["state", "run"] {
+        for file in walk(&lab.path(folder)) {
+            assert!(!holds_canary(&fs::read(&file).unwrap_or_default()), "{}", file.display());
+        }
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+}
+
+fn find_disk(data: &Path, agent: &str) -> std::path::PathBuf {
+    walk(data)
+        .into_iter()
+        .find(|path| {
+            path.to_string_lossy().contains(&format!("agents/{agent}/"))
+                && fs::metadata(path).is_ok_and(|m| m.len() >= 1 << 20)
+        })
+        .expect("the agent has a disk")
+}
+
+fn walk(folder: &Path) -> Vec<std::path::PathBuf> {
+    let Ok(entries) = fs::read_dir(folder) else { return Vec::new() };
+    let mut found = Vec::new();
+    for entry in entries.flatten() {
+        match entry.file_type() {
+            Ok(kind) if kind.is_dir() => found.extend(walk(&entry.path())),
+            Ok(kind) if kind.is_file() => found.push(entry.path()),
+            Ok(_) | Err(_) => {}
+        }
+    }
+    found
+}
