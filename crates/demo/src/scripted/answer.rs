@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 use wire::model::Dialect;
 
-use super::script::{Call, Input};
+use super::script::Call;
 
 /// What the model answers.
 #[derive(Debug, Clone, PartialEq)]
@@ -27,8 +27,7 @@ impl Answer {
     fn output_tokens(&self) -> u64 {
         let bytes = match &self.reply {
             Reply::Text(text) => text.len(),
-            Reply::Call(Call { input: Input::Text(text), .. }) => text.len(),
-            Reply::Call(Call { input: Input::Json(input), .. }) => input.to_string().len(),
+            Reply::Call(call) => call.input.to_string().len(),
         };
         (bytes as u64).div_ceil(4)
     }
@@ -40,7 +39,7 @@ impl Answer {
             Dialect::AnthropicMessages => {
                 let (block, why) = match &self.reply {
                     Reply::Text(text) => (json!({"type": "text", "text": text}), "end_turn"),
-                    Reply::Call(call) => (self.tool_use(call, &call.input.value()), "tool_use"),
+                    Reply::Call(call) => (self.tool_use(call, &call.input), "tool_use"),
                 };
                 let usage = json!({"input_tokens": self.input_tokens, "output_tokens": self.output_tokens()});
                 self.message(&json!([block]), Some(why), &usage)
@@ -89,7 +88,7 @@ impl Answer {
                 (json!({"type": "text", "text": ""}), deltas, "end_turn")
             }
             Reply::Call(call) => {
-                let input = call.input.value().to_string();
+                let input = call.input.to_string();
                 let delta = json!({"type": "input_json_delta", "partial_json": input});
                 (self.tool_use(call, &json!({})), vec![delta], "tool_use")
             }
@@ -118,16 +117,11 @@ impl Answer {
                 "type": "message", "id": format!("msg_{}", self.number), "role": "assistant", "status": "completed",
                 "content": [{"type": "output_text", "text": text, "annotations": []}],
             }),
-            Reply::Call(call) => {
-                let (kind, key, value) = match &call.input {
-                    Input::Json(input) => ("function_call", "arguments", input.to_string()),
-                    Input::Text(text) => ("custom_tool_call", "input", text.clone()),
-                };
-                json!({
-                    "type": kind, "id": format!("fc_{}", self.number), "call_id": format!("call_{}", self.number),
-                    "name": call.name, "status": "completed", key: value,
-                })
-            }
+            Reply::Call(call) => json!({
+                "type": "function_call", "id": format!("fc_{}", self.number),
+                "call_id": format!("call_{}", self.number), "name": call.name, "status": "completed",
+                "arguments": call.input.to_string(),
+            }),
         }
     }
 
@@ -174,7 +168,7 @@ impl Answer {
     fn tool_call(&self, call: &Call) -> Value {
         json!({
             "index": 0, "id": format!("call_{}", self.number), "type": "function",
-            "function": {"name": call.name, "arguments": call.input.value().to_string()},
+            "function": {"name": call.name, "arguments": call.input.to_string()},
         })
     }
 
@@ -210,16 +204,6 @@ impl Answer {
         let mut events: Vec<_> = chunks.iter().map(|chunk| format!("data: {chunk}\n\n")).collect();
         events.push("data: [DONE]\n\n".to_owned());
         events
-    }
-}
-
-impl Input {
-    /// The arguments as an object.
-    fn value(&self) -> Value {
-        match self {
-            Self::Json(value) => value.clone(),
-            Self::Text(text) => json!({"input": text}),
-        }
     }
 }
 

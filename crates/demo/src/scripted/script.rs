@@ -62,16 +62,7 @@ pub enum Action {
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Call {
     pub(super) name: &'static str,
-    pub(super) input: Input,
-}
-
-/// The arguments of a call.
-#[derive(Debug, Clone, PartialEq)]
-pub(super) enum Input {
-    /// An object.
-    Json(Value),
-    /// Free text, for tools that have no schema.
-    Text(String),
+    pub(super) input: Value,
 }
 
 /// Whose tools a request offers.
@@ -124,8 +115,10 @@ impl Action {
     /// The call that does this with the tools of a harness; `None` for what needs none.
     pub(super) fn call(&self, tools: Toolset) -> Option<Call> {
         use Toolset::{Builtin, ClaudeCode, Codex};
-        let call = |name: &'static str, input: Value| Some(Call { name, input: Input::Json(input) });
-        let patch = |patch: String| Some(Call { name: "apply_patch", input: Input::Text(patch) });
+        let call = |name: &'static str, input: Value| Some(Call { name, input });
+        // Codex takes this word of a shell for its own tool, whatever tools the model's name makes it offer.
+        let patch =
+            |patch: String| call("exec_command", json!({"cmd": format!("apply_patch <<'EOF'\n{patch}EOF")}));
         match (self, tools) {
             (Self::Read { path }, Builtin) => call("read", json!({"path": path})),
             (Self::Read { path }, ClaudeCode) => call("Read", json!({"file_path": path})),
