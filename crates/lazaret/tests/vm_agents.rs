@@ -51,3 +51,11 @@ fn claude_code_edits_a_file() {
         "name = \"claude-editor\"\nharness = \"claude-code\"\nmodels = [\"scripted/greeter\"]\n[limits]\nmemory = \"768MiB\"\n",
     );
 }
+
+#[test]
+fn codex_edits_a_file() {
+    edits_a_file(
+        "codex-editor",
+        "name = \"codex-editor\"\nharness = \"codex\"\nmodels = [\"scripted-responses/greeter\"]\n[limits]\nmemory = \"768MiB\"\n",
+    );
+}

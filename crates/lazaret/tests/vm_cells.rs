@@ -68,4 +68,9 @@ fn two_cells_see_nothing_of_each_other_and_one_outlives_the_other() {
     assert!(!sessions.contains("running"), "{sessions}");
     let jails = fs::read_dir(lab.path("run/lazaret/jails")).map(Iterator::count).unwrap_or(0);
     assert_eq!(jails, 0, "mount points are left");
+
+    // The disk is kept.
+    let mark = "harness = { command = [\"cat\", \"/home/agent/mark\"] }\nimage = \"base\"\n[limits]\nmemory = \"192MiB\"\ndisk = \"64MiB\"\n";
+    lab.agent("second", &format!("name = \"second\"\n{mark}"));
+    assert_eq!(lab.session(&["second"], "").expect(0).stdout.trim(), "second-was-here");
 }

@@ -1,5 +1,7 @@
 //! The command line with real cells: pipes, workspaces, the terminal, other commands beside a session.
 
+#![expect(clippy::unwrap_used, reason = "a test that fails says where")]
+
 use std::fs;
 use std::io::{Read as _, Write as _};
 use std::path::{Path, PathBuf};

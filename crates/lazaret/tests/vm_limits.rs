@@ -33,6 +33,16 @@ fn a_session_is_stopped_at_its_wall_clock() {
 }
 
 #[test]
+fn a_session_that_takes_too_much_memory_is_stopped_and_told() {
+    let lab = lab();
+    let program = "a = []\nwhile True: a.append(bytearray(1 << 20))";
+    runaway(&lab, "hungry", program, "wall_clock = \"4m\"");
+    let done = lab.session(&["hungry"], "");
+    assert!(done.code() == 124 || done.code() == 137, "{done:?}");
+    assert!(done.stderr.contains("memory"), "{}", done.stderr);
+}
+
+#[test]
 fn a_session_that_prints_without_end_is_stopped() {
     let lab = lab();
     let program = "import sys\nwhile True: sys.stdout.write(\"x\" * 65536)";
@@ -40,6 +50,29 @@ fn a_session_that_prints_without_end_is_stopped() {
     let done = lab.session(&["chatty"], "").expect(124);
     assert!(done.stderr.contains("output") && done.stderr.contains("1MiB"), "{}", done.stderr);
     assert!(done.stdout.len() <= 1 << 20, "{} bytes came through", done.stdout.len());
+}
+
+#[test]
+fn processes_beyond_the_limit_are_not_made_and_the_session_is_told() {
+    let lab = lab();
+    let program = "import os, time\nmade = 0\ntry:\n  while made < 2000:\n    if os.fork() == 0: time.sleep(60)\n    made += 1\n\
+                   except BlockingIOError: print(\"made\", made, flush=True)\nos._exit(0)";
+    runaway(&lab, "many", program, "wall_clock = \"4m\"\npids = 40");
+    let done = lab.session(&["many"], "").expect(0);
+    let made: u32 = done.stdout.trim().strip_prefix("made ").unwrap().parse().unwrap();
+    assert!(made < 40, "{made}");
+    assert!(done.stderr.contains("processes"), "{}", done.stderr);
+}
+
+#[test]
+fn the_disk_holds_no_more_than_it_may_and_the_session_is_told() {
+    let lab = lab();
+    let program = "try:\n  with open(\"/home/agent/fill\", \"wb\", 0) as f:\n    while True: f.write(bytes(1 << 20))\n\
+                   except OSError as e: print(e.errno)";
+    runaway(&lab, "hoarder", program, "wall_clock = \"4m\"");
+    let done = lab.session(&["hoarder"], "").expect(0);
+    assert_eq!(done.stdout.trim(), "28", "{}", done.stderr);
+    assert!(done.stderr.contains("disk"), "{}", done.stderr);
 }
 
 #[test]

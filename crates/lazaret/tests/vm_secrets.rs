@@ -1,5 +1,7 @@
 //! The canary: a provider's key that is used, and found nowhere but in the daemon and at the provider.
 
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test that fails says where")]
+
 use std::fs;
 use std::io::{Read, Seek, SeekFrom};
 use std::path::Path;
