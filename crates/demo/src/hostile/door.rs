@@ -309,13 +309,14 @@ fn many() -> Verdict {
     let mut open = Vec::new();
     let mut failed = 0;
     for _ in 0..1000 {
-        let half =
-            connect().and_then(|mut s| s.write_all(b"POST /v1/messages HTTP/1.1\r\nhost: x\r\n").map(|()| s));
+        // A full queue drops who knocks, so waiting long tells no more.
+        let half = TcpStream::connect_timeout(&endpoint(), Duration::from_secs(1))
+            .and_then(|mut s| s.write_all(b"POST /v1/messages HTTP/1.1\r\nhost: x\r\n").map(|()| s));
         match half {
             Ok(stream) => open.push(stream),
             Err(_refused) => failed += 1,
         }
-        if failed > 50 {
+        if failed > 5 {
             break;
         }
     }

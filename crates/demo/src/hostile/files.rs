@@ -190,7 +190,11 @@ fn open(path: &Path) -> io::Result<()> {
 fn physical_memory() -> Verdict {
     let mut attempts = Attempts::default();
     for path in ["/dev/mem", "/dev/kmem", "/dev/port", "/proc/kcore"] {
-        attempts.take(path, open(Path::new(path)));
+        // A mask lets itself be opened, and is empty.
+        match File::open(path).and_then(|mut file| file.read(&mut [0; 16])) {
+            Ok(0) => attempts.stopped(path, "empty"),
+            read => attempts.take(path, read),
+        }
     }
     for (name, minor) in [("mem", 1), ("kmem", 2), ("port", 4)] {
         attempts.take(format!("mknod {name}"), made_device(SFlag::S_IFCHR, 1, minor, open));
@@ -289,17 +293,33 @@ fn guest_program() -> Verdict {
     attempts.take("rename", fs::rename(program, "/.lazaret/other"));
     attempts.take("remove", fs::remove_file(program));
     attempts.take("add beside", File::create("/.lazaret/new"));
-    attempts.take("replace the folder", fs::rename("/.lazaret", "/tmp/lazaret"));
+    // Within one mount: across two, the kernel says so before it looks at permissions.
+    attempts.take("replace the folder", fs::rename("/.lazaret", "/lazaret-moved"));
     let running = std::process::Command::new(program)
-        .arg("builtin")
+        .args(["builtin", "wait for my input"])
         .env_clear()
+        .envs([
+            ("LAZARET_MODEL", "a/b"),
+            ("LAZARET_MODEL_API", "chat"),
+            ("LAZARET_MODEL_URL", "http://127.0.0.1:1"),
+        ])
         .stdin(std::process::Stdio::piped())
         .stderr(std::process::Stdio::null())
         .spawn();
     match running {
         Ok(mut child) => {
             let exe = PathBuf::from(format!("/proc/{}/exe", child.id()));
-            attempts.take("write through /proc/PID/exe", for_writing(&exe));
+            // Until the child has become the guest's program, the link leads to this one, which is the agent's own.
+            let mut looks = 0;
+            while looks < 2000 && fs::read_link(&exe).is_ok_and(|at| at != program) {
+                looks += 1;
+                std::thread::sleep(std::time::Duration::from_millis(1));
+            }
+            match fs::read_link(&exe) {
+                Ok(at) if at == program => attempts.take("write through /proc/PID/exe", for_writing(&exe)),
+                Ok(at) => attempts.stopped("write through /proc/PID/exe", format!("it is {}", at.display())),
+                Err(e) => attempts.stopped("write through /proc/PID/exe", short(&e)),
+            }
             if let Err(e) = child.kill().and_then(|()| child.wait().map(drop)) {
                 attempts.stopped("end it", short(&e));
             }

@@ -16,7 +16,7 @@ use crate::fault::{During, Fault};
 pub(crate) const BUNDLE: &str = "/run/container";
 
 /// Open files of one process: what build tools want, and no more than the guest's memory stands.
-const OPEN_FILES: u64 = 65_536;
+const OPEN_FILES: u64 = 8192;
 
 /// Creates the container and starts its init.
 pub(crate) fn run() -> ExitCode {

@@ -357,9 +357,21 @@ const NEW_NAMESPACES: u64 = 0x7e02_0080;
 /// The type of a socket without its flags: `SOCK_TYPE_MASK` of `linux/net.h`.
 const TYPE_MASK: u64 = 0xf;
 
-/// Families (unix, IPv4, IPv6) and, for each, the types that may be made: stream and datagram; `AF_UNIX` may also
-/// keep packets in order.
-const SOCKETS: &[(u64, &[u64])] = &[(1, &[1, 2, 5]), (2, &[1, 2]), (10, &[1, 2])];
+/// Sockets that may be made: family, type, protocol. Unix as streams, datagrams and packets in order; IPv4 and IPv6
+/// only as TCP and UDP, by number or as the type's own protocol (so no MPTCP, SCTP or UDP-Lite).
+const SOCKETS: &[(u64, u64, u64)] = &[
+    (1, 1, 0),
+    (1, 2, 0),
+    (1, 5, 0),
+    (2, 1, 0),
+    (2, 1, 6),
+    (2, 2, 0),
+    (2, 2, 17),
+    (10, 1, 0),
+    (10, 1, 6),
+    (10, 2, 0),
+    (10, 2, 17),
+];
 
 /// `AF_NETLINK`, of which only `NETLINK_ROUTE` (0) is allowed: the C library lists addresses with it.
 const NETLINK: u64 = 16;
@@ -379,10 +391,9 @@ pub(crate) fn filter() -> Value {
         allow(&["personality"], &json!([equal(0, 0)])),
         allow(&["personality"], &json!([equal(0, 0xffff_ffff)])),
     ];
-    for (family, types) in SOCKETS {
-        for kind in *types {
-            rules.push(allow(&["socket"], &json!([equal(0, *family), masked(1, TYPE_MASK, *kind)])));
-        }
+    for (family, kind, protocol) in SOCKETS {
+        let arguments = json!([equal(0, *family), masked(1, TYPE_MASK, *kind), equal(2, *protocol)]);
+        rules.push(allow(&["socket"], &arguments));
     }
     json!({
         "defaultAction": "SCMP_ACT_ERRNO",
