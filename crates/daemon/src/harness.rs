@@ -73,7 +73,12 @@ pub(crate) fn exec(
     tty: Option<TtySize>,
     place: Place,
 ) -> ProcessSpec {
-    ProcessSpec { argv, env: base_env(image_env, tty), cwd: WORKSPACE.to_owned(), tty, place }
+    let cwd = match place {
+        Place::Container => WORKSPACE,
+        // The guest's own root has no workspace.
+        Place::GuestRoot => "/",
+    };
+    ProcessSpec { argv, env: base_env(image_env, tty), cwd: cwd.to_owned(), tty, place }
 }
 
 fn base_env(image_env: &[String], tty: Option<TtySize>) -> Vec<(String, String)> {

@@ -20,6 +20,8 @@ const SLEEPER: &str = "name = \"sleeper\"\nharness = { command = [\"sleep\", \"8
 const HOSTILE: &str = "/cell/workspace/lazaret-hostile";
 /// Attacks after which the cell is not what it was: each in its own, at the end.
 const LAST: &[&str] = &["stream-flood", "channel-garbage"];
+/// What Lazaret says of a program that never ran: then there was no attack, and nothing was stopped.
+const NEVER_RAN: &str = "starting a process of the guest";
 /// Longest time of all attacks together.
 const PATIENCE: Duration = Duration::from_secs(30 * 60);
 
@@ -27,6 +29,9 @@ const PATIENCE: Duration = Duration::from_secs(30 * 60);
 pub(crate) async fn play(stage: &Stage) -> Result<Attacks, DemoError> {
     stage.voice.say("It stands outside the container, as root of the guest. It tries:")?;
     let mut reports = attack(stage, "--place guest-root --but stream-flood,channel-garbage").await?.0;
+    if reports.is_empty() {
+        return Err(DemoError::Act("the attacker reported nothing".to_owned()));
+    }
     for last in LAST {
         let (mut more, end) = attack(stage, &format!("--place guest-root --only {last}")).await?;
         // Whether the guest lives on or was cut off: the host must not care.
@@ -113,6 +118,9 @@ async fn in_cell(
                 line.truncate(Report::MAX_LINE);
             }
             Event::Ended { reason, .. } => {
+                if reason.to_string().contains(NEVER_RAN) {
+                    return Err(DemoError::Act(format!("the attacker never ran: {reason}")));
+                }
                 let failed = matches!(reason, EndReason::CellFailed { .. });
                 return Ok((reports, failed.then(|| reason.to_string())));
             }
