@@ -480,4 +480,15 @@ mod tests {
         assert_eq!(filter["architectures"], json!(["SCMP_ARCH_X86_64"]));
         assert!(serde_json::from_value::<libcontainer::oci_spec::runtime::LinuxSeccomp>(filter).is_ok());
     }
+
+    #[test]
+    fn no_socket_is_allowed_without_its_protocol() {
+        let filter = filter();
+        let rules = filter["syscalls"].as_array().unwrap();
+        let sockets: Vec<_> = rules.iter().filter(|rule| rule["names"] == json!(["socket"])).collect();
+        assert_eq!(sockets.len(), SOCKETS.len() + 1);
+        for rule in sockets {
+            assert!(rule["args"].as_array().unwrap().iter().any(|arg| arg["index"] == 2), "{rule}");
+        }
+    }
 }
