@@ -5,7 +5,8 @@ use std::io::{self, IsTerminal as _};
 use std::time::Duration;
 
 use api::{
-    Attachment, Client, Data, Event, EventStream, Input, InputSink, OutputStream, Stamped, StopRequest,
+    Attachment, Client, ClientError, Data, Event, EventStream, Input, InputSink, OutputStream, ProblemKind,
+    Stamped, StopRequest,
 };
 use domain::{EndReason, SessionId};
 use tokio::io::{AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
@@ -215,15 +216,27 @@ async fn interrupted(
         }
         Interrupt::Session(client, id) => {
             note("stopping; once more ends it at once");
-            client.stop(id, StopRequest { now: false }).await?;
+            // An answer means that it has ended, and how is still being shown.
             tokio::select! {
+                answer = stop(&client, id, false) => {
+                    answer?;
+                    return pending().await;
+                }
                 () = signals.next(&mut escape) => {}
                 () = tokio::time::sleep(STOP_WITHIN) => {}
             }
-            client.stop(id, StopRequest { now: true }).await?;
+            stop(&client, id, true).await?;
         }
     }
     Ok(stopped)
+}
+
+/// Ends once the session has ended, even by itself meanwhile.
+async fn stop(client: &Client, id: SessionId, now: bool) -> Result<(), Failure> {
+    match client.stop(id, StopRequest { now }).await {
+        Err(ClientError::Problem(problem)) if problem.kind == ProblemKind::Conflict => Ok(()),
+        answer => Ok(answer?),
+    }
 }
 
 struct Signals {

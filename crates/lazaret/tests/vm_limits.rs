@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that fails says where")]
 
+use std::io::Read;
 use std::process::{Child, Command};
 use std::time::{Duration, Instant};
 
@@ -88,23 +89,45 @@ fn interrupt(child: &Child) {
     assert!(Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap().success());
 }
 
+/// Reads what it prints until this is in it.
+fn heard(from: &mut impl Read, what: &str) {
+    let mut said = Vec::new();
+    let mut byte = [0];
+    while !String::from_utf8_lossy(&said).contains(what) {
+        assert_eq!(from.read(&mut byte).unwrap(), 1, "ended with {}", String::from_utf8_lossy(&said));
+        said.extend_from_slice(&byte);
+    }
+}
+
+/// Starts the agent that ignores SIGTERM, and waits until it does.
+fn stubborn(lab: &Lab) -> Child {
+    let mut child = lab.spawn(&["run", "--allow-emulation", "stubborn"]);
+    heard(child.stdout.as_mut().unwrap(), "deaf");
+    child
+}
+
 #[test]
 fn an_interrupt_ends_the_session_in_order_and_a_second_one_at_once() {
     let lab = lab();
-    let program = "import signal, time\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\ntime.sleep(600)";
+    let program = "import signal, time\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\nprint(\"deaf\", flush=True)\ntime.sleep(600)";
     runaway(&lab, "stubborn", program, "");
-    let mut child = lab.running("stubborn");
-    interrupt(&child);
+    let mut child = stubborn(&lab);
     let start = Instant::now();
+    interrupt(&child);
     let status = deadline("it ends in order", Duration::from_secs(10), || child.try_wait().unwrap());
+    let in_order = start.elapsed();
     assert_eq!(status.code(), Some(130));
     // 5 s are promised; the rest is for a busy machine.
-    assert!(start.elapsed() < Duration::from_secs(8), "{:?}", start.elapsed());
+    assert!(in_order < Duration::from_secs(8), "{in_order:?}");
 
-    let mut child = lab.running("stubborn");
+    let mut child = stubborn(&lab);
+    let start = Instant::now();
     interrupt(&child);
+    heard(child.stderr.as_mut().unwrap(), "once more");
     interrupt(&child);
-    let status = deadline("it ends at once", Duration::from_secs(3), || child.try_wait().unwrap());
+    let status = deadline("it ends at once", Duration::from_secs(10), || child.try_wait().unwrap());
+    let at_once = start.elapsed();
     assert_eq!(status.code(), Some(130));
+    assert!(at_once < in_order, "{at_once:?}, and in order {in_order:?}");
     assert!(lab.run(&["ps", "--json"], "").stdout.trim().trim_matches(['[', ']', ' ', '\n']).is_empty());
 }
