@@ -65,6 +65,11 @@ id! {
     CellId
 }
 
+id! {
+    /// One question to people, and their answer. A ULID in lower case: sorts by time.
+    ApprovalId
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,21 +1,36 @@
-//! The nouns of Lazaret: names, ids, units, agent files, and the lives of sessions and cells. No I/O, no clock.
+//! The nouns of Lazaret: names, ids, units, agent files, effects, labels, origins, and the lives of sessions, cells and
+//! approvals. No I/O, no clock.
 
 mod agent_file;
+mod approval;
+mod digest;
+mod effect;
 mod exit;
 mod id;
 mod isolation;
+mod label;
 mod life;
 mod limits;
 mod model;
 mod name;
+mod origin;
+mod person;
+mod tool;
 mod units;
 
 pub use agent_file::{AgentFile, AgentFileError, Harness};
+pub use approval::{AnswerError, ApprovalEvent, ApprovalLife, ApprovalState, Quorum};
+pub use digest::{Digest, DigestError};
+pub use effect::{Effect, EffectError, Effects, NoEffect};
 pub use exit::{EndReason, ExitCode};
-pub use id::{CellId, IdError, SessionId};
+pub use id::{ApprovalId, CellId, IdError, SessionId};
 pub use isolation::Isolation;
+pub use label::{Confidentiality, Integrity, Labels, LevelError};
 pub use life::{CellEvent, CellState, IllegalTransition, SessionEvent, SessionState};
 pub use limits::Limits;
 pub use model::{ModelName, ModelNameError};
-pub use name::{AgentName, ImageName, NameError, TeamName};
+pub use name::{AgentName, GroupName, ImageName, NameError, PersonName, ServerName, TeamName};
+pub use origin::Origin;
+pub use person::{Role, RoleError};
+pub use tool::{ToolName, ToolNameError, ToolPattern, ToolRef};
 pub use units::{ByteSize, Span, UnitError};

@@ -1,4 +1,4 @@
-//! Names that people choose: of agents, teams and images.
+//! Names that people choose: of agents, teams, tool servers, people, groups and images.
 
 use std::fmt;
 
@@ -105,6 +105,21 @@ label_name! {
 label_name! {
     /// The name of a team, under the same rule as an agent's name.
     TeamName
+}
+
+label_name! {
+    /// The name of a tool server, under the same rule as an agent's name.
+    ServerName
+}
+
+label_name! {
+    /// The name of a person of this installation, under the same rule as an agent's name.
+    PersonName
+}
+
+label_name! {
+    /// The name of a group of people, under the same rule as an agent's name.
+    GroupName
 }
 
 /// Which image a cell runs: a name that is reserved and built here (`base`, `claude-code`, `codex`), or an OCI
