@@ -10,8 +10,8 @@ use domain::{AgentFile, AgentName, ModelName};
 use crate::args::AgentCommand;
 use crate::background;
 use crate::failure::{Failure, Outcome, note};
+use crate::output::{print_json, print_table};
 use crate::run;
-use crate::session::{print_json, print_table};
 
 /// One of them.
 pub(crate) async fn command(command: AgentCommand) -> Outcome {
@@ -63,8 +63,7 @@ async fn ls(json: bool) -> Outcome {
         let models: Vec<String> = agent.models.iter().map(ModelName::to_string).collect();
         [agent.name.to_string(), agent.team.to_string(), agent.harness, models.join(" "), agent.source]
     });
-    print_table(["AGENT", "TEAM", "HARNESS", "MODELS", "FILE"], &rows.collect::<Vec<_>>());
-    Ok(0)
+    print_table(["AGENT", "TEAM", "HARNESS", "MODELS", "FILE"], &rows.collect::<Vec<_>>())
 }
 
 async fn show(agent: &str, json: bool) -> Outcome {
@@ -97,6 +96,5 @@ async fn show(agent: &str, json: bool) -> Outcome {
             row("tokens", limits.tokens.to_string()),
             row("file", view.source.clone()),
         ],
-    );
-    Ok(0)
+    )
 }

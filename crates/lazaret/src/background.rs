@@ -3,7 +3,7 @@
 use std::fs::{DirBuilder, OpenOptions};
 use std::io::{Read as _, Seek as _, SeekFrom};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
-use std::path::Path;
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -35,15 +35,21 @@ pub(crate) async fn client() -> Result<Client, Failure> {
             Ok(client)
         }
         Err(ClientError::Unreachable { .. }) => {
-            let child = start(&folders)?;
-            ready(&client, child, &folders.daemon_log()).await?;
+            let (child, log) = start(&folders)?;
+            ready(&client, child, &log).await?;
             Ok(client)
         }
         Err(error) => Err(error.into()),
     }
 }
 
-fn start(folders: &Folders) -> Result<Child, Failure> {
+/// The daemon's log, from where this daemon's part begins.
+struct Log {
+    path: PathBuf,
+    from: u64,
+}
+
+fn start(folders: &Folders) -> Result<(Child, Log), Failure> {
     let log = folders.daemon_log();
     let failed = |e: std::io::Error| {
         Failure::new(format!("the daemon can't be started: `{}`: {e}", log.display()))
@@ -52,18 +58,20 @@ fn start(folders: &Folders) -> Result<Child, Failure> {
     DirBuilder::new().recursive(true).mode(0o700).create(&folders.state).map_err(failed)?;
     let out = OpenOptions::new().create(true).append(true).mode(0o600).open(&log).map_err(failed)?;
     let errors = out.try_clone().map_err(failed)?;
+    let from = out.metadata().map_err(failed)?.len();
     let program = std::env::current_exe().map_err(failed)?;
-    Command::new(program)
+    let child = Command::new(program)
         .args(["serve", "--background"])
         .current_dir("/")
         .stdin(Stdio::null())
         .stdout(out)
         .stderr(errors)
         .spawn()
-        .map_err(failed)
+        .map_err(failed)?;
+    Ok((child, Log { path: log, from }))
 }
 
-async fn ready(client: &Client, mut child: Child, log: &Path) -> Result<(), Failure> {
+async fn ready(client: &Client, mut child: Child, log: &Log) -> Result<(), Failure> {
     let deadline = Instant::now() + READY_WITHIN;
     loop {
         if client.status().await.is_ok() {
@@ -87,16 +95,16 @@ async fn ready(client: &Client, mut child: Child, log: &Path) -> Result<(), Fail
     }
 }
 
-fn not_ready(what: &str, log: &Path) -> Failure {
+fn not_ready(what: &str, log: &Log) -> Failure {
     let last = last_lines(log).unwrap_or_else(|e| format!("(its log can't be read: {e})"));
     Failure::new(format!("{what}; its log ends with\n{last}"))
-        .hint(format!("the whole log is `{}`", log.display()))
+        .hint(format!("the whole log is `{}`", log.path.display()))
 }
 
-fn last_lines(log: &Path) -> std::io::Result<String> {
-    let mut file = std::fs::File::open(log)?;
+fn last_lines(log: &Log) -> std::io::Result<String> {
+    let mut file = std::fs::File::open(&log.path)?;
     let length = file.metadata()?.len();
-    file.seek(SeekFrom::Start(length.saturating_sub(4096)))?;
+    file.seek(SeekFrom::Start(length.saturating_sub(4096).max(log.from)))?;
     let mut bytes = Vec::new();
     file.take(4096).read_to_end(&mut bytes)?;
     let text = String::from_utf8_lossy(&bytes);

@@ -5,7 +5,7 @@ use domain::Isolation;
 
 use crate::background;
 use crate::failure::{Outcome, note};
-use crate::session::{print_json, print_table};
+use crate::output::{print_json, print_table};
 
 /// Examines the host; ends with 0 when cells run on working hardware virtualisation, else with 1.
 pub(crate) async fn doctor(json: bool) -> Outcome {
@@ -28,6 +28,6 @@ pub(crate) async fn doctor(json: bool) -> Outcome {
         };
         [check.name.clone(), status.to_owned(), seen]
     });
-    print_table(["ISOLATION", isolation.as_str(), ""], &rows.collect::<Vec<_>>());
+    print_table(["ISOLATION", isolation.as_str(), ""], &rows.collect::<Vec<_>>())?;
     Ok(code)
 }

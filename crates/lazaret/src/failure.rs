@@ -1,6 +1,7 @@
 //! A failed command, as it is told: what happened, why, and what to do next.
 
 use std::fmt::Display;
+use std::io::Write as _;
 
 use crate::terminal::{colour, escape};
 
@@ -30,14 +31,37 @@ impl Failure {
         Self { message: format!("{}; {more}", self.message), ..self }
     }
 
+    /// Nobody reads the answer any more. There is nothing to tell, and nobody to tell it to.
+    pub(crate) fn unread() -> Self {
+        Self::new("")
+    }
+
     /// On standard error.
     pub(crate) fn tell(&self) {
         let (red, dim, plain) = if colour() { ("\x1b[1;31m", "\x1b[2m", "\x1b[0m") } else { ("", "", "") };
-        eprintln!("{red}error:{plain} {}", lines(&self.message));
+        if self.message.is_empty() {
+            return;
+        }
+        err(&format!("{red}error:{plain} {}\n", lines(&self.message)));
         if let Some(hint) = &self.hint {
-            eprintln!("{dim}  hint:{plain} {}", lines(hint));
+            err(&format!("{dim}  hint:{plain} {}\n", lines(hint)));
         }
     }
+
+    /// What the program ends with. `runs_agent`: codes below 100 are the agent's own.
+    pub(crate) fn exit_code(&self, runs_agent: bool) -> u8 {
+        const BROKEN_PIPE: u8 = 141; // 128 + SIGPIPE, as other programs end
+        match (self.message.is_empty(), runs_agent) {
+            (true, _) => BROKEN_PIPE,
+            (false, true) => 125,
+            (false, false) => 1,
+        }
+    }
+}
+
+/// To standard error. Nobody may be there to read it, and that is no reason to stop.
+fn err(text: &str) {
+    drop(std::io::stderr().write_all(text.as_bytes()));
 }
 
 /// Messages may carry names that an agent chose.
@@ -48,7 +72,7 @@ fn lines(text: &str) -> String {
 /// A note on the way, on standard error.
 pub(crate) fn note(message: impl Display) {
     let (dim, plain) = if colour() { ("\x1b[2m", "\x1b[0m") } else { ("", "") };
-    eprintln!("{dim}lazaret: {}{plain}", lines(&message.to_string()));
+    err(&format!("{dim}lazaret: {}{plain}\n", lines(&message.to_string())));
 }
 
 impl From<api::ClientError> for Failure {

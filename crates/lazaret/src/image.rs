@@ -6,7 +6,7 @@ use domain::ByteSize;
 use crate::args::ImageCommand;
 use crate::background;
 use crate::failure::{Failure, Outcome, note};
-use crate::session::{print_json, print_table};
+use crate::output::{print_json, print_table};
 
 /// One of them.
 pub(crate) async fn command(command: ImageCommand) -> Outcome {
@@ -33,8 +33,7 @@ pub(crate) async fn command(command: ImageCommand) -> Outcome {
 async fn add(request: ImageRequest) -> Outcome {
     let image =
         background::client().await?.add_image(&request).await?.finish(|message| note(message)).await?;
-    print_images(vec![image]);
-    Ok(0)
+    print_images(vec![image])
 }
 
 async fn ls(json: bool) -> Outcome {
@@ -42,12 +41,11 @@ async fn ls(json: bool) -> Outcome {
     if json {
         return print_json(&images);
     }
-    print_images(images);
-    Ok(0)
+    print_images(images)
 }
 
-fn print_images(images: Vec<ImageView>) {
+fn print_images(images: Vec<ImageView>) -> Outcome {
     let size = |bytes: u64| format!("{}MiB", ByteSize::bytes(bytes).as_mib());
     let rows = images.into_iter().map(|image| [image.name.to_string(), size(image.size), image.digest]);
-    print_table(["IMAGE", "SIZE", "DIGEST"], &rows.collect::<Vec<_>>());
+    print_table(["IMAGE", "SIZE", "DIGEST"], &rows.collect::<Vec<_>>())
 }

@@ -7,6 +7,7 @@ mod doctor;
 mod failure;
 mod image;
 mod live;
+mod output;
 mod run;
 mod serve;
 mod session;
@@ -32,15 +33,16 @@ fn main() -> ExitCode {
         Ok(code) => ExitCode::from(code),
         Err(failure) => {
             failure.tell();
-            ExitCode::from(if runs_agent { 125 } else { 1 })
+            ExitCode::from(failure.exit_code(runs_agent))
         }
     }
 }
 
 fn command(command: Command) -> Outcome {
     if let Command::Completions { shell } = command {
-        clap_complete::generate(shell, &mut Cli::command(), "lazaret", &mut std::io::stdout());
-        return Ok(0);
+        let mut script = Vec::new();
+        clap_complete::generate(shell, &mut Cli::command(), "lazaret", &mut script);
+        return output::print_lines([String::from_utf8_lossy(&script).into_owned()]);
     }
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)

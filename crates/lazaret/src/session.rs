@@ -10,6 +10,7 @@ use crate::args::{ExecArgs, LogsArgs, PsArgs, StopArgs};
 use crate::background;
 use crate::failure::{Failure, Outcome, note};
 use crate::live::{How, Interrupt, Screen, live};
+use crate::output::{print_json, print_table};
 use crate::terminal::size;
 
 /// Lists sessions.
@@ -29,8 +30,7 @@ pub(crate) async fn ps(args: PsArgs) -> Outcome {
         let isolation = session.isolation.map_or_else(|| "-".to_owned(), |isolation| isolation.to_string());
         [session.id.to_string(), session.agent.to_string(), age(session.created), isolation, state]
     });
-    print_table(["SESSION", "AGENT", "AGE", "ISOLATION", "STATE"], &rows.collect::<Vec<_>>());
-    Ok(0)
+    print_table(["SESSION", "AGENT", "AGE", "ISOLATION", "STATE"], &rows.collect::<Vec<_>>())
 }
 
 /// Shows what a session printed.
@@ -118,29 +118,5 @@ fn age(created: u64) -> String {
         seconds @ 60..3600 => format!("{}m", seconds / 60),
         seconds @ 3600..86_400 => format!("{}h", seconds / 3600),
         seconds => format!("{}d", seconds / 86_400),
-    }
-}
-
-/// One JSON document on standard output.
-#[expect(clippy::print_stdout, reason = "the command's answer")]
-pub(crate) fn print_json(value: &impl serde::Serialize) -> Outcome {
-    let text = serde_json::to_string_pretty(value).map_err(|e| Failure::new(e.to_string()))?;
-    println!("{text}");
-    Ok(0)
-}
-
-/// A table on standard output, its columns as wide as they must be.
-#[expect(clippy::print_stdout, reason = "the command's answer")]
-pub(crate) fn print_table<const N: usize>(head: [&str; N], rows: &[[String; N]]) {
-    let head = head.map(str::to_owned);
-    let mut widths = [0_usize; N];
-    for row in std::iter::once(&head).chain(rows) {
-        for (width, cell) in widths.iter_mut().zip(row) {
-            *width = (*width).max(cell.chars().count());
-        }
-    }
-    for row in std::iter::once(&head).chain(rows) {
-        let cells = row.iter().zip(widths).map(|(cell, width)| format!("{cell:<width$}"));
-        println!("{}", cells.collect::<Vec<_>>().join("  ").trim_end());
     }
 }

@@ -15,18 +15,23 @@ impl Home {
         Self(tempfile::tempdir().unwrap())
     }
 
-    fn run(&self, args: &[&str]) -> Said {
+    fn command(&self, args: &[&str]) -> Command {
         let home = self.0.path();
-        let output = Command::new(env!("CARGO_BIN_EXE_lazaret"))
+        let mut command = Command::new(env!("CARGO_BIN_EXE_lazaret"));
+        command
             .args(args)
             .env_clear()
             .env("PATH", "/usr/bin:/bin")
             .env("HOME", home)
             .env("COLUMNS", "110")
             .current_dir(home)
-            .stdin(Stdio::null())
-            .output()
-            .unwrap();
+            .stdin(Stdio::null());
+        command
+    }
+
+    fn run(&self, args: &[&str]) -> Said {
+        let home = self.0.path();
+        let output = self.command(args).output().unwrap();
         let text = |bytes: &[u8]| {
             String::from_utf8_lossy(bytes)
                 .replace(home.to_str().unwrap(), "~")
@@ -143,6 +148,19 @@ fn a_daemon_that_cannot_start_is_told_with_the_end_of_its_log() {
     assert!(said.contains("daemon.log"), "{said}");
     assert!(said.ends_with("[exit code 1]\n"), "{said}");
     assert!(home.run(&["run", "reviewer"]).0.ends_with("[exit code 125]\n"));
+    let again = home.run(&["ps"]).0;
+    assert_eq!(again.matches("allow_emulaton = true").count(), 1, "only its own part of the log: {again}");
+}
+
+#[test]
+fn a_reader_who_went_away_ends_the_command_and_a_listener_who_did_does_not() {
+    let home = Home::new();
+    let (reader, unread) = std::io::pipe().unwrap();
+    drop(reader);
+    let answer = home.command(&["completions", "bash"]).stdout(unread.try_clone().unwrap()).output().unwrap();
+    assert_eq!((answer.status.code(), answer.stderr.is_empty()), (Some(141), true), "{answer:?}");
+    let note = home.command(&["agent", "new", "mine"]).stderr(unread).output().unwrap();
+    assert_eq!(note.status.code(), Some(0), "{note:?}");
 }
 
 #[test]
