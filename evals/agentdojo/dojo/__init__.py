@@ -1,0 +1,1 @@
+"""Lazaret's measure: AgentDojo with an agent that obeys the attacker completely."""

@@ -1,0 +1,1 @@
+"""Tests of the measure itself: what it says must be so."""
