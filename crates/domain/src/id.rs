@@ -70,6 +70,16 @@ id! {
     ApprovalId
 }
 
+id! {
+    /// One act, from the moment it is committed to. A ULID in lower case: sorts by time.
+    CommitId
+}
+
+id! {
+    /// One right that an approval left behind: for a session, or for a call of a plan. A ULID in lower case.
+    GrantId
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -23,7 +23,7 @@ pub use approval::{AnswerError, ApprovalEvent, ApprovalLife, ApprovalState, Quor
 pub use digest::{Digest, DigestError};
 pub use effect::{Effect, EffectError, Effects, NoEffect};
 pub use exit::{EndReason, ExitCode};
-pub use id::{ApprovalId, CellId, IdError, SessionId};
+pub use id::{ApprovalId, CellId, CommitId, GrantId, IdError, SessionId};
 pub use isolation::Isolation;
 pub use label::{Confidentiality, Integrity, Labels, LevelError};
 pub use life::{CellEvent, CellState, IllegalTransition, SessionEvent, SessionState};

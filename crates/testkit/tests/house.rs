@@ -16,6 +16,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("domain", &[]),
     ("wire", &[]),
     ("sys", &[]),
+    ("store", &["domain"]),
     ("api", &["domain"]),
     ("cell", &["domain", "wire", "sys"]),
     ("gateway", &["domain", "wire"]),

@@ -1,0 +1,342 @@
+//! Commit once: the right is used, the budget reserved and the entry written in one transaction; then the act is done;
+//! then its outcome is written. What has no outcome after a crash is found, and is never done again by itself.
+
+use domain::{AnswerError, ApprovalEvent, CommitId, Digest, Labels};
+use sqlx::Row;
+
+use crate::crash;
+use crate::error::damaged;
+use crate::ledger::{Change, natural, signed};
+use crate::{About, Act, ByRight, Event, Outcome, Private, Reserved, Store, StoreError};
+
+/// An act that is about to be done.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Commit {
+    /// Its id.
+    pub id: CommitId,
+    /// Whose act it is.
+    pub about: About,
+    /// What is done.
+    pub act: Act,
+    /// The digest of everything that the right was given for.
+    pub binding: Digest,
+    /// By what right.
+    pub by_right: ByRight,
+    /// The session's labels now. They must be within what the right was given for.
+    pub labels: Labels,
+    /// What it may use up at most.
+    pub spend: Vec<Spend>,
+    /// Whether doing it twice is the same as doing it once.
+    pub idempotent: bool,
+    /// The exact arguments, as canonical JSON. Sealed.
+    pub arguments: Private,
+}
+
+/// So much of a budget, and what that has in all.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Spend {
+    /// Of which budget.
+    pub reserve: Reserved,
+    /// The most that may be used on the day.
+    pub limit: u64,
+}
+
+/// Why an act may not be done. It is on the ledger, unless the store itself failed.
+#[derive(Debug, thiserror::Error)]
+pub enum CommitError {
+    /// The approval's right can't be used.
+    #[error(transparent)]
+    Right(#[from] AnswerError),
+    /// The right is for something else, or of another agent or session.
+    #[error("this right was given for something else: what is bound may not change")]
+    Foreign,
+    /// The grant has ended or is used up.
+    #[error("this grant can't be used any more")]
+    NoGrant,
+    /// The session has met more since.
+    #[error(
+        "the session's labels are above those that the right was given for: {now}, but the right is for {ceiling}"
+    )]
+    AboveCeiling {
+        /// The session's.
+        now: Labels,
+        /// The most that the right is good for.
+        ceiling: Labels,
+    },
+    /// A budget doesn't have so much left.
+    #[error("the budget `{budget}` has {left} left today, and this could take {wanted}")]
+    Budget {
+        /// Which.
+        budget: String,
+        /// How much is left.
+        left: u64,
+        /// How much was to be reserved.
+        wanted: u64,
+    },
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl From<sqlx::Error> for CommitError {
+    fn from(error: sqlx::Error) -> Self {
+        Self::Store(error.into())
+    }
+}
+
+/// An act without an outcome.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unfinished {
+    /// Its id.
+    pub id: CommitId,
+    /// Whose act it is.
+    pub about: About,
+    /// What was to be done.
+    pub act: Act,
+    /// Whether it may be done again.
+    pub idempotent: bool,
+    /// When it was committed to, in milliseconds since 1970.
+    pub at: u64,
+    /// The ledger's entry; its sealed part has the arguments.
+    pub entry: u64,
+}
+
+impl Store {
+    /// Uses the right, reserves the budget and appends the entry: all or nothing. With that the act may be done, once.
+    ///
+    /// # Errors
+    /// The act may not be done.
+    pub async fn commit(&self, commit: &Commit, now: u64) -> Result<CommitId, CommitError> {
+        let mut change = Change::begin(self, now).await?;
+        crash::point("begun");
+        let result = change.permit(commit).await;
+        match &result {
+            Ok(()) => {}
+            Err(CommitError::Store(_)) => return result.map(|()| commit.id),
+            Err(refused) => {
+                // What the check may have changed before it failed must not stay.
+                drop(change);
+                change = Change::begin(self, now).await?;
+                let event = Event::CommitRefused {
+                    act: commit.act.clone(),
+                    by_right: commit.by_right,
+                    why: refused.to_string(),
+                };
+                change.record(&commit.about, &event, None).await?;
+                change.commit().await?;
+                return result.map(|()| commit.id);
+            }
+        }
+        let event = Event::Committed {
+            commit: commit.id,
+            act: commit.act.clone(),
+            by_right: commit.by_right,
+            idempotent: commit.idempotent,
+            reserved: commit.spend.iter().map(|spend| spend.reserve.clone()).collect(),
+        };
+        let entry = change.record(&commit.about, &event, Some(&commit.arguments)).await?;
+        crash::point("recorded");
+        sqlx::query("INSERT INTO commits (id, seq) VALUES ($1, $2)")
+            .bind(commit.id.to_string())
+            .bind(signed(entry))
+            .execute(&mut *change.tx)
+            .await?;
+        crash::point("listed");
+        change.commit().await?;
+        crash::point("committed");
+        Ok(commit.id)
+    }
+
+    /// Writes what came of an act, and gives back what it reserved but didn't use. What `spent` doesn't name stays used
+    /// as it was reserved.
+    ///
+    /// # Errors
+    /// There is no such act, or it has an outcome already.
+    pub async fn outcome(
+        &self,
+        id: CommitId,
+        outcome: &Outcome,
+        spent: &[Reserved],
+        answer: Option<&Private>,
+        now: u64,
+    ) -> Result<(), StoreError> {
+        let mut change = Change::begin(self, now).await?;
+        crash::point("outcome-begun");
+        let query = "SELECT l.agent, l.team, l.session FROM commits c JOIN ledger l ON l.seq = c.seq \
+                     WHERE c.id = $1 AND c.outcome IS NULL";
+        let row = sqlx::query(query).bind(id.to_string()).fetch_optional(&mut *change.tx).await?;
+        let row =
+            row.ok_or_else(|| StoreError::Unknown { what: "act without an outcome", name: id.to_string() })?;
+        let about = crate::ledger::about(&row)?;
+        change.settle(id, spent).await?;
+        let event = Event::Ended { commit: id, outcome: outcome.clone(), spent: spent.to_vec() };
+        let entry = change.record(&about, &event, answer).await?;
+        sqlx::query("UPDATE commits SET outcome = $1 WHERE id = $2")
+            .bind(signed(entry))
+            .bind(id.to_string())
+            .execute(&mut *change.tx)
+            .await?;
+        crash::point("outcome-recorded");
+        change.commit().await?;
+        crash::point("outcome-committed");
+        Ok(())
+    }
+
+    /// The acts without outcome, oldest first: those under way, or, after a crash, those whose outcome nobody knows.
+    ///
+    /// # Errors
+    /// The store failed.
+    pub async fn unfinished(&self) -> Result<Vec<Unfinished>, StoreError> {
+        let what = "an act";
+        let query = "SELECT c.id, l.* FROM commits c JOIN ledger l ON l.seq = c.seq WHERE c.outcome IS NULL \
+                     ORDER BY l.seq";
+        let rows = sqlx::query(query).fetch_all(self.backend.reader()).await?;
+        let read = |row| {
+            let event =
+                serde_json::from_str(&Row::try_get::<String, _>(row, "body")?).map_err(damaged(what))?;
+            let Event::Committed { commit, act, idempotent, .. } = event else {
+                return Err(StoreError::Damaged {
+                    what,
+                    why: "its ledger entry commits to nothing".to_owned(),
+                });
+            };
+            let (at, entry) = (natural(row, "at")?, natural(row, "seq")?);
+            Ok(Unfinished { id: commit, about: crate::ledger::about(row)?, act, idempotent, at, entry })
+        };
+        rows.iter().map(read).collect()
+    }
+
+    /// How much of a budget is used or reserved on a day (days since 1970).
+    ///
+    /// # Errors
+    /// The store failed.
+    pub async fn used(&self, budget: &str, day: u32) -> Result<u64, StoreError> {
+        let query = "SELECT used FROM budgets WHERE subject = $1 AND day = $2";
+        let row = sqlx::query(query)
+            .bind(budget)
+            .bind(i64::from(day))
+            .fetch_optional(self.backend.reader())
+            .await?;
+        row.map_or(Ok(0), |row| natural(&row, "used"))
+    }
+}
+
+impl Change<'_> {
+    /// Uses the right and reserves the budget, or says why not; what it did then has to be undone.
+    async fn permit(&mut self, commit: &Commit) -> Result<(), CommitError> {
+        match commit.by_right {
+            ByRight::Policy => {}
+            ByRight::Approval(id) => {
+                let stored = self.approval(id).await?;
+                self.check_bound(commit, &stored.binding, stored.agent.as_str(), &stored.ceiling)?;
+                let life = stored.life.on(&ApprovalEvent::Used, &stored.quorum, self.now)?;
+                self.keep_life(id, &life).await?;
+            }
+            ByRight::Grant(id) => self.use_grant(commit, &id.to_string()).await?,
+        }
+        crash::point("right-used");
+        for spend in &commit.spend {
+            self.reserve(commit.id, spend).await?;
+        }
+        crash::point("budget-reserved");
+        Ok(())
+    }
+
+    fn check_bound(
+        &self,
+        commit: &Commit,
+        binding: &str,
+        agent: &str,
+        ceiling: &Labels,
+    ) -> Result<(), CommitError> {
+        let same_agent = commit.about.agent.as_ref().is_some_and(|name| name.as_str() == agent);
+        if !same_agent || binding != self.store.keys.stored_binding(&commit.binding) {
+            return Err(CommitError::Foreign);
+        }
+        if !commit.labels.within(ceiling) {
+            return Err(CommitError::AboveCeiling { now: commit.labels.clone(), ceiling: ceiling.clone() });
+        }
+        Ok(())
+    }
+
+    async fn use_grant(&mut self, commit: &Commit, id: &str) -> Result<(), CommitError> {
+        let query = "SELECT * FROM grants WHERE id = $1";
+        let row = sqlx::query(query).bind(id).fetch_optional(&mut *self.tx).await?;
+        let row = row.ok_or(CommitError::NoGrant)?;
+        let text = |column: &'static str| row.try_get::<String, _>(column);
+        let ceiling = serde_json::from_str(&text("ceiling")?).map_err(damaged("a grant"))?;
+        self.check_bound(commit, &text("binding")?, &text("agent")?, &ceiling)?;
+        if commit.about.session.map(|session| session.to_string()) != Some(text("session")?) {
+            return Err(CommitError::Foreign);
+        }
+        if natural(&row, "until_ms")? <= self.now {
+            return Err(CommitError::NoGrant);
+        }
+        let left: Option<i64> = row.try_get("uses_left")?;
+        match left {
+            None => Ok(()),
+            Some(left) if left > 0 => {
+                let query = "UPDATE grants SET uses_left = uses_left - 1 WHERE id = $1";
+                sqlx::query(query).bind(id).execute(&mut *self.tx).await?;
+                Ok(())
+            }
+            Some(_) => Err(CommitError::NoGrant),
+        }
+    }
+
+    async fn reserve(&mut self, id: CommitId, spend: &Spend) -> Result<(), CommitError> {
+        let Reserved { budget, day, amount } = &spend.reserve;
+        let day = i64::from(*day);
+        let query = "SELECT used FROM budgets WHERE subject = $1 AND day = $2";
+        let row = sqlx::query(query).bind(budget).bind(day).fetch_optional(&mut *self.tx).await?;
+        let used = match row {
+            Some(row) => natural(&row, "used")?,
+            None => 0,
+        };
+        let left = spend.limit.saturating_sub(used);
+        if *amount > left {
+            return Err(CommitError::Budget { budget: budget.clone(), left, wanted: *amount });
+        }
+        self.set_used(budget, day, used.saturating_add(*amount)).await?;
+        sqlx::query("INSERT INTO reservations (commit_id, subject, day, amount) VALUES ($1, $2, $3, $4)")
+            .bind(id.to_string())
+            .bind(budget)
+            .bind(day)
+            .bind(signed(*amount))
+            .execute(&mut *self.tx)
+            .await?;
+        Ok(())
+    }
+
+    async fn set_used(&mut self, budget: &str, day: i64, used: u64) -> Result<(), StoreError> {
+        sqlx::query(
+            "INSERT INTO budgets (subject, day, used) VALUES ($1, $2, $3) \
+             ON CONFLICT (subject, day) DO UPDATE SET used = excluded.used",
+        )
+        .bind(budget)
+        .bind(day)
+        .bind(signed(used))
+        .execute(&mut *self.tx)
+        .await?;
+        Ok(())
+    }
+
+    /// Replaces what was reserved by what was spent, and forgets the reservations.
+    async fn settle(&mut self, id: CommitId, spent: &[Reserved]) -> Result<(), StoreError> {
+        let query = "SELECT r.subject, r.day, r.amount, b.used FROM reservations r \
+                     JOIN budgets b ON b.subject = r.subject AND b.day = r.day WHERE r.commit_id = $1";
+        let rows = sqlx::query(query).bind(id.to_string()).fetch_all(&mut *self.tx).await?;
+        for row in &rows {
+            let (subject, day): (String, i64) = (row.try_get("subject")?, row.try_get("day")?);
+            let (reserved, used) = (natural(row, "amount")?, natural(row, "used")?);
+            let is_it = |spent: &&Reserved| spent.budget == subject && i64::from(spent.day) == day;
+            let Some(spent) = spent.iter().find(is_it) else { continue };
+            self.set_used(&subject, day, used.saturating_sub(reserved).saturating_add(spent.amount)).await?;
+        }
+        sqlx::query("DELETE FROM reservations WHERE commit_id = $1")
+            .bind(id.to_string())
+            .execute(&mut *self.tx)
+            .await?;
+        Ok(())
+    }
+}

@@ -1,0 +1,481 @@
+//! The ledger: what happened, in order, append-only. Whoever changes it is found out; what is sealed can be erased.
+
+pub(crate) mod chain;
+mod event;
+mod seal;
+
+use domain::{AgentName, Digest, PersonName, SessionId};
+use serde::Serialize;
+use sqlx::any::AnyRow;
+use sqlx::{Any, Row, Transaction};
+
+pub use chain::{Fault, Head, Tampered};
+pub use event::{About, Act, ByRight, Event, Outcome, Reserved, Scope, Verdict};
+pub use seal::Private;
+
+use crate::backend::Backend;
+use crate::error::damaged;
+use crate::{Store, StoreError};
+use chain::{Follower, Found, Link};
+
+/// Most bytes in an entry's open part.
+pub const MAX_BODY: usize = 64 << 10;
+/// Most bytes in an entry's sealed part, before sealing.
+pub const MAX_SEALED: usize = 4 << 20;
+/// Entries read at a time.
+const PAGE: i64 = 256;
+
+/// An entry as it is read.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Entry {
+    /// Its number; the first is 1.
+    pub seq: u64,
+    /// When, in milliseconds since 1970.
+    pub at: u64,
+    /// Whom it is about.
+    pub about: About,
+    /// What happened.
+    pub event: Event,
+    /// The sealed part.
+    #[serde(flatten)]
+    pub sealed: Sealed,
+    /// Its hash, which covers all before it.
+    pub hash: Digest,
+    /// The ledger's Ed25519 signature of number and hash, as hex digits.
+    pub signature: String,
+}
+
+/// An entry's sealed part.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case", tag = "sealed", content = "private")]
+pub enum Sealed {
+    /// It has none.
+    None,
+    /// Opened.
+    Open(Private),
+    /// It was erased, or its key is lost.
+    Gone,
+}
+
+/// Which entries.
+#[derive(Debug, Clone, Default)]
+pub struct Filter {
+    /// Of this agent only.
+    pub agent: Option<AgentName>,
+    /// Of this session only.
+    pub session: Option<SessionId>,
+    /// Of this kind only, as [`Event`] spells it in JSON.
+    pub kind: Option<String>,
+}
+
+/// A ledger that is as it was written.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Verified {
+    /// How many entries it has.
+    pub entries: u64,
+    /// How many of them were erased.
+    pub erased: u64,
+    /// Its newest entry: keep it elsewhere, to verify against. None if it is empty.
+    pub head: Option<Head>,
+}
+
+/// What verifying found.
+#[derive(Debug, thiserror::Error)]
+pub enum VerifyError {
+    /// Somebody changed the ledger.
+    #[error(transparent)]
+    Tampered(#[from] Tampered),
+    /// It couldn't be read.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// A transaction that has the ledger's lock, and so is the only one that changes anything.
+pub(crate) struct Change<'s> {
+    pub(crate) store: &'s Store,
+    pub(crate) tx: Transaction<'static, Any>,
+    /// The time of what it records.
+    pub(crate) now: u64,
+    seq: u64,
+    hash: Digest,
+    recorded: bool,
+}
+
+impl<'s> Change<'s> {
+    pub(crate) async fn begin(store: &'s Store, now: u64) -> Result<Self, StoreError> {
+        let mut tx = store.backend.begin().await?;
+        let lock = "UPDATE ledger_head SET seq = seq WHERE one = 1 RETURNING seq, hash";
+        let row = sqlx::query(lock).fetch_one(&mut *tx).await?;
+        let seq = natural(&row, "seq")?;
+        let hash = row.try_get::<String, _>("hash")?.parse().map_err(damaged("the ledger's head"))?;
+        Ok(Self { store, tx, now, seq, hash, recorded: false })
+    }
+
+    /// Appends an entry, and says its number.
+    pub(crate) async fn record(
+        &mut self,
+        about: &About,
+        event: &Event,
+        private: Option<&Private>,
+    ) -> Result<u64, StoreError> {
+        let (kind, body) = written(event)?;
+        let seq = self.seq.saturating_add(1);
+        let sealed = match private {
+            Some(private) => Some(self.seal(seq, private).await?),
+            None => None,
+        };
+        let link = Link {
+            seq,
+            at: self.now,
+            kind,
+            agent: about.agent.as_ref().map(ToString::to_string),
+            team: about.team.as_ref().map(ToString::to_string),
+            session: about.session.as_ref().map(ToString::to_string),
+            body,
+            sealed,
+            prev: self.hash,
+        };
+        self.hash = link.hash();
+        self.seq = seq;
+        self.recorded = true;
+        let signature = chain::sign(&self.store.keys, seq, &self.hash);
+        insert(&mut self.tx, link, &self.hash, signature).await?;
+        Ok(seq)
+    }
+
+    async fn seal(&mut self, seq: u64, private: &Private) -> Result<Vec<u8>, StoreError> {
+        let found = private.reveal().len();
+        if found > MAX_SEALED {
+            return Err(StoreError::TooLarge {
+                what: "the sealed part of a ledger entry",
+                found,
+                max: MAX_SEALED,
+            });
+        }
+        let mut secret = [0; 32];
+        self.store.random.fill(&mut secret).map_err(StoreError::Random)?;
+        let sealed = seal::seal(&self.store.keys, &secret, seq, private.reveal())
+            .map_err(|why| StoreError::Damaged { what: "an entry's key", why: why.to_string() })?;
+        sqlx::query("INSERT INTO record_keys (seq, secret) VALUES ($1, $2)")
+            .bind(signed(seq))
+            .bind(secret.to_vec())
+            .execute(&mut *self.tx)
+            .await?;
+        Ok(sealed)
+    }
+
+    /// Makes all of it true, or none.
+    pub(crate) async fn commit(mut self) -> Result<(), StoreError> {
+        if self.recorded {
+            sqlx::query("UPDATE ledger_head SET seq = $1, hash = $2 WHERE one = 1")
+                .bind(signed(self.seq))
+                .bind(self.hash.to_string())
+                .execute(&mut *self.tx)
+                .await?;
+        }
+        self.tx.commit().await?;
+        self.store.tell();
+        Ok(())
+    }
+}
+
+fn written(event: &Event) -> Result<(String, String), StoreError> {
+    let value = serde_json::to_value(event).map_err(damaged("an event"))?;
+    let kind = value.get("kind").and_then(|kind| kind.as_str()).unwrap_or_default().to_owned();
+    let body = value.to_string();
+    if body.len() > MAX_BODY {
+        return Err(StoreError::TooLarge { what: "a ledger entry", found: body.len(), max: MAX_BODY });
+    }
+    Ok((kind, body))
+}
+
+async fn insert(
+    tx: &mut Transaction<'static, Any>,
+    link: Link,
+    hash: &Digest,
+    signature: Vec<u8>,
+) -> Result<(), StoreError> {
+    sqlx::query(
+        "INSERT INTO ledger (seq, at, kind, agent, team, session, body, sealed, prev, hash, signature) \
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)",
+    )
+    .bind(signed(link.seq))
+    .bind(signed(link.at))
+    .bind(link.kind)
+    .bind(link.agent)
+    .bind(link.team)
+    .bind(link.session)
+    .bind(link.body)
+    .bind(link.sealed)
+    .bind(link.prev.to_string())
+    .bind(hash.to_string())
+    .bind(signature)
+    .execute(&mut **tx)
+    .await?;
+    Ok(())
+}
+
+/// As SQL has whole numbers; a time or count beyond 2^63 can't come up, and would be stored as the largest.
+pub(crate) fn signed(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
+}
+
+/// A column that holds no negative number.
+pub(crate) fn natural(row: &AnyRow, column: &'static str) -> Result<u64, StoreError> {
+    u64::try_from(row.try_get::<i64, _>(column)?).map_err(damaged(column))
+}
+
+/// The newest entry, as it claims to be.
+pub(crate) async fn newest(backend: &Backend) -> Result<Option<Head>, StoreError> {
+    let newest = "SELECT seq, hash, signature FROM ledger ORDER BY seq DESC LIMIT 1";
+    let Some(row) = sqlx::query(newest).fetch_optional(backend.reader()).await? else { return Ok(None) };
+    Ok(Some(Head {
+        seq: natural(&row, "seq")?,
+        hash: row.try_get::<String, _>("hash")?.parse().map_err(damaged("a hash"))?,
+        signature: chain::hex(&row.try_get::<Vec<u8>, _>("signature")?),
+    }))
+}
+
+/// Whom an entry is about.
+pub(crate) fn about(row: &AnyRow) -> Result<About, StoreError> {
+    let what = "whom a ledger entry is about";
+    let text = |column: &'static str| row.try_get::<Option<String>, _>(column);
+    Ok(About {
+        agent: text("agent")?.map(TryInto::try_into).transpose().map_err(damaged(what))?,
+        team: text("team")?.map(TryInto::try_into).transpose().map_err(damaged(what))?,
+        session: text("session")?.map(TryInto::try_into).transpose().map_err(damaged(what))?,
+    })
+}
+
+impl Store {
+    /// Records what happened, and says the entry's number.
+    ///
+    /// # Errors
+    /// It couldn't be recorded: what was about to be done must not be done.
+    pub async fn record(
+        &self,
+        about: &About,
+        event: &Event,
+        private: Option<&Private>,
+        now: u64,
+    ) -> Result<u64, StoreError> {
+        let mut change = Change::begin(self, now).await?;
+        let seq = change.record(about, event, private).await?;
+        change.commit().await?;
+        Ok(seq)
+    }
+
+    /// Records several events in one transaction.
+    ///
+    /// # Errors
+    /// None of them was recorded.
+    pub async fn record_all(&self, events: &[(About, Event)], now: u64) -> Result<(), StoreError> {
+        let mut change = Change::begin(self, now).await?;
+        for (about, event) in events {
+            change.record(about, event, None).await?;
+        }
+        change.commit().await
+    }
+
+    /// The newest entry, signed. Keep it outside of the database, to verify against.
+    ///
+    /// # Errors
+    /// The database fails.
+    pub async fn head(&self) -> Result<Option<Head>, StoreError> {
+        newest(&self.backend).await
+    }
+
+    /// One entry.
+    ///
+    /// # Errors
+    /// There is none of this number, or it can't be read.
+    pub async fn entry(&self, seq: u64) -> Result<Entry, StoreError> {
+        let after = seq.checked_sub(1);
+        let page = match after {
+            Some(after) => self.page(after, 1, &Filter::default(), "ASC").await?,
+            None => Vec::new(),
+        };
+        let found = page.into_iter().find(|entry| entry.seq == seq);
+        found.ok_or_else(|| StoreError::Unknown { what: "ledger entry", name: seq.to_string() })
+    }
+
+    /// The newest entries that pass the filter, oldest first.
+    ///
+    /// # Errors
+    /// An entry can't be read.
+    pub async fn tail(&self, count: u32, filter: &Filter) -> Result<Vec<Entry>, StoreError> {
+        let mut entries = self.page(u64::MAX, i64::from(count), filter, "DESC").await?;
+        entries.reverse();
+        Ok(entries)
+    }
+
+    /// The entries after this one that pass the filter, oldest first; at most so many. From 0 on, page by page, it is
+    /// the whole ledger.
+    ///
+    /// # Errors
+    /// An entry can't be read.
+    pub async fn entries_after(
+        &self,
+        seq: u64,
+        count: u32,
+        filter: &Filter,
+    ) -> Result<Vec<Entry>, StoreError> {
+        self.page(seq, i64::from(count), filter, "ASC").await
+    }
+
+    async fn page(
+        &self,
+        bound: u64,
+        count: i64,
+        filter: &Filter,
+        order: &'static str,
+    ) -> Result<Vec<Entry>, StoreError> {
+        let query = match order {
+            "ASC" => concat!(
+                "SELECT l.*, k.secret FROM ledger l LEFT JOIN record_keys k ON k.seq = l.seq WHERE l.seq > $1 ",
+                "AND ($2 IS NULL OR agent = $2) AND ($3 IS NULL OR session = $3) AND ($4 IS NULL OR kind = $4) ",
+                "ORDER BY l.seq ASC LIMIT $5"
+            ),
+            _ => concat!(
+                "SELECT l.*, k.secret FROM ledger l LEFT JOIN record_keys k ON k.seq = l.seq WHERE l.seq <= $1 ",
+                "AND ($2 IS NULL OR agent = $2) AND ($3 IS NULL OR session = $3) AND ($4 IS NULL OR kind = $4) ",
+                "ORDER BY l.seq DESC LIMIT $5"
+            ),
+        };
+        let rows = sqlx::query(query)
+            .bind(signed(bound))
+            .bind(filter.agent.as_ref().map(ToString::to_string))
+            .bind(filter.session.as_ref().map(ToString::to_string))
+            .bind(filter.kind.clone())
+            .bind(count)
+            .fetch_all(self.backend.reader())
+            .await?;
+        rows.iter().map(|row| self.read(row)).collect()
+    }
+
+    fn read(&self, row: &AnyRow) -> Result<Entry, StoreError> {
+        let found = found(row);
+        let what = "a ledger entry";
+        let gone = || StoreError::Damaged { what, why: "a column holds something else".to_owned() };
+        let link = found.link.ok_or_else(gone)?;
+        let secret: Option<Vec<u8>> = row.try_get("secret")?;
+        let sealed = match (&link.sealed, secret) {
+            (None, _) => Sealed::None,
+            (Some(_), None) => Sealed::Gone,
+            (Some(sealed), Some(secret)) => {
+                seal::open(&self.keys, &secret, link.seq, sealed).map_or(Sealed::Gone, Sealed::Open)
+            }
+        };
+        Ok(Entry {
+            seq: link.seq,
+            at: link.at,
+            about: about(row)?,
+            event: serde_json::from_str(&link.body).map_err(damaged(what))?,
+            sealed,
+            hash: found.hash.ok_or_else(gone)?,
+            signature: chain::hex(&found.signature),
+        })
+    }
+
+    /// Makes an entry's sealed part unreadable for good: its key is deleted. The chain still verifies, and tells who did it.
+    ///
+    /// # Errors
+    /// There is nothing sealed in it, or not any more.
+    pub async fn erase(&self, seq: u64, by: &PersonName, why: &str, now: u64) -> Result<(), StoreError> {
+        let mut change = Change::begin(self, now).await?;
+        let deleted = sqlx::query("DELETE FROM record_keys WHERE seq = $1").bind(signed(seq));
+        if deleted.execute(&mut *change.tx).await?.rows_affected() == 0 {
+            return Err(StoreError::Unknown { what: "sealed ledger entry", name: seq.to_string() });
+        }
+        let event = Event::Erased { seq, by: by.clone(), why: why.to_owned() };
+        change.record(&About::default(), &event, None).await?;
+        change.commit().await?;
+        self.backend.forget_deleted().await
+    }
+
+    /// Follows the whole chain: each hash, each signature, each sealed part; and that nothing is missing that this
+    /// database, or the head last seen, says was written. What is written meanwhile is verified too.
+    ///
+    /// # Errors
+    /// The first entry that is not as it was written.
+    pub async fn verify(&self, seen: Option<&Head>) -> Result<Verified, VerifyError> {
+        let public = self.keys.public();
+        if let Some(head) = seen.filter(|head| !is_ours(public, head)) {
+            return Err(Tampered { seq: head.seq, fault: Fault::ForeignHead }.into());
+        }
+        let head = sqlx::query("SELECT seq FROM ledger_head").fetch_one(self.backend.reader());
+        let last = natural(&head.await.map_err(StoreError::from)?, "seq")?;
+        let mut follower = Follower::new(public, last, seen);
+        let mut lost = std::collections::BTreeSet::new();
+        let mut erased = 0_u64;
+        let mut bound = i64::MIN;
+        loop {
+            let page = "SELECT l.*, k.secret FROM ledger l LEFT JOIN record_keys k ON k.seq = l.seq \
+                        WHERE l.seq > $1 ORDER BY l.seq LIMIT $2";
+            let page = sqlx::query(page).bind(bound).bind(PAGE).fetch_all(self.backend.reader());
+            let rows = page.await.map_err(StoreError::from)?;
+            for row in &rows {
+                let found = found(row);
+                follower.follow(&found)?;
+                let Some(link) = found.link else { continue };
+                bound = signed(link.seq);
+                if !self.opens(row, &link) {
+                    lost.insert(link.seq);
+                }
+                if let Ok(Event::Erased { seq, .. }) = serde_json::from_str(&link.body)
+                    && lost.remove(&seq)
+                {
+                    erased = erased.saturating_add(1);
+                }
+            }
+            if rows.is_empty() {
+                break;
+            }
+        }
+        follower.end()?;
+        if let Some(seq) = lost.first() {
+            return Err(Tampered { seq: *seq, fault: Fault::KeyLost }.into());
+        }
+        let head = Head { seq: follower.at, hash: follower.hash, signature: chain::hex(&follower.signature) };
+        Ok(Verified { entries: follower.at, erased, head: (follower.at > 0).then_some(head) })
+    }
+
+    /// Whether there is nothing sealed, or it can be opened.
+    fn opens(&self, row: &AnyRow, link: &Link) -> bool {
+        let Some(sealed) = &link.sealed else { return true };
+        let secret = row.try_get::<Option<Vec<u8>>, _>("secret").unwrap_or_default();
+        secret.is_some_and(|secret| seal::open(&self.keys, &secret, link.seq, sealed).is_some())
+    }
+}
+
+pub(crate) fn is_ours(public_key: &[u8], head: &Head) -> bool {
+    let bytes: Option<Vec<u8>> = head
+        .signature
+        .as_bytes()
+        .chunks(2)
+        .map(|pair| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok())
+        .collect();
+    bytes.is_some_and(|signature| chain::is_signed(public_key, head.seq, &head.hash, &signature))
+}
+
+/// A row of the ledger, whatever it may hold by now.
+fn found(row: &AnyRow) -> Found {
+    let text = |column: &str| row.try_get::<String, _>(column).ok();
+    let digest = |column: &str| text(column)?.parse::<Digest>().ok();
+    let optional = |column: &str| row.try_get::<Option<String>, _>(column).ok();
+    let number = |column: &str| u64::try_from(row.try_get::<i64, _>(column).ok()?).ok();
+    let link = || {
+        Some(Link {
+            seq: number("seq")?,
+            at: number("at")?,
+            kind: text("kind")?,
+            agent: optional("agent")?,
+            team: optional("team")?,
+            session: optional("session")?,
+            body: text("body")?,
+            sealed: row.try_get("sealed").ok()?,
+            prev: digest("prev")?,
+        })
+    };
+    Found { link: link(), hash: digest("hash"), signature: row.try_get("signature").unwrap_or_default() }
+}
