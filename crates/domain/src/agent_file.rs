@@ -10,6 +10,10 @@ use toml::de::{DeTable, DeValue};
 
 use crate::{AgentName, ByteSize, ImageName, Limits, ModelName, Span, TeamName};
 
+mod rules;
+
+pub use rules::{Answer, ApprovalRule, ServerRules, ToolRule};
+
 /// The program in the cell that drives the model.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -67,6 +71,12 @@ pub struct AgentFile {
     pub instructions: String,
     /// What a session may use up.
     pub limits: Limits,
+    /// What it may do with tool servers, in the order of the file; servers that are not named are denied.
+    #[serde(default)]
+    pub tools: Vec<ServerRules>,
+    /// Who is asked, where a server's table doesn't say otherwise.
+    #[serde(default)]
+    pub approvals: ApprovalRule,
 }
 
 /// What is wrong with an agent file, and where.
@@ -112,12 +122,12 @@ impl AgentFile {
     }
 }
 
-const KEYS: &[&str] = &["name", "team", "harness", "models", "image", "instructions", "limits"];
+const KEYS: &[&str] =
+    &["name", "team", "harness", "models", "image", "instructions", "limits", "tools", "approvals"];
 const LIMIT_KEYS: &[&str] = &["memory", "cpus", "disk", "pids", "wall_clock", "output", "tokens"];
 
 /// Keys of the design that a later version will give an effect: refused, so that nobody relies on them.
-const NO_EFFECT_YET: &[&str] =
-    &["tools", "approvals", "egress", "secrets", "schedules", "skills", "memory", "shares"];
+const NO_EFFECT_YET: &[&str] = &["egress", "secrets", "schedules", "skills", "memory", "shares"];
 const LIMITS_WITHOUT_EFFECT_YET: &[&str] = &["tokens_per_day", "usd_per_day"];
 
 const MEMORY: RangeInclusive<ByteSize> = ByteSize::mib(128)..=ByteSize::mib(64 << 10);
@@ -172,6 +182,12 @@ impl Check<'_> {
         let instructions =
             table.get("instructions").map_or(Some(String::new()), |item| self.instructions(item));
         let limits = table.get("limits").map_or(Some(Limits::default()), |item| self.limits(item));
+        let approvals = match table.get("approvals") {
+            Some(item) => self.approvals(item, &ApprovalRule::default()),
+            None => Some(ApprovalRule::default()),
+        };
+        let rule = approvals.clone().unwrap_or_default();
+        let tools = table.get("tools").map_or(Some(Vec::new()), |item| self.servers(item, &rule));
         Some(AgentFile {
             name: name?,
             team: team?,
@@ -180,6 +196,8 @@ impl Check<'_> {
             image: image?,
             instructions: instructions?,
             limits: limits?,
+            tools: tools?,
+            approvals: approvals?,
         })
     }
 

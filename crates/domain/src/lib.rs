@@ -18,7 +18,7 @@ mod person;
 mod tool;
 mod units;
 
-pub use agent_file::{AgentFile, AgentFileError, Harness};
+pub use agent_file::{AgentFile, AgentFileError, Answer, ApprovalRule, Harness, ServerRules, ToolRule};
 pub use approval::{AnswerError, ApprovalEvent, ApprovalLife, ApprovalState, Quorum};
 pub use digest::{Digest, DigestError};
 pub use effect::{Effect, EffectError, Effects, NoEffect};

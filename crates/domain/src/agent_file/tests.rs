@@ -47,6 +47,50 @@ fn what_is_left_out_has_a_default() {
 }
 
 #[test]
+fn rules_keep_their_lines_and_servers_may_refine_who_is_asked() {
+    let text = r#"name = "mail-clerk"
+models = ["p/m"]
+
+[tools.mail]
+allow = ["read_*", "draft_*"]
+ask = [
+    "send_*",
+    "move",
+]
+deny = ["delete_*"]
+approvals = { need = 2, exclude_author = true }
+
+[tools.calendar]
+allow = ["list"]
+
+[approvals]
+from = "sales-leads"
+within = "2h"
+"#;
+    let file = AgentFile::parse(text).unwrap();
+    let [mail, calendar] = file.tools.as_slice() else { panic!("two servers") };
+    assert_eq!((mail.server.as_str(), mail.line), ("mail", 4));
+    let rules: Vec<(Answer, &str, usize)> =
+        mail.rules.iter().map(|rule| (rule.answer, rule.pattern.as_str(), rule.line)).collect();
+    let expected = [
+        (Answer::Allow, "read_*", 5),
+        (Answer::Allow, "draft_*", 5),
+        (Answer::Ask, "send_*", 7),
+        (Answer::Ask, "move", 8),
+        (Answer::Deny, "delete_*", 10),
+    ];
+    assert_eq!(rules, expected);
+    let whole = ApprovalRule {
+        from: Some("sales-leads".parse().unwrap()),
+        within: Span::seconds(7200),
+        ..ApprovalRule::default()
+    };
+    assert_eq!((&file.approvals, &calendar.approvals), (&whole, &whole));
+    assert_eq!(mail.approvals, ApprovalRule { need: 2, exclude_author: true, ..whole });
+    assert_eq!(mail.approvals.to_string(), "2 of sales-leads within 2h, not the author of the prompt");
+}
+
+#[test]
 fn every_mistake_is_told_with_its_place() {
     let minimal = "name = \"a\"\nmodels = [\"p/m\"]\n";
     let with = |rest: &str| format!("{minimal}{rest}");
@@ -69,8 +113,21 @@ fn every_mistake_is_told_with_its_place() {
         with("image = \"a b\""),
         with("instructions = [\"a\"]"),
         with("limits = 5"),
-        with("[tools.mail]\nallow = [\"read_*\"]"),
-        with("[approvals]\nneed = 2"),
+        with("tools = 5"),
+        with("[tools]\nmail = 5"),
+        with("[tools.Mail]\nallow = [\"read_*\"]"),
+        with("[tools.mail]\nalow = [\"read_*\"]"),
+        with("[tools.mail]\nallow = \"read_*\""),
+        with("[tools.mail]\nallow = [\"read.*\"]"),
+        with("[tools.mail]\nallow = [\"read_*\", \"read_*\"]"),
+        with("[tools.mail]\napprovals = { need = 0 }"),
+        with("approvals = 2"),
+        with("[approvals]\nneed = 17"),
+        with("[approvals]\nfrom = \"Sales\""),
+        with("[approvals]\nwithin = \"1s\""),
+        with("[approvals]\nwithin = \"31d\""),
+        with("[approvals]\nexclude_author = 1"),
+        with("[approvals]\nquorum = 2"),
         with("[egress]\nallow = []"),
         with("[secrets]\ngithub = []"),
         limit("memory = 512"),
