@@ -18,6 +18,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("sys", &[]),
     ("store", &["domain"]),
     ("api", &["domain"]),
+    ("policy", &["domain"]),
     ("cell", &["domain", "wire", "sys"]),
     ("gateway", &["domain", "wire"]),
     ("daemon", &["domain", "wire", "cell", "gateway", "api"]),

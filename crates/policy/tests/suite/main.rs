@@ -1,0 +1,8 @@
+//! The promises of decisions, held from outside of the crate.
+
+#[cfg(test)]
+mod common;
+#[cfg(test)]
+mod decisions;
+#[cfg(test)]
+mod origins;
