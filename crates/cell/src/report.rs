@@ -3,10 +3,12 @@
 use std::fmt;
 use std::fs;
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::time::Duration;
 
 use domain::{Isolation, Limits};
+use nix::unistd::{Gid, Group};
 use serde::{Deserialize, Serialize};
 
 use crate::host::{CellHost, Ground, StartError};
@@ -72,6 +74,8 @@ pub enum KvmVerdict {
     NoAccess {
         /// Why.
         why: String,
+        /// The group that may open it, where there is one to join.
+        group: Option<String>,
     },
     /// It opens, but no stock kernel boots on it.
     Broken {
@@ -88,31 +92,38 @@ pub enum KvmVerdict {
 impl KvmVerdict {
     /// What a person can do about it; empty when nothing needs doing.
     #[must_use]
-    pub const fn advice(&self) -> &'static str {
+    pub fn advice(&self) -> String {
         match self {
-            Self::Works { .. } => "",
-            Self::Absent => {
-                "enable virtualisation in the firmware, or nested virtualisation for this virtual machine, \
-                 and load `kvm_intel` or `kvm_amd`"
-            }
-            Self::NoAccess { .. } => {
-                "join the group of /dev/kvm: `sudo usermod -aG kvm $USER`, then log in again"
-            }
+            Self::Works { .. } => String::new(),
+            Self::Absent => "enable virtualisation in the firmware, or nested virtualisation for this virtual \
+                             machine, and load `kvm_intel` or `kvm_amd`"
+                .to_owned(),
+            Self::NoAccess { group: Some(group), .. } => format!(
+                "join the group of `/dev/kvm`: `sudo usermod -aG {group} $USER`, then log in again"
+            ),
+            Self::NoAccess { group: None, .. } => "only root may open it: let a group have it \
+                                                   (`sudo chgrp kvm /dev/kvm && sudo chmod 660 /dev/kvm`, lasting \
+                                                   by a udev rule), and join that group"
+                .to_owned(),
             Self::Broken { .. } => {
-                "this cloud's nested virtualisation is not good enough for a stock kernel: use another machine type, \
-                 bare metal, or emulation (`--allow-emulation`), which is not a security boundary"
+                "this cloud's nested virtualisation is not good enough for a stock kernel: use another machine \
+                 type, bare metal, or emulation (`--allow-emulation`), which is not a security boundary"
+                    .to_owned()
             }
-            Self::Unknown { .. } => "see what is wrong first, then run `lazaret doctor` again",
+            Self::Unknown { .. } => LOOK_FIRST.to_owned(),
         }
     }
 }
+
+/// What to do about a thing that could not be looked at, because another was in the way.
+const LOOK_FIRST: &str = "see what is wrong first, then run `lazaret doctor` again";
 
 impl fmt::Display for KvmVerdict {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Works { boot_ms } => write!(f, "KVM works: a stock kernel booted in {boot_ms} ms"),
             Self::Absent => f.write_str("there is no `/dev/kvm`"),
-            Self::NoAccess { why } => write!(f, "`/dev/kvm` can't be opened: {why}"),
+            Self::NoAccess { why, .. } => write!(f, "`/dev/kvm` can't be opened: {why}"),
             Self::Broken { why } => write!(f, "`/dev/kvm` opens, but no stock kernel boots on it: {why}"),
             Self::Unknown { why } => write!(f, "KVM could not be tried: {why}"),
         }
@@ -237,14 +248,14 @@ impl CellHost {
             .into_iter()
             .map(|wall| {
                 let said = missing.iter().find_map(|line| line.strip_prefix(wall.name())?.strip_prefix(": "));
-                let seen = match (wall, said, trouble) {
-                    (_, Some(why), _) => Err(why.to_owned()),
-                    (Wall::OwnUid, ..) => self.own_uid(),
-                    (Wall::Cgroup, ..) => self.cgroup(),
-                    (_, None, None) => Ok("seen in a jail".to_owned()),
-                    (_, None, Some(trouble)) => Err(format!("not seen: {trouble}")),
+                let (seen, advice) = match (wall, said, trouble) {
+                    (_, Some(why), _) => (Err(why.to_owned()), wall.advice()),
+                    (Wall::OwnUid, ..) => (self.own_uid(), wall.advice()),
+                    (Wall::Cgroup, ..) => (self.cgroup(), self.cgroup_advice()),
+                    (_, None, None) => (Ok("seen in a jail".to_owned()), ""),
+                    (_, None, Some(trouble)) => (Err(format!("not seen: {trouble}")), LOOK_FIRST),
                 };
-                let advice = if seen.is_ok() { String::new() } else { wall.advice().to_owned() };
+                let advice = if seen.is_ok() { String::new() } else { advice.to_owned() };
                 WallReport { wall, rule: wall.rule(), seen, advice }
             })
             .collect()
@@ -270,7 +281,14 @@ impl CellHost {
                 let names: Vec<_> = bases.iter().map(|(name, _)| *name).collect();
                 Ok(format!("version 1: {}", names.join(", ")))
             }
-            CgroupHost::Unavailable(why) => Err(why.clone()),
+            CgroupHost::Unavailable { why, .. } => Err(why.clone()),
+        }
+    }
+
+    fn cgroup_advice(&self) -> &'static str {
+        match &self.jails.cgroups {
+            CgroupHost::Unified { .. } | CgroupHost::Legacy { .. } => "",
+            CgroupHost::Unavailable { advice, .. } => advice,
         }
     }
 
@@ -322,10 +340,41 @@ fn access() -> Option<KvmVerdict> {
         // The device file is there, but no driver behind it.
         Err(error) if error.raw_os_error() == Some(nix::libc::ENXIO) => Some(KvmVerdict::Absent),
         Err(error) if error.raw_os_error() == Some(nix::libc::ENODEV) => Some(KvmVerdict::Absent),
-        Err(error) => Some(KvmVerdict::NoAccess { why: error.to_string() }),
+        Err(error) => Some(KvmVerdict::NoAccess { why: error.to_string(), group: joinable(path) }),
     }
+}
+
+/// The group, other than root's, whose members may open the device.
+fn joinable(device: &Path) -> Option<String> {
+    let about = fs::metadata(device).ok()?;
+    if about.gid() == 0 || about.mode() & 0o060 != 0o060 {
+        return None;
+    }
+    let name = Group::from_gid(Gid::from_raw(about.gid())).ok().flatten().map(|group| group.name);
+    Some(name.unwrap_or_else(|| about.gid().to_string()))
 }
 
 fn millis(span: Duration) -> u64 {
     u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    #[test]
+    fn nobody_is_told_to_join_a_group_that_does_not_help() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let own = file.as_file().metadata().unwrap().gid();
+        for mode in [0o600, 0o640, 0o606] {
+            file.as_file().set_permissions(fs::Permissions::from_mode(mode)).unwrap();
+            assert_eq!(joinable(file.path()), None, "{mode:o}");
+        }
+        file.as_file().set_permissions(fs::Permissions::from_mode(0o660)).unwrap();
+        assert_eq!(joinable(file.path()).is_some(), own != 0, "root's group is nobody's to join");
+        let alone = KvmVerdict::NoAccess { why: String::new(), group: None };
+        assert!(!alone.advice().contains("usermod"), "{}", alone.advice());
+    }
 }

@@ -241,7 +241,7 @@ fn report(report: HostReport) -> DoctorReport {
                 CheckStatus::Degraded
             },
             seen: report.kvm.to_string(),
-            advice: advice(report.kvm.advice()),
+            advice: advice(&report.kvm.advice()),
         },
         match report.emulation {
             BootVerdict::Works { boot_ms } => Check {

@@ -6,6 +6,8 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
+use crate::wall::Wall;
+
 /// What a jail may use up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Budget {
@@ -48,11 +50,23 @@ pub(crate) enum CgroupHost {
         /// Controller and folder.
         bases: Vec<(&'static str, PathBuf)>,
     },
-    /// None, and why, for people.
-    Unavailable(String),
+    /// None.
+    Unavailable {
+        /// Why, for people.
+        why: String,
+        /// What they can do.
+        advice: &'static str,
+    },
 }
 
 const MOUNT: &str = "/sys/fs/cgroup";
+/// What gives an ordinary user cgroups on a host of version 1.
+const SWITCH: &str =
+    "boot the host with cgroup version 2 (`systemd.unified_cgroup_hierarchy=1` on its kernel's command line)";
+
+fn undelegated(why: String) -> CgroupHost {
+    CgroupHost::Unavailable { why, advice: Wall::Cgroup.advice() }
+}
 
 impl CgroupHost {
     /// Looks, and prepares the folder for ours. Moves this process to a child of its own cgroup where version 2 needs
@@ -60,24 +74,26 @@ impl CgroupHost {
     pub(crate) fn detect() -> Self {
         let own = match std::fs::read_to_string("/proc/self/cgroup") {
             Ok(own) => own,
-            Err(error) => return Self::Unavailable(format!("`/proc/self/cgroup` can't be read: {error}")),
+            Err(error) => return undelegated(format!("`/proc/self/cgroup` can't be read: {error}")),
         };
         let root = rustix::process::geteuid().is_root();
         if Path::new(MOUNT).join("cgroup.controllers").exists() {
             return match unified(&own, root) {
                 Ok(host) => host,
-                Err(why) => Self::Unavailable(why),
+                Err(why) => undelegated(why),
             };
         }
         if !root {
-            return Self::Unavailable("this host has cgroup version 1, which only root may use".into());
+            let why = "this host has cgroup version 1, which only root may use".into();
+            return Self::Unavailable { why, advice: SWITCH };
         }
         let bases: Vec<_> =
             ["memory", "pids", "cpu"].into_iter().filter_map(|c| Some((c, legacy(&own, c)?))).collect();
         if bases.iter().any(|(c, _)| *c == "memory") {
             Self::Legacy { bases }
         } else {
-            Self::Unavailable("no memory controller is mounted under `/sys/fs/cgroup`".into())
+            let why = "no memory controller is mounted under `/sys/fs/cgroup`".into();
+            Self::Unavailable { why, advice: SWITCH }
         }
     }
 
@@ -112,7 +128,7 @@ impl CgroupHost {
                     },
                 })
                 .collect(),
-            Self::Unavailable(_) => return None,
+            Self::Unavailable { .. } => return None,
         };
         Some(CgroupPlan { folders })
     }
@@ -122,7 +138,7 @@ impl CgroupHost {
         let bases: Vec<&Path> = match self {
             Self::Unified { base, .. } => vec![base],
             Self::Legacy { bases } => bases.iter().map(|(_, base)| base.as_path()).collect(),
-            Self::Unavailable(_) => Vec::new(),
+            Self::Unavailable { .. } => Vec::new(),
         };
         let mut removed = 0;
         for base in bases {
