@@ -27,15 +27,15 @@ async fn doctor_boots_machines_and_real_agents_obey_what_it_saw() {
         assert!(wall.seen.is_ok() || wall.rule == Rule::Degrade, "{wall:?}");
         assert_eq!(wall.seen.is_ok(), wall.advice.is_empty(), "{wall:?}");
     }
-    // The verdict is remembered: asking again takes no boot.
-    let start = Instant::now();
+    // The verdict is remembered: asking again takes no boot, which would need 20 s to be given up.
     let mut refusing = spec(&image(scratch.path()), scratch.path().join("disk"), StartMode::Cold);
     refusing.emulation = EmulationRule::Refuse;
+    let start = Instant::now();
     match (expected, host.start(refusing).await) {
         (Isolation::Hardware, Ok(cell)) => assert_eq!(cell.isolation(), Isolation::Hardware),
         (Isolation::Emulated, Err(error @ StartError::EmulationRefused { .. })) => {
             assert!(error.to_string().contains("--allow-emulation"), "{error}");
-            assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
+            assert!(start.elapsed() < Duration::from_secs(15), "{:?}", start.elapsed());
         }
         (_, other) => panic!("{other:?}"),
     }
