@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import re
 import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -10,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 EFFECTS = {"read", "write", "irreversible", "communicate", "execute", "delegate"}
-KINDS = {"recipient", "account", "url", "path", "item", "amount", "branch", "time", "choice", "credential"}
+# And `item:TYPE`, the id of something that exists, such as `item:event`.
+KINDS = {"recipient", "account", "url", "path", "amount", "branch", "time", "choice", "credential"}
 DESTINATIONS = {"recipient", "account", "url", "path", "item", "branch"}
 SOURCES = {"person", "organisation", "stranger"}
 CONFIDENTIALITY = {"public", "internal", "confidential", "secret"}
@@ -26,6 +28,7 @@ class Tool:
     content: tuple[str, ...] = ()
     results: dict[str, str] = field(default_factory=dict)
     named_by: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    gives: dict[str, str] = field(default_factory=dict)
     confidentiality: str = "confidential"
 
     @property
@@ -37,6 +40,10 @@ class Tool:
         """The kind of an argument's value; `content` if it is free text, or if nobody said what it is."""
         kinds = {**dict.fromkeys(self.content, "content"), **self.sensitive}
         return _closest(kinds, path) or "content"
+
+    def reaches(self, path: tuple[str, ...]) -> bool:
+        """Whether the argument's value decides where the call reaches."""
+        return self.kind(path).split(":")[0] in DESTINATIONS
 
     def source(self, path: tuple[str, ...]) -> str:
         """Whose text stands at this place of a result; a stranger's, if nobody said whose."""
@@ -77,11 +84,13 @@ def parse(text: str, name: str) -> dict[str, Tool]:
 
 
 def _row(where: str, row: dict[str, Any]) -> Tool:
-    unknown = set(row) - {"effects", "sensitive", "content", "results", "named_by", "confidentiality"}
+    unknown = set(row) - {"effects", "sensitive", "content", "results", "named_by", "gives", "confidentiality"}
     if unknown:
         raise LabelError(f"{where}: unknown key `{sorted(unknown)[0]}`")
     _known(where, "effect", row.get("effects", []), EFFECTS)
-    _known(where, "kind", row.get("sensitive", {}).values(), KINDS)
+    for kind in [*row.get("sensitive", {}).values(), *row.get("gives", {}).values()]:
+        if not re.fullmatch(r"item:[a-z]+", kind):
+            _known(where, "kind", [kind], KINDS)
     _known(where, "source", row.get("results", {}).values(), SOURCES)
     confidentiality = row.get("confidentiality", "confidential")
     _known(where, "confidentiality", [confidentiality], CONFIDENTIALITY)
@@ -93,6 +102,7 @@ def _row(where: str, row: dict[str, Any]) -> Tool:
         content=tuple(row.get("content", [])),
         results=row.get("results", {}),
         named_by={path: tuple(fields) for path, fields in row.get("named_by", {}).items()},
+        gives=row.get("gives", {}),
         confidentiality=confidentiality,
     )
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from .calls import Call, normal, same
-from .labels import DESTINATIONS, Tool, leaves
+from .labels import Tool, leaves
 
 
 @dataclass(frozen=True)
@@ -63,4 +63,4 @@ def _destinations(call: Call, task: Task) -> set[str]:
     tool = task.labels.get(call.tool)
     if tool is None:
         return set()
-    return {f"{path}={normal(value)}" for path, value in leaves(call.arguments) if tool.kind(path) in DESTINATIONS}
+    return {f"{path}={normal(value)}" for path, value in leaves(call.arguments) if tool.reaches(path)}
