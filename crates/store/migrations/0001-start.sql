@@ -44,7 +44,7 @@ CREATE TABLE approvals (
     answers TEXT NOT NULL,
     until_ms BIGINT NOT NULL
 );
-CREATE INDEX approvals_by_binding ON approvals (binding);
+CREATE INDEX approvals_by_agent ON approvals (agent, state);
 CREATE INDEX approvals_by_state ON approvals (state, until_ms);
 
 CREATE TABLE grants (

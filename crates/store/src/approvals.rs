@@ -135,6 +135,9 @@ pub enum ApprovalError {
         "what can't be undone, leaves the organisation or runs something is approved one by one, not for a session"
     )]
     NotUndoable,
+    /// People would be flooded.
+    #[error("{0} has {MAX_OPEN} questions open already: they must be answered or run out first")]
+    TooMany(AgentName),
     /// The approval is of something else, or of another agent.
     #[error("this approval was given for something else")]
     Foreign,
@@ -177,6 +180,8 @@ pub enum Uses {
 pub const POLL: Duration = Duration::from_secs(1);
 /// Most questions in one list.
 const MOST: i64 = 1000;
+/// Most questions that one agent may have open.
+pub const MAX_OPEN: usize = 50;
 
 /// An approval's row, as changes need it.
 pub(crate) struct Stored {
@@ -242,6 +247,21 @@ impl Change<'_> {
         self.aged(stored).await
     }
 
+    /// The agent's questions that are pending, or approved and not used.
+    async fn open_questions(&mut self, agent: &AgentName) -> Result<Vec<Stored>, StoreError> {
+        let query =
+            "SELECT * FROM approvals WHERE agent = $1 AND state IN ('pending', 'approved') ORDER BY asked";
+        let rows = sqlx::query(query).bind(agent.as_str()).fetch_all(&mut *self.tx).await?;
+        let mut open = Vec::new();
+        for row in &rows {
+            let stored = self.aged(Stored::read(row)?).await?;
+            if !stored.life.state.is_final() {
+                open.push(stored);
+            }
+        }
+        Ok(open)
+    }
+
     async fn aged(&mut self, mut stored: Stored) -> Result<Stored, StoreError> {
         let before = stored.life.state;
         stored.life = stored.life.at(&stored.quorum, self.now);
@@ -298,20 +318,23 @@ impl Store {
     /// Asks people, or finds the same question where it was asked before and isn't used up.
     ///
     /// # Errors
-    /// The store failed; nothing was asked.
-    pub async fn ask(&self, id: ApprovalId, question: &Question, now: u64) -> Result<Asking, StoreError> {
+    /// The agent has too many questions open, or the store failed; nothing was asked.
+    pub async fn ask(&self, id: ApprovalId, question: &Question, now: u64) -> Result<Asking, ApprovalError> {
         let mut change = Change::begin(self, now).await?;
         let binding = self.keys.stored_binding(&question.binding);
-        let query = "SELECT * FROM approvals \
-                     WHERE binding = $1 AND agent = $2 AND state IN ('pending', 'approved') ORDER BY asked DESC";
-        let same = sqlx::query(query).bind(&binding).bind(question.agent.to_string());
-        for row in same.fetch_all(&mut *change.tx).await? {
-            let stored = change.aged(Stored::read(&row)?).await?;
-            if !stored.life.state.is_final() && question.ceiling.within(&stored.ceiling) {
-                change.record(&question.about, &Event::AskedAgain { approval: stored.id }, None).await?;
-                change.commit().await?;
-                return Ok(Asking::Merged(stored.id, stored.life.state));
-            }
+        let open = change.open_questions(&question.agent).await?;
+        let same = |stored: &&Stored| stored.binding == binding && question.ceiling.within(&stored.ceiling);
+        if let Some(stored) = open.iter().find(same) {
+            change.record(&question.about, &Event::AskedAgain { approval: stored.id }, None).await?;
+            change.commit().await?;
+            return Ok(Asking::Merged(stored.id, stored.life.state));
+        }
+        if open.len() >= MAX_OPEN {
+            let refused = ApprovalError::TooMany(question.agent.clone());
+            let event = Event::Refused { act: question.act.clone(), why: refused.to_string() };
+            change.record(&question.about, &event, None).await?;
+            change.commit().await?;
+            return Err(refused);
         }
         let event = Event::Asked {
             approval: id,

@@ -14,6 +14,9 @@
 //! | tools | [`see`](Store::see), [`definitions`](Store::definitions), [`pin`](Store::pin), [`unpin`](Store::unpin), [`pins`](Store::pins) |
 //! | people | [`install_owner`](Store::install_owner), [`put_person`](Store::put_person), [`remove_person`](Store::remove_person), [`people`](Store::people), [`person_of_uid`](Store::person_of_uid), [`set_in_group`](Store::set_in_group), [`group`](Store::group), [`groups`](Store::groups), [`set_in_team`](Store::set_in_team), [`team`](Store::team) |
 
+#[cfg(test)]
+extern crate self as store;
+
 mod approvals;
 mod backend;
 mod commits;
@@ -24,6 +27,10 @@ mod keys;
 mod ledger;
 mod migrations;
 mod people;
+#[cfg(test)]
+#[path = "../tests/support/mod.rs"]
+#[expect(dead_code, reason = "each test program uses a part of it")]
+mod support;
 
 use std::fmt;
 use std::path::Path;
@@ -31,7 +38,9 @@ use std::sync::Arc;
 
 use tokio::sync::watch;
 
-pub use approvals::{Answer, Approval, ApprovalError, Asking, NewGrant, POLL, Question, Shown, Uses};
+pub use approvals::{
+    Answer, Approval, ApprovalError, Asking, MAX_OPEN, NewGrant, POLL, Question, Shown, Uses,
+};
 pub use backend::Place;
 pub use commits::{Commit, CommitError, Spend, Unfinished};
 pub use error::{DatabaseError, StoreError};

@@ -2,6 +2,8 @@
 
 mod postgres;
 
+use std::fs::{self, Permissions};
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -11,8 +13,8 @@ use domain::{
 };
 use domain::{Role, SessionId};
 use store::{
-    About, Act, Answer, ByRight, Commit, Entry, Filter, Person, Place, Private, Question, Randomness, Shown,
-    Store,
+    About, Act, Answer, ByRight, Commit, Entry, Filter, NewGrant, Person, Place, Private, Question,
+    Randomness, Shown, Store, Uses,
 };
 use tempfile::TempDir;
 
@@ -25,7 +27,7 @@ pub(crate) struct Lab {
     pub(crate) keys: PathBuf,
     /// How the raw database is reached, to do what no program of ours does.
     pub(crate) raw: sqlx::AnyPool,
-    _folder: TempDir,
+    pub(crate) folder: TempDir,
 }
 
 /// Bytes that look random and are the same each time: SplitMix64.
@@ -42,11 +44,20 @@ pub(crate) fn random(seed: u64) -> Arc<dyn Randomness> {
     })
 }
 
-impl Lab {
+/// An empty database.
+pub(crate) struct Empty {
+    pub(crate) folder: TempDir,
+    pub(crate) place: Place,
+    pub(crate) keys: PathBuf,
+    pub(crate) raw: sqlx::AnyPool,
+}
+
+impl Empty {
     pub(crate) async fn sqlite() -> Self {
         let folder = TempDir::new().unwrap();
+        fs::DirBuilder::new().mode(0o700).create(folder.path().join("db")).unwrap();
         let file = folder.path().join("db/lazaret.db");
-        let url = format!("sqlite://{}", file.display());
+        let url = format!("sqlite://{}?mode=rwc", file.display());
         Self::at(folder, Place::File(file), &url).await
     }
 
@@ -56,12 +67,23 @@ impl Lab {
     }
 
     async fn at(folder: TempDir, place: Place, url: &str) -> Self {
+        sqlx::any::install_default_drivers();
         let keys = folder.path().join("keys");
-        let store = Store::open(&place, &keys, random(1)).await.unwrap();
         let raw = sqlx::AnyPool::connect(url).await.unwrap();
-        Self { store, place, keys, raw, _folder: folder }
+        if let Place::File(file) = &place {
+            fs::set_permissions(file, Permissions::from_mode(0o600)).unwrap();
+        }
+        Self { folder, place, keys, raw }
     }
 
+    pub(crate) async fn open(self) -> Lab {
+        let Self { folder, place, keys, raw } = self;
+        let store = Store::open(&place, &keys, random(1)).await.unwrap();
+        Lab { store, place, keys, raw, folder }
+    }
+}
+
+impl Lab {
     /// The same database, as another daemon has it.
     pub(crate) async fn another(&self) -> Store {
         Store::open(&self.place, &self.keys, random(2)).await.unwrap()
@@ -175,4 +197,53 @@ pub(crate) fn commit(n: u128, binding: u8, by_right: ByRight) -> Commit {
         idempotent: false,
         arguments: Private::new(r#"{"to":"eve@example.org"}"#.to_owned()),
     }
+}
+
+/// A grant of so many uses, until 900.
+pub(crate) fn grant(n: u128, binding: u8, uses: Uses) -> NewGrant {
+    NewGrant { id: grant_id(n), session: session(1), binding: digest(binding), uses, until: 900 }
+}
+
+/// An SQLite database's tables and indices, by name.
+pub(crate) async fn schema(raw: &sqlx::AnyPool) -> Vec<String> {
+    let master = "SELECT sql FROM sqlite_master WHERE sql IS NOT NULL ORDER BY name";
+    let rows = sqlx::query(master).fetch_all(raw).await.unwrap();
+    rows.iter().map(|row| sqlx::Row::get(row, "sql")).collect()
+}
+
+/// An SQLite database as SQL.
+pub(crate) async fn dump(raw: &sqlx::AnyPool) -> String {
+    use sqlx::{Column, Row, TypeInfo, ValueRef};
+    let master = "SELECT type, name, sql FROM sqlite_master WHERE sql IS NOT NULL ORDER BY rowid";
+    let mut text = String::new();
+    for made in sqlx::query(master).fetch_all(raw).await.unwrap() {
+        text += &format!("{};\n", made.get::<String, _>("sql"));
+        if made.get::<String, _>("type") != "table" {
+            continue;
+        }
+        let table: String = made.get("name");
+        let all = sqlx::AssertSqlSafe(format!("SELECT * FROM {table}"));
+        for row in sqlx::query(all).fetch_all(raw).await.unwrap() {
+            let values: Vec<String> = row
+                .columns()
+                .iter()
+                .map(|column| {
+                    let value = row.try_get_raw(column.ordinal()).unwrap();
+                    match value.type_info().name() {
+                        _ if value.is_null() => "NULL".to_owned(),
+                        "BIGINT" => row.get::<i64, _>(column.ordinal()).to_string(),
+                        "TEXT" => format!("'{}'", row.get::<String, _>(column.ordinal()).replace('\'', "''")),
+                        "BLOB" => {
+                            let bytes: Vec<u8> = row.get(column.ordinal());
+                            let digits: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+                            format!("X'{digits}'")
+                        }
+                        other => panic!("a column of type {other}"),
+                    }
+                })
+                .collect();
+            text += &format!("INSERT INTO {table} VALUES ({});\n", values.join(", "));
+        }
+    }
+    text
 }

@@ -27,7 +27,6 @@ fn programs() -> Option<PathBuf> {
         .filter_map(|entry| Some(entry.ok()?.path().join("bin")))
         .filter(|programs| programs.join("initdb").exists())
         .collect();
-    versions.sort_by_key(|path| path.components().nth(4).map(|c| c.as_os_str().len().max(2)));
     versions.sort();
     versions.pop()
 }
@@ -44,8 +43,18 @@ fn ordinary(program: &Path) -> Command {
 }
 
 impl Cluster {
-    /// Starts one. None, with a word about it, where the package `postgresql` is not installed; CI must have it.
+    /// Starts one that doesn't wait for the disk. None, with a word about it, where the package `postgresql` is not
+    /// installed; CI must have it.
     pub(crate) fn start() -> Option<Self> {
+        Self::with(&["-c", "fsync=off"])
+    }
+
+    /// Starts one as it would be in use.
+    pub(crate) fn start_durable() -> Option<Self> {
+        Self::with(&[])
+    }
+
+    fn with(settings: &[&str]) -> Option<Self> {
         let Some(programs) = programs() else {
             assert!(std::env::var_os("LAZARET_CI").is_none(), "the package `postgresql` is missing");
             eprintln!("not tested: the package `postgresql` is not installed");
@@ -73,7 +82,8 @@ impl Cluster {
             .arg(&data)
             .arg("-k")
             .arg(&socket)
-            .args(["-c", "listen_addresses=", "-c", "fsync=off", "-c", "shared_buffers=16MB"])
+            .args(["-c", "listen_addresses=", "-c", "shared_buffers=16MB"])
+            .args(settings)
             .stdout(Stdio::null())
             .stderr(fs::File::create(folder.path().join("log")).unwrap())
             .spawn()
