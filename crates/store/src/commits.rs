@@ -22,6 +22,8 @@ pub struct Commit {
     pub binding: Digest,
     /// By what right.
     pub by_right: ByRight,
+    /// Why policy allows it: rules, with file and line.
+    pub reasons: Vec<String>,
     /// The session's labels now. They must be within what the right was given for.
     pub labels: Labels,
     /// What it may use up at most.
@@ -131,6 +133,8 @@ impl Store {
             commit: commit.id,
             act: commit.act.clone(),
             by_right: commit.by_right,
+            reasons: commit.reasons.clone(),
+            labels: commit.labels.clone(),
             idempotent: commit.idempotent,
             reserved: commit.spend.iter().map(|spend| spend.reserve.clone()).collect(),
         };

@@ -70,6 +70,9 @@ pub enum StoreError {
         /// The most, in bytes.
         max: usize,
     },
+    /// Entries that were to be written together were not.
+    #[error("{0}")]
+    Group(String),
     /// There is no such thing.
     #[error("there is no {what} `{name}`")]
     Unknown {

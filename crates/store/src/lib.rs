@@ -60,6 +60,8 @@ pub struct Store {
     random: Arc<dyn Randomness>,
     /// Counts changes made here.
     changes: watch::Sender<u64>,
+    /// Entries that wait to be written.
+    group: Arc<ledger::Group>,
 }
 
 impl Store {
@@ -80,7 +82,7 @@ impl Store {
         if head.is_some_and(|head| !ledger::is_ours(keys.public(), &head)) {
             return Err(StoreError::OtherKeys);
         }
-        Ok(Self { backend, keys, random, changes: watch::Sender::new(0) })
+        Ok(Self { backend, keys, random, changes: watch::Sender::new(0), group: Arc::default() })
     }
 
     /// The ledger's public Ed25519 key, as hex digits: whoever has it can check exported entries and heads.

@@ -45,6 +45,7 @@ macro_rules! suite {
 
 suite! {
     what_is_recorded_reads_back,
+    entries_that_come_at_once_are_all_recorded,
     nothing_too_large_is_recorded,
     erased_arguments_are_gone_and_the_chain_still_verifies,
     tampering_is_found_and_named,
@@ -88,6 +89,32 @@ async fn what_is_recorded_reads_back(empty: Empty) {
     assert_eq!((verified.entries, verified.head), (2, lab.store.head().await.unwrap()));
     let line = serde_json::to_string(&entries[0]).unwrap();
     assert!(line.contains(r#""sealed":"open","private":"{\"a\":1}""#), "{line}");
+}
+
+async fn entries_that_come_at_once_are_all_recorded(empty: Empty) {
+    let lab = empty.open().await;
+    let another = lab.another().await;
+    let mut tasks = tokio::task::JoinSet::new();
+    for at in 0..60 {
+        let store = if at % 3 == 0 { another.clone() } else { lab.store.clone() };
+        tasks.spawn(async move {
+            let event = Event::Refused { act: act(), why: at.to_string() };
+            (store.record(&about(1), &event, Some(&Private::new(at.to_string())), at).await.unwrap(), at)
+        });
+        if at % 10 == 9 {
+            // Somebody gives up in the middle.
+            let store = lab.store.clone();
+            tokio::spawn(async move { store.record(&about(2), &Event::DaemonStopped {}, None, at).await })
+                .abort();
+        }
+    }
+    for (seq, at) in tasks.join_all().await {
+        let entry = lab.store.entry(seq).await.unwrap();
+        assert_eq!((entry.at, entry.sealed), (at, Sealed::Open(Private::new(at.to_string()))));
+    }
+    assert_eq!(lab.count("refused").await, 60);
+    lab.store.verify(None).await.unwrap();
+    another.close().await;
 }
 
 async fn nothing_too_large_is_recorded(empty: Empty) {
@@ -525,6 +552,8 @@ async fn a_database_of_each_landed_schema_is_migrated(empty: Empty) {
     let head: Head =
         serde_json::from_slice(&fs::read(fixtures.join(version).join("head.json")).unwrap()).unwrap();
     assert_eq!(lab.store.verify(Some(&head)).await.unwrap().entries, head.seq);
+    let all = lab.store.entries_after(0, 1_000, &Filter::default()).await.unwrap();
+    assert_eq!(all.len() as u64, head.seq);
     let approval = lab.store.approval(approval_id(1), 12).await.unwrap();
     assert_eq!((approval.shown, approval.life.yes.len()), (Some(question(7).shown), 1));
     assert_eq!(lab.store.people().await.unwrap().len(), 4);

@@ -108,7 +108,7 @@ pub enum Scope {
     Same,
 }
 
-/// One thing that happened.
+/// One thing that happened. What has landed stays readable: kinds and fields are never renamed, new fields have defaults.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "kebab-case")]
 #[expect(missing_docs, reason = "fields whose names say all; what doesn't say all has its line")]
@@ -182,11 +182,14 @@ pub enum Event {
         why: String,
     },
 
-    /// The act may now be done, once. Sealed: its exact arguments.
+    /// The act may now be done, once, and this is why; an allowed call needs no entry of its decision beside it.
+    /// Sealed: its exact arguments.
     Committed {
         commit: CommitId,
         act: Act,
         by_right: ByRight,
+        reasons: Vec<String>,
+        labels: Labels,
         idempotent: bool,
         reserved: Vec<Reserved>,
     },

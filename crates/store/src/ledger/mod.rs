@@ -2,6 +2,7 @@
 
 pub(crate) mod chain;
 mod event;
+mod group;
 mod seal;
 
 use domain::{AgentName, Digest, PersonName, SessionId};
@@ -11,6 +12,7 @@ use sqlx::{Any, Row, Transaction};
 
 pub use chain::{Fault, Head, Tampered};
 pub use event::{About, Act, ByRight, Event, Outcome, Reserved, Scope, Verdict};
+pub(crate) use group::Group;
 pub use seal::Private;
 
 use crate::backend::Backend;
@@ -111,6 +113,11 @@ impl<'s> Change<'s> {
         Ok(Self { store, tx, now, seq, hash, recorded: false })
     }
 
+    /// The number that the next entry gets.
+    fn next(&self) -> u64 {
+        self.seq.saturating_add(1)
+    }
+
     /// Appends an entry, and says its number.
     pub(crate) async fn record(
         &mut self,
@@ -119,7 +126,7 @@ impl<'s> Change<'s> {
         private: Option<&Private>,
     ) -> Result<u64, StoreError> {
         let (kind, body) = written(event)?;
-        let seq = self.seq.saturating_add(1);
+        let seq = self.next();
         let sealed = match private {
             Some(private) => Some(self.seal(seq, private).await?),
             None => None,
@@ -189,6 +196,24 @@ fn written(event: &Event) -> Result<(String, String), StoreError> {
     Ok((kind, body))
 }
 
+fn check_sealed(private: &Private) -> Result<(), StoreError> {
+    let found = private.reveal().len();
+    if found > MAX_SEALED {
+        return Err(StoreError::TooLarge {
+            what: "the sealed part of a ledger entry",
+            found,
+            max: MAX_SEALED,
+        });
+    }
+    Ok(())
+}
+
+/// Refuses what an entry can't hold, before it waits with others.
+fn check_sizes(event: &Event, private: Option<&Private>) -> Result<(), StoreError> {
+    written(event)?;
+    private.map_or(Ok(()), check_sealed)
+}
+
 async fn insert(
     tx: &mut Transaction<'static, Any>,
     link: Link,
@@ -248,23 +273,6 @@ pub(crate) fn about(row: &AnyRow) -> Result<About, StoreError> {
 }
 
 impl Store {
-    /// Records what happened, and says the entry's number.
-    ///
-    /// # Errors
-    /// It couldn't be recorded: what was about to be done must not be done.
-    pub async fn record(
-        &self,
-        about: &About,
-        event: &Event,
-        private: Option<&Private>,
-        now: u64,
-    ) -> Result<u64, StoreError> {
-        let mut change = Change::begin(self, now).await?;
-        let seq = change.record(about, event, private).await?;
-        change.commit().await?;
-        Ok(seq)
-    }
-
     /// Records several events in one transaction.
     ///
     /// # Errors

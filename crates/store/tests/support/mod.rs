@@ -192,6 +192,7 @@ pub(crate) fn commit(n: u128, binding: u8, by_right: ByRight) -> Commit {
         act: act(),
         binding: digest(binding),
         by_right,
+        reasons: vec!["agent.toml:3: allow".to_owned()],
         labels: Labels::default(),
         spend: Vec::new(),
         idempotent: false,
