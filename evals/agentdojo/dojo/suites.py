@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import pickle
 from typing import Any
 
 import yaml
@@ -65,14 +66,14 @@ def planted_text(goal: str) -> str:
 
 def copy(env: Environment) -> Environment:
     """A copy that shares nothing: the suites' own scoring functions change what they are given."""
-    return env.model_copy(deep=True)
+    return pickle.loads(pickle.dumps(env))
 
 
 def prepared(name: str, user_task: str, planted: str | None = None) -> Environment:
     """A fresh environment as the user task wants it before it starts."""
-    return copy(_prepared(name, user_task, planted))
+    return pickle.loads(_prepared(name, user_task, planted))
 
 
-@functools.lru_cache(maxsize=4)
-def _prepared(name: str, user_task: str, planted: str | None) -> Environment:
-    return suite(name).user_tasks[user_task].init_environment(environment(name, planted))
+@functools.lru_cache(maxsize=16)
+def _prepared(name: str, user_task: str, planted: str | None) -> bytes:
+    return pickle.dumps(suite(name).user_tasks[user_task].init_environment(environment(name, planted)))
