@@ -106,6 +106,8 @@ where
         return Err(DoorError::NoControl);
     };
     let (read, mut reports) = tokio::io::split(control);
+    // The link to the daemon closes when every opener is gone, and the last words need it.
+    let open = opener.clone();
     let (order, orders) = mpsc::channel(8);
     let served = tokio::select! {
         served = async {
@@ -123,7 +125,7 @@ where
         drop(frame::write(&mut reports, &DoorReport::CutOff { why: why.to_string() }, SMALL).await);
     }
     drop(reports.shutdown().await);
-    drop(reports);
+    drop((reports, open));
     drop(tokio::time::timeout(LAST_WORDS, driver).await);
     served
 }

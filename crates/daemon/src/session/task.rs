@@ -228,7 +228,10 @@ impl Owner {
                 },
                 message = process.next() => {
                     if let Some(reason) = self.message(message, &mut watch, &process).await {
-                        return (self.last_words(reason, &mut watch, &mut link).await, Some(link));
+                        return match self.last_words(reason, &mut watch, &mut link).await {
+                            Ok(reason) => (reason, Some(link)),
+                            Err(reason) => (reason, None),
+                        };
                     }
                 }
             }
@@ -253,11 +256,19 @@ impl Owner {
     }
 
     /// What the guest has still to say when the harness has ended: limits that were met just before, on a stream that
-    /// may lag or is looked at now and then only. A harness that was killed for its memory ended at a limit.
-    async fn last_words(&mut self, reason: EndReason, watch: &mut Watch, link: &mut Link) -> EndReason {
+    /// may lag or is looked at now and then only. A harness that was killed for its memory ended at a limit. One whose
+    /// guest is gone ended for the reason that the door gives for it.
+    async fn last_words(
+        &mut self,
+        reason: EndReason,
+        watch: &mut Watch,
+        link: &mut Link,
+    ) -> Result<EndReason, EndReason> {
         let killed = reason == (EndReason::Signalled { signal: SIGKILL }) && !watch.memory_hit;
         let words = async {
-            link.ask_health().await?;
+            if let Err(why) = link.ask_health().await {
+                tracing::debug!(why, "the guest can't be asked any more");
+            }
             loop {
                 match link.report().await? {
                     DoorReport::Guest(FromGuest::LimitHit { limit }) => {
@@ -275,7 +286,7 @@ impl Owner {
                     // The kernel tells of a kill for memory a little after the kill.
                     DoorReport::Guest(FromGuest::Health { .. }) if !killed => return Ok(()),
                     DoorReport::Guest(FromGuest::Health { .. }) => {}
-                    DoorReport::CutOff { why } => return Err(why),
+                    DoorReport::CutOff { why } => return Err(cut_off(&why)),
                     DoorReport::Born { .. }
                     | DoorReport::Guest(
                         FromGuest::Configured(_) | FromGuest::Refused { .. } | FromGuest::Down,
@@ -285,13 +296,13 @@ impl Owner {
         };
         match tokio::time::timeout(REPORT_WITHIN, words).await {
             Ok(Ok(())) => {}
-            Ok(Err(why)) => tracing::debug!(why, "the guest had no last words"),
+            Ok(Err(why)) => return Err(EndReason::CellFailed { why }),
             Err(_) => tracing::debug!("the guest's last words did not come in time"),
         }
         if reason == (EndReason::Signalled { signal: SIGKILL }) && watch.memory_hit {
-            return EndReason::Limit { what: format!("memory of {}", self.agent.limits.memory) };
+            return Ok(EndReason::Limit { what: format!("memory of {}", self.agent.limits.memory) });
         }
-        reason
+        Ok(reason)
     }
 
     async fn start_harness(&mut self, link: &Link, image: &Image) -> Result<Process, String> {

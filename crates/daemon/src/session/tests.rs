@@ -1,7 +1,7 @@
 //! Sessions against a host whose cells are a task: the order of steps, stops, limits, turns, workspaces.
 
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use api::{DoctorReport, Event, ImageRequest, ImageView, Stamped, StartOptions};
@@ -99,16 +99,18 @@ async fn serve_door(far: UnixStream) {
     tasks.spawn(async move { drop(driver.run().await) });
     let (report, mut reports) = tokio::sync::mpsc::channel::<DoorReport>(4);
     let kept: Arc<Mutex<Vec<u8>>> = Arc::default();
+    let torn = Arc::new(AtomicBool::new(false));
     let mut control = None;
     loop {
         let mut stream = tokio::select! {
             Some(stream) = incoming.next() => stream,
             Some(told) = reports.recv() => {
-                if let DoorReport::CutOff { .. } = told {
-                    return;
-                }
                 if let Some(control) = &mut control {
                     frame::write(control, &told, SMALL).await.unwrap();
+                }
+                if let DoorReport::CutOff { .. } = told {
+                    // Like the real one it stays until the daemon has hung up.
+                    std::future::pending::<()>().await;
                 }
                 continue;
             }
@@ -122,9 +124,13 @@ async fn serve_door(far: UnixStream) {
                     frame::write(&mut write, &told, SMALL).await.unwrap();
                 }
                 control = Some(write);
-                let report = report.clone();
+                let (report, torn) = (report.clone(), Arc::clone(&torn));
                 tasks.spawn(async move {
                     while let Ok(Some(asked)) = frame::read(&mut read, SMALL).await {
+                        if torn.load(Ordering::SeqCst) {
+                            report.send(DoorReport::CutOff { why: "lied".to_owned() }).await.unwrap();
+                            return;
+                        }
                         let answer = match asked {
                             ToGuest::Shutdown { .. } => FromGuest::Down,
                             ToGuest::Health => FromGuest::Health { pids: 0, memory: 0, disk_free: 0 },
@@ -134,6 +140,8 @@ async fn serve_door(far: UnixStream) {
                     }
                 });
             }
+            // The stream of its process ends before the daemon hears why.
+            DaemonOpens::Process(spec) if spec.argv == ["torn"] => torn.store(true, Ordering::SeqCst),
             DaemonOpens::Process(spec) => {
                 let report = report.clone();
                 tasks.spawn(async move { harness(stream, spec, report).await });
@@ -339,8 +347,11 @@ async fn a_cell_that_fails_or_is_refused_ends_its_session_alone() {
     let lab_one = lab(Fake::default());
     let other = lab_one.start("sleep", "").await;
     lab_one.until(other, started).await;
-    let id = lab_one.start("cut", "").await;
-    assert!(matches!(lab_one.end(id).await, EndReason::CellFailed { .. }));
+    for how in ["cut", "torn"] {
+        let id = lab_one.start(how, "").await;
+        let why = "the door cut the guest off: lied".to_owned();
+        assert_eq!(lab_one.end(id).await, EndReason::CellFailed { why }, "{how}");
+    }
     assert!(lab_one.sessions.running(other).is_ok());
     lab_one.sessions.stop_all().await;
     assert_eq!(lab_one.end(other).await, EndReason::Stopped);
