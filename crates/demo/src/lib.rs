@@ -7,6 +7,7 @@
 pub mod report;
 pub mod scripted;
 
+mod aftermath;
 mod attack;
 mod fixer;
 mod layers;
@@ -15,6 +16,7 @@ mod table;
 
 use std::path::PathBuf;
 
+pub use layers::{Ground, guest_root};
 use report::{Outcome, Report};
 use serde::Serialize;
 use stage::{Stage, Voice};

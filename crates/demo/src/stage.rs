@@ -158,6 +158,12 @@ impl Stage {
         self.folder.path().join(name)
     }
 
+    /// The folder of the images, which is shared with the person's own.
+    pub(crate) fn images(&self) -> Result<PathBuf, DemoError> {
+        let folders = api::Folders::from_env(|name| std::env::var_os(name));
+        Ok(folders.map_err(|e| DemoError::Act(e.to_string()))?.data.join("images"))
+    }
+
     /// The hostile agent's program, which lies beside `lazaret`.
     pub(crate) fn hostile(&self) -> Result<Vec<u8>, DemoError> {
         let path = self.program.with_file_name("lazaret-hostile");

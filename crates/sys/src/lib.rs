@@ -5,6 +5,7 @@ pub mod attempt;
 pub mod descriptors;
 pub mod entropy;
 pub mod files_rule;
+pub mod hardware;
 pub mod loopback;
 pub mod mounts;
 pub mod namespaces;

@@ -1,11 +1,13 @@
 //! Attacks on the door by the model endpoint: malformed HTTP, other hosts and paths, and requests that would make the
 //! provider act or fetch.
 
+use std::fs::{self, File};
 use std::io::{self, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
 use demo::report::Layer;
+use nix::sched::{CloneFlags, setns};
 use serde_json::{Value, json};
 
 use crate::credentials::find_key;
@@ -126,11 +128,28 @@ impl Answer {
     }
 }
 
+/// Connects to the endpoint, also from outside the container, in whose network it is: root of the guest goes there.
 fn connect() -> io::Result<TcpStream> {
-    let stream = TcpStream::connect_timeout(&endpoint(), WAIT)?;
+    let here = TcpStream::connect_timeout(&endpoint(), WAIT);
+    let stream = match here {
+        Err(_) if enter_container_network().is_ok() => TcpStream::connect_timeout(&endpoint(), WAIT),
+        here => here,
+    }?;
     stream.set_read_timeout(Some(WAIT))?;
     stream.set_write_timeout(Some(WAIT))?;
     Ok(stream)
+}
+
+/// Enters the network namespace of the container, if that is another than this process's.
+fn enter_container_network() -> io::Result<()> {
+    let own = fs::read_link("/proc/self/ns/net")?;
+    for process in fs::read_dir("/proc")?.flatten() {
+        let namespace = process.path().join("ns/net");
+        if fs::read_link(&namespace).is_ok_and(|other| other != own) {
+            return crate::probe::io(setns(File::open(namespace)?, CloneFlags::CLONE_NEWNET));
+        }
+    }
+    Err(io::ErrorKind::NotFound.into())
 }
 
 /// Sends bytes and reads what comes back until the end. A connection that is cut while sending may have answered.

@@ -2,17 +2,14 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
-use std::net::TcpStream;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use demo::report::Layer;
-use nix::sched::{CloneFlags, setns};
+use sys::hardware::make_writable;
 use sys::raw::{self, Call, call};
 
 use crate::credentials::find_key;
-use crate::door::endpoint;
-use crate::probe::{Attempts, GUEST_ROOT, Probe, Verdict, io, short};
+use crate::probe::{Attempts, GUEST_ROOT, Probe, Verdict, short};
 
 const fn probe(id: &'static str, title: &'static str, attempt: &'static str, run: fn() -> Verdict) -> Probe {
     Probe { id, title, attempt, layer: Layer::Vm, places: GUEST_ROOT, deaths: &[], seconds: 240, run }
@@ -35,24 +32,6 @@ pub(crate) const PROBES: &[Probe] = &[
         "writes to ports of debug exits, PCI, fw_cfg and power",
         port_writes,
     ),
-    Probe {
-        layer: Layer::Door,
-        ..probe(
-            "stream-flood",
-            "10,000 streams",
-            "opens 10,000 streams to the door from the container's loopback",
-            stream_flood,
-        )
-    },
-    Probe {
-        layer: Layer::Door,
-        ..probe(
-            "channel-garbage",
-            "garbage on the channel",
-            "takes the channel from PID 1 and writes frames that lie",
-            channel_garbage,
-        )
-    },
 ];
 
 /// Names of the virtio devices that a cell has: block and console.
@@ -76,11 +55,18 @@ fn devices() -> Verdict {
             attempts.worked(bus, format!("{count} devices"));
         }
     }
+    // The channel is one port; others of its device would be ways past the door.
+    for port in fs::read_dir("/sys/class/virtio-ports").into_iter().flatten().flatten() {
+        match fs::read_to_string(port.path().join("name")).unwrap_or_default().trim() {
+            "lazaret.door" => attempts.stopped("port of the door", "expected"),
+            other => attempts.worked(format!("port `{other}`"), port.path().display().to_string()),
+        }
+    }
     attempts.verdict("no device at all is to be seen")
 }
 
 /// The disks with their serials.
-fn disks() -> Vec<(PathBuf, String)> {
+pub(crate) fn disks() -> Vec<(PathBuf, String)> {
     let listed = fs::read_dir("/sys/class/block").into_iter().flatten().flatten();
     let mut disks: Vec<_> = listed
         .filter(|d| !d.file_name().to_string_lossy().starts_with("loop"))
@@ -121,6 +107,9 @@ fn image_write() -> Verdict {
         disk.sync_all()
     };
     attempts.take_any("write the first block", write());
+    let made = File::open(&path).and_then(|disk| make_writable(&disk));
+    let then = made.as_ref().map_or_else(short, |()| "done".to_owned());
+    attempts.take_any(format!("make it writable ({then}) and write"), write());
     attempts.verdict("nothing was tried")
 }
 
@@ -200,61 +189,4 @@ fn port_writes() -> Verdict {
         }
     }
     Verdict::blocked(format!("{} ports were written, and nothing came of it", ports.len()))
-}
-
-/// Enters the network namespace of the container, which is another than this process's.
-fn enter_container_network() -> io::Result<()> {
-    let own = fs::read_link("/proc/self/ns/net")?;
-    for entry in fs::read_dir("/proc")?.flatten() {
-        let namespace = entry.path().join("ns/net");
-        if fs::read_link(&namespace).is_ok_and(|other| other != own) {
-            return io(setns(File::open(namespace)?, CloneFlags::CLONE_NEWNET));
-        }
-    }
-    Err(io::ErrorKind::NotFound.into())
-}
-
-fn stream_flood() -> Verdict {
-    if let Err(e) = enter_container_network() {
-        return Verdict::not_applicable(format!("the container's network: {}", short(&e)));
-    }
-    let (mut open, mut refused) = (Vec::new(), 0_u32);
-    for _ in 0..10_000 {
-        match TcpStream::connect_timeout(&endpoint(), Duration::from_secs(5)) {
-            Ok(mut stream) => {
-                if stream.write_all(b"POST /v1/messages HTTP/1.1\r\nhost: x\r\n").is_ok() {
-                    open.push(stream);
-                } else {
-                    refused += 1;
-                }
-            }
-            Err(_no_more) => refused += 1,
-        }
-        if refused > 100 {
-            break;
-        }
-    }
-    Verdict::left(format!("{} streams were opened and {refused} refused", open.len()))
-}
-
-fn channel_garbage() -> Verdict {
-    let mut taken = None;
-    for number in 0..64 {
-        let Ok(target) = fs::read_link(format!("/proc/1/fd/{number}")) else { continue };
-        if target.to_string_lossy().contains("vport") {
-            taken = Some(raw::steal_descriptor(1, number));
-        }
-    }
-    let mut channel = match taken {
-        Some(Ok(fd)) => File::from(fd),
-        Some(Err(e)) => return Verdict::not_applicable(format!("PID 1 keeps it: {}", short(&e))),
-        None => return Verdict::not_applicable("PID 1 holds no channel"),
-    };
-    // A frame of the mux that announces 4 GiB for a stream that nobody opened, then noise.
-    let mut lie = vec![0, 0, 0, 1, 0x7f, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff];
-    lie.extend((0..4096_u32).flat_map(|n| n.wrapping_mul(2_654_435_761).to_le_bytes()));
-    match channel.write_all(&lie) {
-        Ok(()) => Verdict::left("16 KiB of lies were written"),
-        Err(e) => Verdict::blocked(format!("the channel takes no more: {}", short(&e))),
-    }
 }

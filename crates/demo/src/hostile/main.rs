@@ -11,14 +11,16 @@ mod credentials;
 mod door;
 mod files;
 mod guest_root;
+mod hardware;
 mod kernel;
 mod network;
 mod privileges;
 mod probe;
 mod resources;
+mod seize;
 mod workspace;
 
-use std::io::Read as _;
+use std::io::{BufRead as _, BufReader, Read as _};
 use std::os::unix::process::ExitStatusExt as _;
 use std::process::{Command, ExitCode, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
@@ -38,6 +40,8 @@ const FAMILIES: &[&[Probe]] = &[
     door::PROBES,
     workspace::PROBES,
     resources::PROBES,
+    seize::PROBES,
+    hardware::PROBES,
 ];
 
 fn main() -> ExitCode {
@@ -62,9 +66,8 @@ fn main() -> ExitCode {
             print(&mut std::io::stdout(), &format!("{:<24} {}", probe.id, probe.title));
             continue;
         }
-        let report = attempt(probe, &wanted.host_file);
-        breached |= matches!(report.outcome, Outcome::Breached | Outcome::Failed);
-        print(&mut std::io::stdout(), &report.line());
+        let outcome = attempt(probe, &wanted.host_file);
+        breached |= matches!(outcome, Outcome::Breached | Outcome::Failed);
     }
     if breached { ExitCode::FAILURE } else { ExitCode::SUCCESS }
 }
@@ -122,28 +125,40 @@ fn one(id: &str) -> ExitCode {
     let Some(probe) = FAMILIES.iter().flat_map(|family| family.iter()).find(|probe| probe.id == id) else {
         return ExitCode::from(2);
     };
-    let verdict = (probe.run)();
-    print(&mut std::io::stdout(), &serde_json::to_string(&verdict).unwrap_or_default());
+    probe::say(&(probe.run)());
     ExitCode::SUCCESS
 }
 
-/// Runs a probe in a process of its own and waits for its verdict.
-fn attempt(probe: &Probe, host_file: &str) -> Report {
-    let verdict = match spawn(probe, host_file) {
-        Ok((output, status)) => verdict_of(probe, &output, status),
+/// Runs a probe in a process of its own and reports each verdict that it gives; the outcome of the last.
+fn attempt(probe: &'static Probe, host_file: &str) -> Outcome {
+    let report = |verdict: &Verdict| {
+        let report = Report {
+            id: probe.id.to_owned(),
+            title: probe.title.to_owned(),
+            attempt: probe.attempt.to_owned(),
+            layer: probe.layer,
+            outcome: verdict.outcome,
+            evidence: verdict.evidence.clone(),
+        };
+        print(&mut std::io::stdout(), &report.line());
+    };
+    let last = match spawn(probe, host_file, report) {
+        Ok((Some(said), _)) => return said.outcome,
+        Ok((None, status)) => speechless(probe, status),
         Err(why) => Verdict::failed(why),
     };
-    Report {
-        id: probe.id.to_owned(),
-        title: probe.title.to_owned(),
-        attempt: probe.attempt.to_owned(),
-        layer: probe.layer,
-        outcome: verdict.outcome,
-        evidence: verdict.evidence,
-    }
+    report(&last);
+    last.outcome
 }
 
-fn spawn(probe: &Probe, host_file: &str) -> Result<(String, Option<ExitStatus>), String> {
+/// What the probe's process said last, and how it ended; no status if it had to be ended.
+type Spoken = (Option<Verdict>, Option<ExitStatus>);
+
+fn spawn(
+    probe: &'static Probe,
+    host_file: &str,
+    heard: impl Fn(&Verdict) + Send + 'static,
+) -> Result<Spoken, String> {
     let error = |e: std::io::Error| format!("the probe's process failed: {e}");
     let mut child = Command::new("/proc/self/exe")
         .args(["--one", probe.id])
@@ -154,8 +169,9 @@ fn spawn(probe: &Probe, host_file: &str) -> Result<(String, Option<ExitStatus>),
         .map_err(error)?;
     let stdout = child.stdout.take().ok_or("the probe's process has no output")?;
     let reader = std::thread::spawn(move || {
-        let mut text = String::new();
-        stdout.take(Report::MAX_LINE as u64).read_to_string(&mut text).map(|_| text)
+        let lines = BufReader::new(stdout.take(Report::MAX_LINE as u64)).lines();
+        let verdicts = lines.map_while(Result::ok).filter_map(|line| serde_json::from_str(&line).ok());
+        verdicts.inspect(|verdict| heard(verdict)).last()
     });
     let end = Instant::now() + Duration::from_secs(probe.seconds);
     let status = loop {
@@ -169,14 +185,11 @@ fn spawn(probe: &Probe, host_file: &str) -> Result<(String, Option<ExitStatus>),
             None => std::thread::park_timeout(Duration::from_millis(20)),
         }
     };
-    let text = reader.join().map_err(|_| "reading the verdict failed")?.map_err(error)?;
-    Ok((text, status))
+    Ok((reader.join().map_err(|_| "reading the verdict failed")?, status))
 }
 
-fn verdict_of(probe: &Probe, output: &str, status: Option<ExitStatus>) -> Verdict {
-    if let Ok(verdict) = serde_json::from_str::<Verdict>(output.trim()) {
-        return verdict;
-    }
+/// What the end of a process says that gave no verdict.
+fn speechless(probe: &Probe, status: Option<ExitStatus>) -> Verdict {
     let Some(status) = status else {
         return Verdict::failed(format!("no verdict after {} s", probe.seconds));
     };

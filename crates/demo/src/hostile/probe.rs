@@ -1,6 +1,6 @@
 //! What a probe is, and how the outcome of a system call is judged.
 
-use std::io;
+use std::io::{self, Write as _};
 
 use demo::report::{Layer, Outcome};
 use nix::errno::Errno;
@@ -85,6 +85,16 @@ impl Verdict {
 
     pub(crate) fn failed(why: impl Into<String>) -> Self {
         Self::new(Outcome::Failed, why)
+    }
+}
+
+/// Says what came of an attack so far: of all that is said, the last counts.
+pub(crate) fn say(verdict: &Verdict) {
+    let line = serde_json::to_string(verdict).unwrap_or_default();
+    let mut to = io::stdout();
+    // Without a reader there is nothing to report to.
+    if writeln!(to, "{line}").and_then(|()| to.flush()).is_err() {
+        std::process::exit(1);
     }
 }
 
