@@ -45,6 +45,8 @@ pub struct Ground {
     pub hostile: Vec<u8>,
     /// The folder with the file systems of the images.
     pub images: PathBuf,
+    /// A file of the host, which nobody in a cell may read.
+    pub host_file: PathBuf,
     /// The model that the agent is granted, so that the door has something to defend.
     pub model: Option<&'static str>,
 }
@@ -52,8 +54,11 @@ pub struct Ground {
 /// Plays it and shows the table.
 pub(crate) async fn play(stage: &Stage) -> Result<Attacks, DemoError> {
     stage.voice.say("It stands outside the container, as root of the guest. It tries:")?;
+    let host_file = stage.path("hostile-guest-root.secret");
+    io("a file of the host", std::fs::write(&host_file, &stage.canary))?;
     let ground = Ground {
         client: stage.client(),
+        host_file,
         hostile: stage.hostile()?,
         images: stage.images()?,
         model: Some("anthropic/claude-sonnet-4-5"),
@@ -112,7 +117,8 @@ async fn harmless(
     let but: Vec<&str> = LAST.iter().map(|(id, _)| *id).collect();
     let mut cell = Cell::start(ground, "hostile", SLEEP).await?;
     let mut reports = Vec::new();
-    let args = format!("--place guest-root --but {}", but.join(","));
+    let args =
+        format!("--place guest-root --but {} --host-file {}", but.join(","), ground.host_file.display());
     let attack = cell.attack(&args, |report| {
         seen(&report)?;
         reports.push(report);

@@ -16,6 +16,7 @@ fn root_of_the_guest_is_cut_off_and_harms_its_own_machine_alone() {
         client: api::Client::new(lab.path("run/lazaret/api.sock")),
         hostile: fs::read(lazaret.with_file_name("lazaret-hostile")).unwrap(),
         images: lab.data().join("data/lazaret/images"),
+        host_file: lab.path("serve.log"),
         model: None,
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();

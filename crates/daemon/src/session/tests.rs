@@ -154,19 +154,23 @@ async fn serve_door(far: UnixStream) {
             }
             DaemonOpens::GetFiles { .. } => {
                 let length = kept.lock().unwrap().len() as u64;
-                let entries = [
-                    FileEntry::Folder { path: "d".to_owned() },
-                    FileEntry::File { path: "d/f".to_owned(), executable: true, size: 2 },
-                    FileEntry::Content(b"hi".to_vec()),
-                    FileEntry::Symlink { path: "l".to_owned(), target: length.to_string() },
-                    FileEntry::End,
-                ];
-                for entry in entries {
+                for entry in kept_files(length) {
                     frame::write(&mut stream, &entry, SMALL).await.unwrap();
                 }
             }
         }
     }
+}
+
+/// The files of the harness, with the length of what was put before.
+fn kept_files(length: u64) -> [FileEntry; 5] {
+    [
+        FileEntry::Folder { path: "d".to_owned() },
+        FileEntry::File { path: "d/f".to_owned(), executable: true, size: 2 },
+        FileEntry::Content(b"hi".to_vec()),
+        FileEntry::Symlink { path: "l".to_owned(), target: length.to_string() },
+        FileEntry::End,
+    ]
 }
 
 async fn harness(mut stream: Stream, spec: ProcessSpec, report: tokio::sync::mpsc::Sender<DoorReport>) {

@@ -42,6 +42,8 @@ pub(crate) const PROBES: &[Probe] = &[
     Probe {
         places: &[Place::Container, Place::FromContainer],
         layer: Layer::Container,
+        // 65,535 connections, on a machine that may be emulated and busy.
+        seconds: 600,
         ..probe(
             "loopback-ports",
             "loopback",
