@@ -121,12 +121,18 @@ where
         } => served,
         _gone = &mut driver => return Ok(()),
     };
-    if let Err(DoorError::CutOff(why)) = &served {
+    let cut = if let Err(DoorError::CutOff(why)) = &served {
         drop(frame::write(&mut reports, &DoorReport::CutOff { why: why.to_string() }, SMALL).await);
-    }
+        true
+    } else {
+        false
+    };
     drop(reports.shutdown().await);
-    drop((reports, open));
+    // The daemon hangs up when it has heard of a cut. A link that closed before would cost it the reason, if it was just
+    // writing: then it reads no more.
+    let open = cut.then_some(open);
     drop(tokio::time::timeout(LAST_WORDS, driver).await);
+    drop((reports, open));
     served
 }
 

@@ -102,6 +102,12 @@ impl Daemon {
                 DoorReport::Born { .. } | DoorReport::Guest(_) => {}
             }
         };
+        // The door stays until the daemon hangs up, so that its reason can't be lost.
+        for _ in 0..100 {
+            tokio::task::yield_now().await;
+        }
+        assert!(!self.door.is_finished());
+        drop((self.opener, self.incoming, self.control));
         match self.door.await.unwrap() {
             Err(DoorError::CutOff(reason)) => {
                 assert_eq!(reason.to_string(), why);
