@@ -49,9 +49,9 @@ fn main() -> ExitCode {
     if let ["inside", rest @ ..] = args.as_slice() {
         return ended(inside::main(rest));
     }
-    // Cargo's own word to whatever it runs as a benchmark.
-    let words: Vec<&str> = args.into_iter().filter(|word| *word != "--bench").collect();
-    let (options, names): (Vec<&str>, Vec<&str>) = words.into_iter().partition(|word| word.starts_with('-'));
+    // `cargo bench` says so to whatever it runs.
+    let words = args.into_iter().filter(|word| *word != "--bench");
+    let (options, names): (Vec<&str>, Vec<&str>) = words.partition(|word| word.starts_with('-'));
     let unknown = options.iter().find(|option| **option != "--json");
     let unknown = unknown.or_else(|| names.iter().find(|name| BENCHES.iter().all(|b| b.name != **name)));
     if let Some(word) = unknown {

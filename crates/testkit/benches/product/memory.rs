@@ -1,4 +1,4 @@
-//! What one more cell costs in memory (PSS of all its processes: QEMU, door, supervisors), against one more bare machine;
+//! What one more cell costs in memory (PSS of all its processes: QEMU, door, supervisors), against a bare machine;
 //! and the most that a door takes while it reads the largest request there can be.
 
 use std::collections::BTreeMap;
@@ -32,9 +32,9 @@ pub fn lacks() -> Option<String> {
 pub async fn run(ground: &mut Ground) -> Result<Vec<Number>> {
     let isolation = ground.ready().await?;
     let first = Bare::boot(ground, isolation).await?;
-    let one = descendants_pss()?;
+    let bare = descendants_pss()?;
     let second = Bare::boot(ground, isolation).await?;
-    let bare = descendants_pss()? - one;
+    let bare_more = descendants_pss()? - bare;
     first.stop().await?;
     second.stop().await?;
 
@@ -52,10 +52,11 @@ pub async fn run(ground: &mut Ground) -> Result<Vec<Number>> {
         cell.stop().await;
     }
     let (idle, largest) = door_peaks(ground).await?;
-    let what = "one more bare QEMU";
+    let more = format!("each of the 2nd to {CELLS}th cell");
     Ok(vec![
-        Number::alone("first cell", "MB", with_first),
-        Number::against(format!("each of the 2nd to {CELLS}th cell"), "MB", each, what, bare).at_most(0.45),
+        Number::against("first cell", "MB", with_first, "bare QEMU", bare),
+        Number::against(more.clone(), "MB", each, "bare QEMU", bare).at_most(0.45),
+        Number::against(more, "MB", each, "one more bare QEMU", bare_more),
         Number::against("a door's peak, reading a 30 MiB request", "MB", largest, "door at rest", idle),
     ])
 }
