@@ -90,7 +90,7 @@ impl Keys {
 /// Whole or not at all, and never over one that is there: two programs that start at once use the same.
 fn make(path: &Path, root: &[u8; 32]) -> io::Result<()> {
     let half = path.with_extension(format!("new-{}", std::process::id()));
-    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&half)?;
+    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&half)?;
     let text = Zeroizing::new(format!("{FIRST_LINE}\n{}\n", Digest::from_bytes(*root)));
     file.write_all(text.as_bytes())?;
     file.sync_all()?;
@@ -104,4 +104,44 @@ fn make(path: &Path, root: &[u8; 32]) -> io::Result<()> {
         File::open(folder)?.sync_all()?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt;
+
+    pub(crate) fn keys(n: u8) -> Keys {
+        Keys::parse(&format!("{FIRST_LINE}\n{}\n", Digest::from_bytes([n; 32]))).unwrap()
+    }
+
+    #[test]
+    fn the_key_file_is_made_once_and_private() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("keys");
+        let random = |n: u8| {
+            move |buffer: &mut [u8]| {
+                buffer.fill(n);
+                Ok(())
+            }
+        };
+        assert!(matches!(Keys::open(&path, None), Err(StoreError::File { .. })));
+        let made = Keys::open(&path, Some(&random(1))).unwrap();
+        assert_eq!(path.metadata().unwrap().permissions().mode() & 0o777, 0o600);
+        let again = Keys::open(&path, Some(&random(2))).unwrap();
+        assert_eq!(made.public(), again.public());
+        make(&path, &[3; 32]).unwrap();
+        assert_eq!(Keys::open(&path, None).unwrap().public(), made.public());
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+        fs::write(&path, "lazaret store keys 1\n00").unwrap();
+        assert!(matches!(Keys::open(&path, Some(&random(1))), Err(StoreError::Keys(_))));
+    }
+
+    #[test]
+    fn without_random_bytes_there_is_no_key() {
+        let folder = tempfile::tempdir().unwrap();
+        let none = |_: &mut [u8]| Err(io::Error::other("none"));
+        let opened = Keys::open(&folder.path().join("keys"), Some(&none));
+        assert!(matches!(opened, Err(StoreError::Random(_))));
+    }
 }

@@ -227,3 +227,96 @@ impl<'k> Follower<'k> {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::keys::tests::keys;
+
+    fn link(seq: u64, body: &str, prev: Digest) -> Link {
+        let (agent, body) = (Some("mail-clerk".to_owned()), body.to_owned());
+        Link {
+            seq,
+            at: seq,
+            kind: "refused".to_owned(),
+            agent,
+            team: None,
+            session: None,
+            body,
+            sealed: None,
+            prev,
+        }
+    }
+
+    fn found(keys: &Keys, link: Link) -> Found {
+        let hash = link.hash();
+        Found { signature: sign(keys, link.seq, &hash), hash: Some(hash), link: Some(link) }
+    }
+
+    /// A true chain with these bodies.
+    fn chain(keys: &Keys, bodies: &[&str]) -> Vec<Found> {
+        let mut prev = Digest::from_bytes(BEFORE_ALL);
+        let mut chain = Vec::new();
+        for (seq, body) in (1..).zip(bodies) {
+            let entry = found(keys, link(seq, body, prev));
+            prev = entry.hash.unwrap();
+            chain.push(entry);
+        }
+        chain
+    }
+
+    fn head(entry: &Found) -> Head {
+        let link = entry.link.as_ref().unwrap();
+        Head { seq: link.seq, hash: entry.hash.unwrap(), signature: hex(&entry.signature) }
+    }
+
+    fn follow(keys: &Keys, chain: &[Found], last: u64, seen: Option<&Head>) -> Result<(), Tampered> {
+        let mut follower = Follower::new(keys.public(), last, seen);
+        chain.iter().try_for_each(|entry| follower.follow(entry))?;
+        follower.end()
+    }
+
+    #[test]
+    fn whoever_has_no_key_can_not_make_an_entry_even_with_all_hashes_right() {
+        let (keys, mine) = (keys(1), keys(2));
+        assert_eq!(follow(&keys, &chain(&keys, &["a", "b", "c"]), 3, None), Ok(()));
+        let mut forged = chain(&keys, &["a", "b", "c"]);
+        let b = link(2, "B", forged[0].hash.unwrap());
+        forged[1] = Found { hash: Some(b.hash()), signature: forged[1].signature.clone(), link: Some(b) };
+        let c = link(3, "c", forged[1].hash.unwrap());
+        forged[2] = Found { hash: Some(c.hash()), signature: forged[2].signature.clone(), link: Some(c) };
+        assert_eq!(follow(&keys, &forged, 3, None), Err(Tampered { seq: 2, fault: Fault::Changed }));
+        let another = chain(&mine, &["a", "b", "c"]);
+        assert_eq!(follow(&keys, &another, 3, None), Err(Tampered { seq: 1, fault: Fault::Changed }));
+        let mut longer = chain(&keys, &["a", "b"]);
+        longer.push(found(&mine, link(3, "c", longer[1].hash.unwrap())));
+        assert_eq!(follow(&keys, &longer, 2, None), Err(Tampered { seq: 3, fault: Fault::Changed }));
+    }
+
+    #[test]
+    fn two_pasts_of_one_ledger_are_told_apart() {
+        let keys = keys(1);
+        let (one, mut two) = (chain(&keys, &["a", "b", "c"]), chain(&keys, &["a", "B", "c"]));
+        let seen = head(&one[2]);
+        assert_eq!(follow(&keys, &one, 3, Some(&seen)), Ok(()));
+        assert_eq!(follow(&keys, &two, 3, Some(&seen)), Err(Tampered { seq: 3, fault: Fault::Rewritten }));
+        assert_eq!(
+            follow(&keys, &two[..2], 2, Some(&seen)),
+            Err(Tampered { seq: 3, fault: Fault::Truncated })
+        );
+        two[1] = found(&keys, link(2, "b", one[0].hash.unwrap()));
+        assert_eq!(follow(&keys, &two, 3, None), Err(Tampered { seq: 3, fault: Fault::Forked }));
+    }
+
+    #[test]
+    fn fields_do_not_run_into_each_other() {
+        let prev = Digest::from_bytes(BEFORE_ALL);
+        let plain = link(1, "a", prev);
+        let moved = Link { agent: None, team: plain.agent.clone(), ..plain.clone() };
+        let split =
+            Link { kind: "refusedmail".to_owned(), agent: Some("-clerk".to_owned()), ..plain.clone() };
+        let sealed = Link { sealed: Some(Vec::new()), ..plain.clone() };
+        let all: std::collections::BTreeSet<_> = [&plain, &moved, &split, &sealed].map(Link::hash).into();
+        assert_eq!(all.len(), 4);
+    }
+}

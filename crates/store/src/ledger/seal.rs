@@ -60,3 +60,30 @@ pub(crate) fn open(keys: &Keys, secret: &[u8], seq: u64, sealed: &[u8]) -> Optio
         key(keys, secret).ok()?.open_in_place(nonce(), Aad::from(seq.to_be_bytes()), &mut bytes).ok()?;
     Some(Private(String::from_utf8(text.to_vec()).ok()?))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::keys::tests::keys;
+
+    #[test]
+    fn only_the_right_keys_open_a_sealed_part_in_its_place() {
+        let sealed = seal(&keys(1), &[7; 32], 5, "to: eve").unwrap();
+        let opened =
+            |keys: &Keys, secret: &[u8], seq, sealed: &[u8]| open(keys, secret, seq, sealed).is_some();
+        assert_eq!(open(&keys(1), &[7; 32], 5, &sealed), Some(Private::new("to: eve".to_owned())));
+        assert!(!opened(&keys(2), &[7; 32], 5, &sealed));
+        assert!(!opened(&keys(1), &[8; 32], 5, &sealed));
+        assert!(!opened(&keys(1), &[7; 32], 6, &sealed));
+        for at in 0..sealed.len() {
+            let mut changed = sealed.clone();
+            changed[at] ^= 1;
+            assert!(!opened(&keys(1), &[7; 32], 5, &changed), "byte {at}");
+        }
+    }
+
+    #[test]
+    fn a_private_text_is_not_printed() {
+        assert_eq!(format!("{:?}", Private::new("to: eve".to_owned())), "[7 private bytes]");
+    }
+}
