@@ -183,6 +183,12 @@ impl AgentPolicy {
         self.tools.get(tool).and_then(|slice| slice.tool.as_ref()).map(|tool| &tool.row)
     }
 
+    /// The pin that a person approved of a tool; none if nobody has.
+    #[must_use]
+    pub fn pin(&self, tool: &ToolRef) -> Option<Digest> {
+        self.tools.get(tool).and_then(|slice| slice.tool.as_ref()).and_then(|tool| tool.pin)
+    }
+
     /// Who is asked about a tool; none if there is no such tool.
     #[must_use]
     pub fn approvals(&self, tool: &ToolRef) -> Option<&ApprovalRule> {

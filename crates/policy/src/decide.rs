@@ -178,18 +178,12 @@ pub struct Shown {
 #[derive(Debug, Clone, PartialEq)]
 #[must_use]
 pub struct Question<A: Act> {
-    /// What would be done.
-    pub action: A,
-    /// What it does; none for a model call.
-    pub effects: Option<Effects>,
-    /// Each argument with where it came from.
-    pub arguments: Vec<Judged>,
-    /// The session's labels: what is bound is that they rise no further.
-    pub labels: Labels,
-    /// Why it is asked.
-    pub reasons: Vec<Reason>,
-    /// Who is asked.
-    pub approvals: ApprovalRule,
+    action: A,
+    effects: Option<Effects>,
+    arguments: Vec<Judged>,
+    labels: Labels,
+    reasons: Vec<Reason>,
+    approvals: ApprovalRule,
     bound: Digest,
     shown: Vec<Shown>,
 }
@@ -222,6 +216,41 @@ pub enum GrantError {
 }
 
 impl<A: Act> Question<A> {
+    /// What would be done.
+    pub fn action(&self) -> &A {
+        &self.action
+    }
+
+    /// What it does; none for a model call.
+    #[must_use]
+    pub fn effects(&self) -> Option<Effects> {
+        self.effects
+    }
+
+    /// Each argument with where it came from.
+    #[must_use]
+    pub fn arguments(&self) -> &[Judged] {
+        &self.arguments
+    }
+
+    /// The session's labels: what is bound is that they rise no further.
+    #[must_use]
+    pub fn labels(&self) -> &Labels {
+        &self.labels
+    }
+
+    /// Why it is asked.
+    #[must_use]
+    pub fn reasons(&self) -> &[Reason] {
+        &self.reasons
+    }
+
+    /// Who is asked.
+    #[must_use]
+    pub fn approvals(&self) -> &ApprovalRule {
+        &self.approvals
+    }
+
     /// The question with the content that its arguments refer to, as it is shown. To be fetched anew before each grant.
     pub fn showing(mut self, shown: Vec<Shown>) -> Self {
         self.shown = shown;

@@ -12,17 +12,23 @@
 
 mod agent;
 mod canonical;
+mod case;
 mod decide;
+mod difference;
+mod explain;
 mod origins;
 mod pin;
 mod table;
 
 pub use agent::{AgentPolicy, BUILT_IN, KnownModel, KnownTool, PolicyError, Sources, Text};
 pub use canonical::{Arguments, ArgumentsError, shown};
+pub use case::{Case, CaseError, Mismatch};
 pub use decide::{
     Act, Allowed, Call, Counts, Decision, Grant, GrantError, ModelCall, ModelFacts, Question, Reason, Shown,
     ToolCall, ToolFacts, decide,
 };
+pub use difference::{Difference, Verdict, difference};
+pub use explain::{Explanation, explain};
 pub use origins::{Judged, Origins, Refused, Role, Seen, Unclear};
 pub use pin::Pin;
-pub use table::{About, Hints, Kind, Place, Reference, Row, SHIPPED, Source, Table, TableError};
+pub use table::{About, Hints, Kind, KindError, Place, Reference, Row, SHIPPED, Source, Table, TableError};

@@ -160,7 +160,7 @@ impl Seen {
             Ok(value @ (Value::Object(_) | Value::Array(_))) => self.result(tool, row, &value),
             Ok(_) | Err(_) => {
                 let source = self.source(&tool.to_string());
-                self.leaf(text, rank(row.source(&[]), false), source);
+                self.leaf(text, rank(row.source(&[])), source);
             }
         }
     }
@@ -169,33 +169,36 @@ impl Seen {
     ///
     /// # Errors
     /// The value could be mistaken for another.
-    pub fn origin_of(&self, value: &str, kind: Kind) -> Result<Origin, Unclear> {
+    pub fn origin_of(&self, value: &str, kind: &Kind) -> Result<Origin, Unclear> {
         forms::visible(value)?;
-        let exact = || self.best(&[format!("x:{value}")]);
-        let rank_by_name = |exact_case: bool, found: (Rank, u16)| {
-            let persons = self.words.name(value, exact_case, &self.hash);
-            if persons { (Rank::Person, 0) } else { found }
+        let form = kind_form(value, kind)?;
+        let persons = match kind {
+            Kind::Recipient | Kind::Account if form.starts_with("e:") => false,
+            Kind::Recipient | Kind::Account | Kind::Choice | Kind::Host => {
+                self.words.name(value, false, &self.hash)
+            }
+            Kind::Path | Kind::Branch | Kind::Credential => self.words.name(value, true, &self.hash),
+            Kind::Item(of) => self.words.item(value, of, &self.hash),
+            Kind::Url | Kind::Amount | Kind::Time => false,
         };
+        if persons {
+            return Ok(Origin::Person);
+        }
+        let given = self.best(&[given_form(kind, &form)]);
         let found = match kind {
-            Kind::Recipient | Kind::Account if value.contains('@') && !value.starts_with('@') => {
-                self.best(&[format!("e:{}", forms::email(value)?)])
-            }
-            Kind::Recipient | Kind::Account | Kind::Choice => {
-                rank_by_name(false, self.best(&[format!("n:{}", forms::folded(value))]))
-            }
-            Kind::Host => {
-                let host = forms::host(value)?;
-                rank_by_name(false, self.best(&[format!("h:{host}"), format!("n:{host}")]))
-            }
-            Kind::Url => self.best(&[format!("u:{}", forms::url(value)?)]),
-            Kind::Path | Kind::Item | Kind::Branch | Kind::Credential => rank_by_name(true, exact()),
-            Kind::Amount => match forms::amount(value) {
-                Some(amount) => self.best(&[format!("a:{amount}")]),
-                None => (Rank::Unknown, 0),
-            },
             Kind::Time => self.moment(value),
+            Kind::Host => self.best(&[form.clone(), format!("n:{}", forms::folded(value))]),
+            Kind::Recipient
+            | Kind::Account
+            | Kind::Url
+            | Kind::Path
+            | Kind::Item(_)
+            | Kind::Amount
+            | Kind::Branch
+            | Kind::Choice
+            | Kind::Credential => self.best(&[form]),
         };
-        Ok(self.origin(found))
+        Ok(self.origin(found.min(given)))
     }
 
     /// Whether a free text is the person's own words.
@@ -267,7 +270,7 @@ impl Seen {
         let role = match row.kind(place) {
             None => Role::Content(self.own_words(text)),
             Some(kind) => {
-                let origin = self.origin_of(text, kind).map_err(|why| Refused {
+                let origin = self.origin_of(text, &kind).map_err(|why| Refused {
                     place: place.join("/"),
                     value: crate::canonical::shown(text).chars().take(200).collect(),
                     why,
@@ -309,8 +312,22 @@ impl Seen {
                 }
             }
             Value::Bool(_) | Value::Number(_) | Value::String(_) => {
-                self.leaf(&leaf_text(value), rank(row.source(place), named), source);
+                let text = leaf_text(value);
+                let whose = row.source(place);
+                self.leaf(&text, rank(whose), source);
+                if let Some(kind) = row.gives(place).filter(|_| named && whose != Source::Stranger) {
+                    self.give(&text, kind, source);
+                }
             }
+        }
+    }
+
+    /// Learns a field of a record that the person named, under the one kind that it may serve as.
+    fn give(&mut self, text: &str, kind: &Kind, source: u16) {
+        let Ok(form) = kind_form(text, kind) else { return };
+        let known = self.entries.get(&self.hash.short("value", &form));
+        if !known.is_some_and(|entry| entry.agents) {
+            self.learn(&given_form(kind, &form), Rank::Named, source);
         }
     }
 
@@ -421,14 +438,33 @@ impl Seen {
     }
 }
 
-/// What stands in a named record is named, too, but for the parts that a stranger wrote.
-fn rank(source: Source, named: bool) -> Rank {
+fn rank(source: Source) -> Rank {
     match source {
-        Source::Stranger => Rank::Stranger,
-        Source::Person | Source::Organisation if named => Rank::Named,
         Source::Person => Rank::Named,
         Source::Organisation => Rank::Organisation,
+        Source::Stranger => Rank::Stranger,
     }
+}
+
+/// The one form of a value of this kind.
+fn kind_form(value: &str, kind: &Kind) -> Result<String, Unclear> {
+    Ok(match kind {
+        Kind::Recipient | Kind::Account if value.contains('@') && !value.starts_with('@') => {
+            format!("e:{}", forms::email(value)?)
+        }
+        Kind::Recipient | Kind::Account | Kind::Choice => format!("n:{}", forms::folded(value)),
+        Kind::Host => format!("h:{}", forms::host(value)?),
+        Kind::Url => format!("u:{}", forms::url(value)?),
+        Kind::Amount => {
+            forms::amount(value).map_or_else(|| format!("x:{value}"), |amount| format!("a:{amount}"))
+        }
+        Kind::Path | Kind::Item(_) | Kind::Branch | Kind::Credential | Kind::Time => format!("x:{value}"),
+    })
+}
+
+/// The form of a value that a named record gives for one kind of argument. No result and no argument has it otherwise.
+fn given_form(kind: &Kind, form: &str) -> String {
+    format!("k:{kind}:{form}")
 }
 
 fn leaf_text(value: &Value) -> String {

@@ -8,8 +8,8 @@ use domain::{Confidentiality, Effect, Effects, Integrity, Labels, ToolName};
 use serde::{Deserialize, Serialize};
 
 /// What kind of value a sensitive argument is, which says how two of them are compared, and who may have said it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub enum Kind {
     /// Who gets something: an address, a name, a channel.
     Recipient,
@@ -21,8 +21,8 @@ pub enum Kind {
     Url,
     /// A file or folder.
     Path,
-    /// A thing that exists already: a mail, an event, an issue.
-    Item,
+    /// The id of a thing that exists already, and the type of thing: `item:mail`. Event 24 is not file 24.
+    Item(String),
     /// How much.
     Amount,
     /// A branch, tag or commit.
@@ -35,16 +35,36 @@ pub enum Kind {
     Credential,
 }
 
+/// The text names no kind.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "`{0}` is no kind: they are recipient, account, host, url, path, item:TYPE, amount, branch, time, choice and credential"
+)]
+pub struct KindError(String);
+
 impl Kind {
+    const PLAIN: [(Self, &'static str); 10] = [
+        (Self::Recipient, "recipient"),
+        (Self::Account, "account"),
+        (Self::Host, "host"),
+        (Self::Url, "url"),
+        (Self::Path, "path"),
+        (Self::Amount, "amount"),
+        (Self::Branch, "branch"),
+        (Self::Time, "time"),
+        (Self::Choice, "choice"),
+        (Self::Credential, "credential"),
+    ];
+
     /// Whether the organisation's own records may say it. They may say who gets something; what is sent, changed or
     /// destroyed is chosen by a person, for a malicious agent could pick any of the organisation's own.
     #[must_use]
-    pub fn organisation_may_say(self) -> bool {
+    pub fn organisation_may_say(&self) -> bool {
         match self {
             Self::Recipient | Self::Account | Self::Host => true,
             Self::Url
             | Self::Path
-            | Self::Item
+            | Self::Item(_)
             | Self::Amount
             | Self::Branch
             | Self::Time
@@ -52,29 +72,36 @@ impl Kind {
             | Self::Credential => false,
         }
     }
+}
 
-    /// Its name in tables.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Recipient => "recipient",
-            Self::Account => "account",
-            Self::Host => "host",
-            Self::Url => "url",
-            Self::Path => "path",
-            Self::Item => "item",
-            Self::Amount => "amount",
-            Self::Branch => "branch",
-            Self::Time => "time",
-            Self::Choice => "choice",
-            Self::Credential => "credential",
+impl TryFrom<String> for Kind {
+    type Error = KindError;
+    fn try_from(text: String) -> Result<Self, KindError> {
+        if let Some((kind, _)) = Self::PLAIN.into_iter().find(|(_, name)| *name == text) {
+            return Ok(kind);
         }
+        match text.strip_prefix("item:") {
+            Some(of) if (1..=32).contains(&of.len()) && of.bytes().all(|b| b.is_ascii_lowercase()) => {
+                Ok(Self::Item(of.to_owned()))
+            }
+            Some(_) | None => Err(KindError(text.chars().take(40).collect())),
+        }
+    }
+}
+
+impl From<Kind> for String {
+    fn from(kind: Kind) -> Self {
+        kind.to_string()
     }
 }
 
 impl fmt::Display for Kind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
+        if let Self::Item(of) = self {
+            return write!(f, "item:{of}");
+        }
+        let name = Self::PLAIN.into_iter().find(|(kind, _)| kind == self).map(|(_, name)| name);
+        f.write_str(name.unwrap_or_default())
     }
 }
 
@@ -122,6 +149,9 @@ pub struct Row {
     /// The records in its results that a person can name, and the fields of a record that are its name.
     #[serde(default)]
     pub named_by: BTreeMap<Place, Vec<String>>,
+    /// Which fields of a record that the person named may then serve as an argument, and of which kind.
+    #[serde(default)]
+    pub gives: BTreeMap<Place, Kind>,
     /// The arguments that refer to something whose content goes out or is changed with the call: a draft, a file.
     #[serde(default)]
     pub refers: BTreeMap<Place, Reference>,
@@ -142,10 +172,11 @@ impl Row {
     pub fn unknown() -> Self {
         Self {
             effects: Effects::UNKNOWN,
-            sensitive: [(Place::new(), Kind::Item)].into(),
+            sensitive: [(Place::new(), Kind::Item("unknown".to_owned()))].into(),
             content: BTreeSet::new(),
             results: BTreeMap::new(),
             named_by: BTreeMap::new(),
+            gives: BTreeMap::new(),
             refers: BTreeMap::new(),
             staged: false,
             verbs: BTreeSet::new(),
@@ -167,7 +198,7 @@ impl Row {
     #[must_use]
     pub fn kind(&self, place: &[&str]) -> Option<Kind> {
         covering(place).find_map(|place| {
-            let sensitive = self.sensitive.get(&place).map(|kind| Some(*kind));
+            let sensitive = self.sensitive.get(&place).map(|kind| Some(kind.clone()));
             sensitive.or_else(|| self.content.contains(&place).then_some(None))
         })?
     }
@@ -186,6 +217,12 @@ impl Row {
             known.strip_prefix(place.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
         };
         self.sensitive.keys().chain(&self.content).chain(self.refers.keys()).any(names)
+    }
+
+    /// As what kind of argument a field of a named record may serve.
+    #[must_use]
+    pub fn gives(&self, place: &[&str]) -> Option<&Kind> {
+        covering(place).find_map(|place| self.gives.get(&place))
     }
 
     /// Whose text the result's value at this place is.
@@ -347,6 +384,12 @@ impl Table {
                 return Err(format!("`named_by`: `{place}` has no field"));
             }
         }
+        for (place, kind) in &row.gives {
+            let place_parts: Vec<&str> = place.split('/').filter(|part| !part.is_empty()).collect();
+            if !covering(&place_parts).any(|above| row.named_by.contains_key(&above)) {
+                return Err(format!("`gives`: `{place}` = `{kind}` is in no record of `named_by`"));
+            }
+        }
         for (place, reference) in &row.refers {
             if self.tools.get(&reference.tool).is_none_or(|shows| !shows.effects.only_reads()) {
                 return Err(format!(
@@ -361,6 +404,7 @@ impl Table {
             .chain(&row.content)
             .chain(row.results.keys())
             .chain(row.named_by.keys())
+            .chain(row.gives.keys())
             .chain(row.refers.keys());
         for place in places {
             if !place.is_empty() && place.split('/').any(str::is_empty) {
@@ -403,10 +447,7 @@ mod tests {
                 "[tools.a]\neffects = [\"read\"]\ncontent = [\"x\"]\nsensitive = { x = \"path\" }",
                 "tool `a`: `x` is both",
             ),
-            (
-                "[tools.a]\neffects = [\"read\"]\nsensitive = { x = \"phone\" }",
-                "line 3: unknown variant `phone`",
-            ),
+            ("[tools.a]\neffects = [\"read\"]\nsensitive = { x = \"phone\" }", "line 3: `phone` is no kind"),
             ("[tools.a]\neffects = [\"irreversible\"]\nstaged = true", "tool `a`: only a tool that writes"),
             ("[tools.a]\neffects = [\"read\"]\ncontent = [\"x//y\"]", "tool `a`: `x//y` is no place"),
         ] {

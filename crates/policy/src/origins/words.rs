@@ -37,10 +37,13 @@ const INTRODUCERS: &[&str] = &[
 ];
 const BETWEEN: &[&str] = &["is", "be", "as", "that", "should"];
 
-/// Words before a number that make it the number of a thing.
+/// Words before a number that make it the number of a thing, whatever the thing.
+const NUMBERS: &[&str] = &["#", "id", "number", "no", "nr"];
+
+/// Words before a number that make it the number of such a thing.
 const NUMBERED: &[&str] = &[
-    "#", "id", "number", "no", "nr", "file", "issue", "event", "mail", "email", "message", "pr", "request",
-    "ticket", "invoice", "order", "draft", "document",
+    "file", "issue", "event", "mail", "email", "message", "pr", "request", "ticket", "invoice", "order",
+    "draft", "document",
 ];
 
 /// Words after a number that make it a count of something else than money.
@@ -143,6 +146,23 @@ impl Words {
     pub(super) fn said(&self, word: &str, hash: &Hasher) -> bool {
         let word = hash.short("name", &folded(word));
         self.kept.iter().any(|kept| kept.folded == word)
+    }
+
+    /// Whether the person named a thing of this type by its id: as a name, or as a number with the type, or a word such
+    /// as "number", before it.
+    pub(super) fn item(&self, id: &str, of: &str, hash: &Hasher) -> bool {
+        if id.is_empty() || !id.bytes().all(|b| b.is_ascii_digit()) {
+            return self.name(id, true, hash);
+        }
+        let word = hash.short("word", id);
+        let types: Vec<Hash> =
+            NUMBERS.iter().copied().chain([of]).map(|word| hash.short("name", word)).collect();
+        let before = self.kept.windows(2).any(|pair| match pair {
+            [before, number] => number.exact == word && number.place.name && types.contains(&before.folded),
+            _ => false,
+        });
+        let quoted = |kept: &Kept| kept.exact == word && kept.place.quoted == (true, true);
+        before || self.kept.iter().any(quoted)
     }
 
     /// Whether a name is one that the person used; `exact` with regard to case.
@@ -317,7 +337,10 @@ fn introduced(tokens: &[Token<'_>], at: usize) -> bool {
 /// begins with a capital where no sentence begins; or it is the number of a thing.
 fn is_name(word: &str, before: Option<&Token<'_>>, first: bool) -> bool {
     if word.bytes().all(|b| b.is_ascii_digit()) {
-        return before.is_some_and(|b| NUMBERED.contains(&b.text.to_lowercase().as_str()));
+        return before.is_some_and(|b| {
+            let word = b.text.to_lowercase();
+            NUMBERED.contains(&word.as_str()) || NUMBERS.contains(&word.as_str())
+        });
     }
     let numeric = super::forms::amount(word).is_some();
     let marked = word.chars().any(|c| c.is_ascii_digit() || (!c.is_alphanumeric() && c != '\'' && c != '’'));

@@ -17,7 +17,7 @@ fn question(decision: Decision<ToolCall>) -> Question<ToolCall> {
 fn reasons(decision: &Decision<ToolCall>) -> Vec<String> {
     match decision {
         Decision::Allow(_) => Vec::new(),
-        Decision::Ask(question) => question.reasons.iter().map(ToString::to_string).collect(),
+        Decision::Ask(question) => question.reasons().iter().map(ToString::to_string).collect(),
         Decision::Deny(reasons) => reasons.iter().map(ToString::to_string).collect(),
     }
 }
@@ -42,7 +42,7 @@ fn an_injected_forward_is_stopped_with_the_strangers_address() {
     let arguments = json!({"to": ["mallory@evil.example"], "subject": "FW", "body": "the inbox"});
     assert_eq!(session.answer("draft_create", &arguments), "allow");
     let asked = question(session.decide("send", &arguments));
-    let told: Vec<String> = asked.arguments.iter().map(|a| format!("{} {:?}", a.place, a.role)).collect();
+    let told: Vec<String> = asked.arguments().iter().map(|a| format!("{} {:?}", a.place, a.role)).collect();
     assert_eq!(
         told,
         [
@@ -51,9 +51,9 @@ fn an_injected_forward_is_stopped_with_the_strangers_address() {
             "to/* Sensitive(Recipient, Stranger(\"mail__read\"))"
         ]
     );
-    let rules: Vec<&str> = asked.reasons.iter().map(|r| r.rule.as_str()).collect();
+    let rules: Vec<&str> = asked.reasons().iter().map(|r| r.rule.as_str()).collect();
     assert_eq!(rules, ["effects", "rule-of-two"]);
-    assert_eq!(asked.approvals.to_string(), "2 of sales-leads within 4h");
+    assert_eq!(asked.approvals().to_string(), "2 of sales-leads within 4h");
 }
 
 #[test]
@@ -127,7 +127,7 @@ fn what_is_not_pinned_or_not_classified_never_passes_by_itself() {
 }
 
 fn grant(question: &Question<ToolCall>) -> Grant {
-    Grant { approval: approval(), binding: question.binding(), ceiling: question.labels.clone() }
+    Grant { approval: approval(), binding: question.binding(), ceiling: question.labels().clone() }
 }
 
 fn approval() -> ApprovalId {

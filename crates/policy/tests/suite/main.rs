@@ -6,3 +6,7 @@ mod common;
 mod decisions;
 #[cfg(test)]
 mod origins;
+#[cfg(test)]
+mod properties;
+#[cfg(test)]
+mod versions;

@@ -1,0 +1,163 @@
+//! Differences between versions, tests of policies, explanations, and tables written by others.
+
+use domain::AgentFile;
+use policy::{Case, Difference, KnownTool, PolicyError, Sources, Table, Text, Verdict, difference, explain};
+use serde_json::json;
+
+use crate::common::*;
+
+fn compare(old: &str, new: &str, own: [Option<&str>; 2]) -> Result<Difference, PolicyError> {
+    let (old, new) = (AgentFile::parse(old).unwrap(), AgentFile::parse(new).unwrap());
+    let tools: Vec<KnownTool> = known();
+    let from = |agent, own: Option<&'static str>| Sources {
+        agent,
+        file: "agent.toml",
+        own: own.map(|text| Text { name: "policy.cedar", text }),
+        organisation: &[],
+        tools: &tools,
+        models: &[],
+    };
+    let own = own.map(|own| own.map(|text| &*Box::leak(text.to_owned().into_boxed_str())));
+    difference(&from(&old, own[0]), &from(&new, own[1]))
+}
+
+fn change(from: &str, to: &str) -> Difference {
+    assert!(CLERK.contains(from), "{from}");
+    compare(CLERK, &CLERK.replace(from, to), [None, None]).unwrap()
+}
+
+#[test]
+fn a_change_is_narrower_wider_both_or_neither() {
+    for (from, to, verdict) in [
+        ("name = ", "# a comment\nname = ", Verdict::Same),
+        ("\"search\", \"read\"", "\"read\", \"search\"", Verdict::Same),
+        ("\"delete\"]", "\"delete\", \"empty_*\"]", Verdict::Wider),
+        ("\"draft_*\"", "\"draft_*\", \"dra*\"", Verdict::Wider),
+        ("\"send\", ", "", Verdict::Narrower),
+        ("ask = [\"move\"]", "ask = [\"move\", \"read\"]", Verdict::Narrower),
+        ("deny = [\"send_raw\"]", "deny = []\nask = [\"send_raw\"]", Verdict::Wider),
+        ("\"send\", ", "\"empty_trash\", ", Verdict::Both),
+        ("need = 2", "need = 1", Verdict::Wider),
+        ("need = 2", "need = 3", Verdict::Narrower),
+        ("from = \"sales-leads\"", "from = \"interns\"", Verdict::Both),
+        (
+            "models = [\"scripted/model\"]",
+            "models = [\"scripted/model\", \"scripted/other\"]",
+            Verdict::Wider,
+        ),
+    ] {
+        let to =
+            if from.starts_with("deny") { to.replace("\nask = [\"send_raw\"]", "") } else { to.to_owned() };
+        let (from, to) = if from.starts_with("deny") {
+            (
+                "ask = [\"move\"]\ndeny = [\"send_raw\"]".to_owned(),
+                format!("ask = [\"move\", \"send_raw\"]\n{to}"),
+            )
+        } else {
+            (from.to_owned(), to)
+        };
+        let found = change(&from, &to);
+        assert_eq!((found.verdict, found.certain), (verdict, true), "{from} → {to}: {found:?}");
+    }
+}
+
+#[test]
+fn a_wider_change_is_shown_by_a_call_that_became_possible() {
+    let found = change("\"delete\"]", "\"delete\", \"empty_trash\"]");
+    assert_eq!(
+        found.wider.as_deref(),
+        Some(
+            "mail__empty_trash in a session that is public, person, to a recipient of person origin, in the person's own \
+             words was denied, is now allowed"
+        )
+    );
+    let found = change("\"draft_*\"", "\"d*\"");
+    assert!(found.wider.unwrap().starts_with("mail__d in a session"));
+}
+
+#[test]
+fn rules_in_cedar_that_differ_count_as_wider() {
+    let forbid =
+        "forbid (principal, action == Action::\"mail__search\", resource) when { context.calls > 9 };";
+    let found = compare(CLERK, CLERK, [Some(forbid), None]).unwrap();
+    assert_eq!((found.verdict, found.certain), (Verdict::Wider, false));
+    let same = compare(CLERK, CLERK, [Some(forbid), Some(forbid)]).unwrap();
+    let permit = "permit (principal, action == Action::\"mail__search\", resource) when { context.arguments has most && context.arguments.most == 7 };";
+    let (old, new) = (CLERK.replace("deny = [", "deny = [\"search\", "), CLERK.replace("\"search\", ", ""));
+    let hidden = compare(&old, &new, [Some(permit), Some(permit)]).unwrap();
+    assert_eq!((hidden.verdict, hidden.certain), (Verdict::Wider, true));
+    let mask = "forbid (principal, action, resource) when { context.labels.confidentiality >= 0 && context.calls == 0 };";
+    let wider = CLERK.replace("\"delete\"]", "\"delete\", \"empty_trash\"]");
+    assert_eq!(compare(CLERK, &wider, [Some(mask), Some(mask)]).unwrap().verdict, Verdict::Wider);
+    assert_eq!((same.verdict, same.certain), (Verdict::Same, true));
+}
+
+#[test]
+fn tests_of_policies_pass_or_say_what_was_found() {
+    let policy = clerk();
+    for file in std::fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/cases")).unwrap() {
+        let path = file.unwrap().path();
+        let text = std::fs::read_to_string(&path).unwrap();
+        let name = path.file_name().unwrap().to_string_lossy().into_owned();
+        Case::parse(Text { name: &name, text: &text }).unwrap().run(&policy).unwrap();
+    }
+    let wrong = "tool = \"mail__send_raw\"\nexpect = \"allow\"";
+    let found = Case::parse(Text { name: "wrong.toml", text: wrong }).unwrap().run(&policy).unwrap_err();
+    assert_eq!(
+        found.to_string(),
+        "wrong.toml: expected allow, found deny\n  because agent.toml:8, deny: `deny = [\"send_raw\"]` of [tools.mail]"
+    );
+    for bad in [
+        "expect = \"allow\"",
+        "tool = \"x\"\nexpect = \"allow\"",
+        "tool = \"a__b\"\nexpect = \"yes\"",
+        "tool = \"a__b\"\nexpect = \"ask\"\nx = 1",
+    ] {
+        assert!(Case::parse(Text { name: "bad.toml", text: bad }).is_err(), "{bad}");
+    }
+}
+
+#[test]
+fn a_decision_is_explained() {
+    let mut session = Session::new("Write to ada@x.org");
+    let arguments = json!({"to": ["ada@x.org", "eve@x.org"], "body": "a\nb"});
+    let row = session.policy.row(&tool("send")).unwrap().clone();
+    let judged = session.seen.judge(&row, &policy::Arguments::new(&arguments).unwrap()).unwrap();
+    let told = explain(&session.policy, &call("send", &arguments, labelled(), judged)).to_string();
+    assert_eq!(
+        told,
+        r#"ask: mail__send {"body":"a\nb","to":["ada@x.org","eve@x.org"]}
+  effects: irreversible + communicate
+  session: confidential, web
+  body = "a\nb": text that is not the person's own words
+  to/* = "ada@x.org": recipient, from the person's own words
+  to/* = "eve@x.org": recipient, of unknown origin
+  the call is not wholly in the person's own words
+  because built-in, effects: it does more than read, and its arguments are not all of trusted origin and in the person's own words
+  because built-in, rule-of-two: the session holds confidential data and has met a stranger's text, and this leaves the organisation or can't be undone
+"#
+    );
+}
+
+#[test]
+fn the_policy_can_be_read_as_cedar_with_files_and_lines() {
+    let cedar = clerk().cedar();
+    assert!(cedar.contains("// agent.toml:6\npermit (principal == Agent::\"mail-clerk\", action in Action::\"tool\", resource in Server::\"mail\")\nwhen { resource.name like \"draft_*\" };"));
+    assert!(cedar.starts_with("// built-in\n@id(\"effects\")"));
+    assert!(clerk().schema().contains("action \"mail__send\" in [\"tool\"]"));
+}
+
+#[test]
+fn the_benchmarks_tables_are_tables() {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../../evals/agentdojo/labels");
+    let mut read = 0;
+    for file in std::fs::read_dir(folder).unwrap() {
+        let path = file.unwrap().path();
+        if path.extension().is_some_and(|e| e == "toml") {
+            let table = Table::parse(&std::fs::read_to_string(&path).unwrap());
+            assert!(table.is_ok_and(|table| !table.tools.is_empty()), "{}", path.display());
+            read += 1;
+        }
+    }
+    assert!(read >= 4);
+}
