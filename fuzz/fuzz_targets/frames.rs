@@ -2,7 +2,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use wire::{early, frame, guest, host, process};
+use wire::{early, frame, guest, host, process, tools};
 
 macro_rules! checks {
     ($($message:ty),* $(,)?) => {
@@ -30,6 +30,7 @@ const CHECKS: &[fn(&[u8])] = checks![
     host::DoorOpens,
     host::FileEntry,
     host::ModelAnswer,
+    tools::ToolsAnswer,
 ];
 
 fuzz_target!(|bytes: &[u8]| {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::io::{AsyncWriteExt, ReadHalf, WriteHalf};
 use tokio::sync::mpsc;
 use wire::frame::{self, FrameError};
-use wire::guest::{ContainerSpec, FromGuest, GuestLimit, ToGuest};
+use wire::guest::{ContainerSpec, FromGuest, GuestLimit, GuestOpens, ToGuest};
 use wire::mux::Stream;
 
 use crate::born::Guest;
@@ -92,7 +92,8 @@ async fn configure(
         return Err(Fault::new("the container is already configured"));
     }
     let (container, protections) = Container::start(&spec, &guest.reaper).await?;
-    relay::listen(container.init, spec.model_port, guest.opener.clone())?;
+    let endpoints = [(spec.model_port, GuestOpens::Model), (spec.tools_port, GuestOpens::Tools)];
+    relay::listen(container.init, &endpoints, &guest.opener)?;
     limits::watch(hits.clone())?;
     guest.guest_root.set(spec.allow_guest_root);
     guest.container.set(container).map_err(|_| Fault::new("the container is already configured"))?;

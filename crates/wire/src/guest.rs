@@ -40,6 +40,8 @@ pub enum FilesDone {
 pub enum GuestOpens {
     /// One connection to the model endpoint on the container's loopback: then HTTP/1.1 bytes.
     Model,
+    /// One connection to the tools' endpoint on the container's loopback: then HTTP/1.1 bytes that carry MCP.
+    Tools,
 }
 
 /// On the control stream, to the guest.
@@ -67,6 +69,8 @@ pub struct ContainerSpec {
     pub pids: u32,
     /// The port on the container's loopback where the model endpoint listens.
     pub model_port: u16,
+    /// The port on the container's loopback where the tools' endpoint listens; another than `model_port`.
+    pub tools_port: u16,
     /// Whether processes in [`crate::process::Place::GuestRoot`] are allowed: only for tests of single layers.
     pub allow_guest_root: bool,
 }

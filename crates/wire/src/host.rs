@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::guest::ContainerSpec;
 use crate::model::{ModelFailure, ModelRequest};
 use crate::process::ProcessSpec;
+use crate::tools::ToolsAsk;
 
 /// The head of a stream that the daemon opens to the door.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -105,6 +106,10 @@ pub enum DoorOpens {
     Model(ModelRequest),
     /// Which models are there? Answered with [`ModelAnswer`] frames that hold a list of the agent's models.
     Models,
+    /// One question about tools, at most [`crate::tools::MAX_ASK`]; the daemon answers with
+    /// [`crate::tools::ToolsAnswer`] frames. The door keeps its side of the stream open for as long as somebody waits
+    /// for the answer: when it ends, the question is cancelled.
+    Tools(ToolsAsk),
 }
 
 /// From the daemon, in answer to [`DoorOpens::Model`].

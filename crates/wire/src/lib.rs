@@ -11,6 +11,8 @@ pub mod early;
 pub mod frame;
 pub mod guest;
 pub mod host;
+pub mod json;
 pub mod model;
 pub mod mux;
 pub mod process;
+pub mod tools;

@@ -13,6 +13,11 @@ use wire::frame::{self, FrameError, LARGE, SMALL};
 use wire::guest::{self, ContainerSpec, FilesDone, FromGuest, GuestLimit, GuestOpens, Protections, ToGuest};
 use wire::host::{self, DaemonOpens, DoorReport, FileEntry, ModelAnswer};
 use wire::process::{Exit, FromProcess, Place, ProcessSpec, ToProcess, TtySize};
+use wire::tools::{
+    Amount, Content, Contents, Hints, Message, Progress, Prompt, PromptArgument, PromptText, Resource,
+    ResourceBody, ResourceTemplate, Role, Tool, ToolFailure, ToolFailureKind, ToolResult, ToolsAnswer,
+    ToolsAsk, ToolsReply,
+};
 
 fn text() -> impl Strategy<Value = String> {
     "\\PC{0,40}"
@@ -37,12 +42,13 @@ fn process() -> impl Strategy<Value = ProcessSpec> {
 }
 
 fn container() -> impl Strategy<Value = ContainerSpec> {
-    any::<(u64, u32, u32, u16, bool)>().prop_map(
-        |(memory, cpu_millis, pids, model_port, allow_guest_root)| ContainerSpec {
+    any::<(u64, u32, u32, u16, u16, bool)>().prop_map(
+        |(memory, cpu_millis, pids, model_port, tools_port, allow_guest_root)| ContainerSpec {
             memory,
             cpu_millis,
             pids,
             model_port,
+            tools_port,
             allow_guest_root,
         },
     )
@@ -176,6 +182,122 @@ fn model_answer() -> impl Strategy<Value = ModelAnswer> {
     ]
 }
 
+fn tools_ask() -> impl Strategy<Value = host::DoorOpens> {
+    prop_oneof![
+        Just(ToolsAsk::List),
+        (text(), text(), any::<bool>()).prop_map(|(tool, arguments, wants_progress)| ToolsAsk::Call {
+            tool,
+            arguments,
+            wants_progress
+        }),
+        Just(ToolsAsk::ListResources),
+        Just(ToolsAsk::ListTemplates),
+        text().prop_map(|uri| ToolsAsk::ReadResource { uri }),
+        Just(ToolsAsk::ListPrompts),
+        (text(), pairs()).prop_map(|(name, arguments)| ToolsAsk::GetPrompt { name, arguments }),
+    ]
+    .prop_map(host::DoorOpens::Tools)
+}
+
+fn maybe() -> impl Strategy<Value = Option<String>> {
+    option::of(text())
+}
+
+fn amount() -> impl Strategy<Value = Amount> {
+    (-1e300..1e300).prop_map(|number| Amount::try_from(number).unwrap())
+}
+
+fn resource() -> impl Strategy<Value = Resource> {
+    (text(), text(), maybe(), maybe(), maybe(), option::of(any::<u64>())).prop_map(
+        |(uri, name, title, description, mime, size)| Resource { uri, name, title, description, mime, size },
+    )
+}
+
+fn contents() -> impl Strategy<Value = Contents> {
+    let body = prop_oneof![text().prop_map(ResourceBody::Text), bytes().prop_map(ResourceBody::Bytes)];
+    (text(), maybe(), body).prop_map(|(uri, mime, body)| Contents { uri, mime, body })
+}
+
+fn content() -> impl Strategy<Value = Content> {
+    prop_oneof![
+        text().prop_map(Content::Text),
+        (text(), bytes()).prop_map(|(mime, data)| Content::Image { mime, data }),
+        (text(), bytes()).prop_map(|(mime, data)| Content::Audio { mime, data }),
+        contents().prop_map(Content::Resource),
+        resource().prop_map(Content::Link),
+    ]
+}
+
+fn tool() -> impl Strategy<Value = Tool> {
+    let hint = || option::of(any::<bool>());
+    let hints =
+        (hint(), hint(), hint(), hint()).prop_map(|(read_only, destructive, idempotent, open_world)| Hints {
+            read_only,
+            destructive,
+            idempotent,
+            open_world,
+        });
+    (text(), maybe(), maybe(), text(), maybe(), hints).prop_map(
+        |(name, title, description, input_schema, output_schema, hints)| Tool {
+            name,
+            title,
+            description,
+            input_schema,
+            output_schema,
+            hints,
+        },
+    )
+}
+
+fn prompt() -> impl Strategy<Value = Prompt> {
+    let argument = (text(), maybe(), any::<bool>())
+        .prop_map(|(name, description, required)| PromptArgument { name, description, required });
+    (text(), maybe(), maybe(), vec(argument, 0..3)).prop_map(|(name, title, description, arguments)| Prompt {
+        name,
+        title,
+        description,
+        arguments,
+    })
+}
+
+fn tools_reply() -> impl Strategy<Value = ToolsReply> {
+    let result = (vec(content(), 0..4), maybe(), any::<bool>())
+        .prop_map(|(content, structured, is_error)| ToolResult { content, structured, is_error });
+    let template = (text(), text(), maybe(), maybe(), maybe()).prop_map(
+        |(uri_template, name, title, description, mime)| ResourceTemplate {
+            uri_template,
+            name,
+            title,
+            description,
+            mime,
+        },
+    );
+    let role = prop_oneof![Just(Role::User), Just(Role::Assistant)];
+    let message = (role, content()).prop_map(|(role, content)| Message { role, content });
+    prop_oneof![
+        vec(tool(), 0..3).prop_map(ToolsReply::Tools),
+        result.prop_map(ToolsReply::Result),
+        vec(resource(), 0..3).prop_map(ToolsReply::Resources),
+        vec(template, 0..3).prop_map(ToolsReply::Templates),
+        vec(contents(), 0..3).prop_map(ToolsReply::Contents),
+        vec(prompt(), 0..3).prop_map(ToolsReply::Prompts),
+        (maybe(), vec(message, 0..3))
+            .prop_map(|(description, messages)| ToolsReply::Prompt(PromptText { description, messages })),
+    ]
+}
+
+fn tools_answer() -> impl Strategy<Value = ToolsAnswer> {
+    use ToolFailureKind::{Internal, Invalid, NotFound, Refused, TooLarge, Upstream, Waiting};
+    let kinds = vec![NotFound, Invalid, Refused, Waiting, Upstream, TooLarge, Internal];
+    prop_oneof![
+        (amount(), option::of(amount()), maybe())
+            .prop_map(|(done, total, message)| ToolsAnswer::Progress(Progress { done, total, message })),
+        tools_reply().prop_map(ToolsAnswer::Reply),
+        (proptest::sample::select(kinds), text(), maybe())
+            .prop_map(|(kind, message, hint)| ToolsAnswer::Failed(ToolFailure { kind, message, hint })),
+    ]
+}
+
 fn reads_back<T>(message: &T) -> Result<(), TestCaseError>
 where
     T: Serialize + DeserializeOwned + PartialEq + std::fmt::Debug,
@@ -209,7 +331,7 @@ round_trips! {
     a_message_to_a_process_reads_back: to_process() => ToProcess;
     a_message_from_a_process_reads_back: from_process() => FromProcess;
     a_stream_to_the_guest_reads_back: door_to_guest() => guest::DoorOpens;
-    a_stream_from_the_guest_reads_back: Just(GuestOpens::Model) => GuestOpens;
+    a_stream_from_the_guest_reads_back: prop_oneof![Just(GuestOpens::Model), Just(GuestOpens::Tools)] => GuestOpens;
     a_control_message_reads_back: to_guest() => ToGuest;
     a_guests_report_reads_back: from_guest() => FromGuest;
     the_end_of_a_copy_reads_back: files_done() => FilesDone;
@@ -217,6 +339,8 @@ round_trips! {
     a_doors_report_reads_back: door_report() => DoorReport;
     a_file_entry_reads_back: file_entry() => FileEntry;
     a_model_answer_reads_back: model_answer() => ModelAnswer;
+    a_question_about_tools_reads_back: tools_ask() => host::DoorOpens;
+    an_answer_about_tools_reads_back: tools_answer() => ToolsAnswer;
 }
 
 #[tokio::test]
@@ -242,7 +366,7 @@ async fn a_frame_that_lies_about_its_length_is_refused_before_memory_is_taken() 
 /// The door knows only these streams: what a door of another version or a fooled one sends is refused.
 #[test]
 fn unknown_variants_are_refused() {
-    assert!(frame::decode::<GuestOpens>(&[1]).is_err());
+    assert!(frame::decode::<GuestOpens>(&[2]).is_err());
     assert!(frame::decode::<guest::DoorOpens>(&[9]).is_err());
     assert!(frame::decode::<host::DoorOpens>(&[7]).is_err());
 }

@@ -131,7 +131,14 @@ async fn finish(mut stream: Stream) -> (String, Exit) {
 }
 
 fn limits() -> ContainerSpec {
-    ContainerSpec { memory: 96 << 20, cpu_millis: 1000, pids: 24, model_port: 8181, allow_guest_root: false }
+    ContainerSpec {
+        memory: 96 << 20,
+        cpu_millis: 1000,
+        pids: 24,
+        model_port: 8181,
+        tools_port: 8182,
+        allow_guest_root: false,
+    }
 }
 
 /// An image with the few programs of this machine that the tests use, and the libraries that these need.

@@ -25,6 +25,7 @@ impl Inside {
             cpu_millis: 1_000,
             pids: 32,
             model_port: 8181,
+            tools_port: 8182,
             allow_guest_root: false,
         };
         frame::write(&mut control, &ToGuest::Configure(spec), frame::SMALL).await.unwrap();

@@ -125,6 +125,9 @@ fn plausible(spec: &ContainerSpec) -> Result<(), Fault> {
     if spec.model_port == 0 {
         return Err(Fault::new("`model_port` is 0"));
     }
+    if spec.tools_port == 0 || spec.tools_port == spec.model_port {
+        return Err(Fault::new("`tools_port` is 0 or that of the model endpoint"));
+    }
     Ok(())
 }
 
@@ -176,6 +179,7 @@ mod tests {
             cpu_millis: 1000,
             pids: 32,
             model_port: 8181,
+            tools_port: 8182,
             allow_guest_root: false,
         };
         plausible(&good).unwrap();
@@ -185,6 +189,8 @@ mod tests {
             ContainerSpec { pids: 1, ..good.clone() },
             ContainerSpec { pids: u32::MAX, ..good.clone() },
             ContainerSpec { model_port: 0, ..good.clone() },
+            ContainerSpec { tools_port: 0, ..good.clone() },
+            ContainerSpec { tools_port: 8181, ..good.clone() },
         ] {
             assert!(plausible(&bad).is_err(), "{bad:?}");
         }

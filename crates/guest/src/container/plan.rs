@@ -156,6 +156,7 @@ mod tests {
             cpu_millis: 1500,
             pids: 64,
             model_port: 8181,
+            tools_port: 8182,
             allow_guest_root: false,
         }
     }

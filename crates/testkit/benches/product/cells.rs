@@ -121,6 +121,7 @@ impl Ground {
             cpu_millis: 1_000,
             pids: 32,
             model_port: 8181,
+            tools_port: 8182,
             allow_guest_root: false,
         };
         let head = DaemonOpens::Control { host_name: format!("cell-{number}"), container };

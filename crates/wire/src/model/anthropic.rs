@@ -2,7 +2,7 @@
 //!
 //! Source: the provider's API reference and what Claude Code 2.1 was seen to send (`requests/`).
 
-use super::json::MAX_BYTES;
+use super::MAX_BYTES;
 use super::shape::{Case, Field, Shape, Tagged, left_out, optional, refused, required};
 
 const HOSTED: &str = "runs at the provider, which then acts or fetches by itself";

@@ -3,7 +3,7 @@
 //!
 //! Source: the provider's API reference.
 
-use super::json::MAX_BYTES;
+use super::MAX_BYTES;
 use super::shape::{Case, Field, Shape, Tagged, left_out, optional, refused, required};
 
 const STORED: &str = "names something that is stored at the provider; send the content itself";

@@ -7,7 +7,6 @@
 mod anthropic;
 mod chat;
 mod headers;
-mod json;
 mod responses;
 mod shape;
 #[cfg(test)]
@@ -18,9 +17,19 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 pub use headers::{MAX_HEADER, pass_header};
-pub use json::{MAX_BYTES, MAX_DEPTH, MAX_VALUES};
 
-use json::Json;
+use crate::json::{Bounds, Json};
+
+/// Most bytes of one request body. Anthropic's own limit is 32 MB; a frame must hold it with its head.
+pub const MAX_BYTES: usize = 30 * 1024 * 1024;
+
+/// Deepest nesting of lists and objects in a body.
+pub const MAX_DEPTH: usize = 64;
+
+/// Most values in one body.
+pub const MAX_VALUES: usize = 500_000;
+
+const BOUNDS: Bounds = Bounds { bytes: MAX_BYTES, depth: MAX_DEPTH, values: MAX_VALUES };
 
 /// Whose protocol a request speaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -157,7 +166,7 @@ pub struct Rebuilt {
 pub fn rebuild(dialect: Dialect, body: &str, grants: &Grants) -> Result<Rebuilt, Refusal> {
     // Names every grant, so that a new one can't be forgotten here.
     let Grants {} = grants;
-    let value = Json::parse(body).map_err(Refusal::NotJson)?;
+    let value = Json::parse(body, BOUNDS).map_err(Refusal::NotJson)?;
     let list = match dialect {
         Dialect::AnthropicMessages => &anthropic::MESSAGES,
         Dialect::AnthropicCountTokens => &anthropic::COUNT_TOKENS,
@@ -222,12 +231,12 @@ impl Rebuilt {
 /// The body as JSON text.
 impl fmt::Display for Rebuilt {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&serde_json::to_string(&self.body).map_err(|_| fmt::Error)?)
+        self.body.fmt(f)
     }
 }
 
 /// A text of a stranger, short and printable, in backticks.
-fn shown(text: &str) -> String {
+pub(crate) fn shown(text: &str) -> String {
     let mut shown: String = text.chars().take(60).flat_map(char::escape_default).collect();
     if text.chars().nth(60).is_some() {
         shown.push('…');

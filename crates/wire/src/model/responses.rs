@@ -3,7 +3,7 @@
 //!
 //! Source: the provider's API reference and what Codex 0.169 was seen to send (`requests/`).
 
-use super::json::MAX_BYTES;
+use super::MAX_BYTES;
 use super::shape::{Case, Field, Shape, Tagged, always, left_out, optional, refused, required};
 
 const HOSTED: &str = "runs at the provider, which then acts or fetches by itself";

@@ -1,8 +1,8 @@
 //! The language in which the lists of fields are written, and the walk that rebuilds a value by them: what no list
 //! names is refused, so a rebuilt value holds nothing else.
 
-use super::json::Json;
 use super::{Refusal, shown};
+use crate::json::Json;
 
 /// What a value must be.
 pub(super) enum Shape {

@@ -1,5 +1,6 @@
 //! I-JSON (RFC 7493), strictly: no key twice, no integer that a double can't hold, bounded depth and size. Keeps the
-//! order of keys, since models see it in tool schemas.
+//! order of keys, since models see it in tool schemas. Whatever JSON comes from a guest or a tool server is read here
+//! first.
 
 use std::cell::Cell;
 use std::fmt;
@@ -7,46 +8,59 @@ use std::fmt;
 use serde::de::{DeserializeSeed, Error as _, MapAccess, SeqAccess, Visitor};
 use serde::ser::{Serialize, SerializeMap, Serializer};
 
-/// Most bytes of one request body. Anthropic's own limit is 32 MB; a frame must hold it with its head.
-pub const MAX_BYTES: usize = 30 * 1024 * 1024;
-
-/// Deepest nesting of lists and objects.
-pub const MAX_DEPTH: usize = 64;
-
-/// Most values in one body, which bounds the memory that parsing takes.
-pub const MAX_VALUES: usize = 500_000;
+/// How much one text of JSON may hold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Bounds {
+    /// Most bytes of the text.
+    pub bytes: usize,
+    /// Deepest nesting of lists and objects.
+    pub depth: usize,
+    /// Most values, which bounds the memory that parsing takes.
+    pub values: usize,
+}
 
 /// The largest integer that a double holds exactly, with all smaller ones: 2^53.
 const MAX_EXACT: u64 = 1 << 53;
 
 /// One JSON value.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) enum Json {
+pub enum Json {
+    /// `null`.
     Null,
+    /// `true` or `false`.
     Bool(bool),
+    /// A number without fraction and exponent, from -2^53 to 2^53.
     Integer(i64),
+    /// Any other number; finite.
     Float(f64),
+    /// A string.
     Text(String),
+    /// An array.
     List(Vec<Json>),
+    /// An object: its keys in the order of the text, none twice.
     Object(Vec<(String, Json)>),
 }
 
 impl Json {
     /// Reads exactly one value from the whole text.
-    pub(super) fn parse(text: &str) -> Result<Self, String> {
-        if text.len() > MAX_BYTES {
-            return Err(format!("the body has {} bytes where at most {MAX_BYTES} are allowed", text.len()));
+    ///
+    /// # Errors
+    /// What is wrong and where, for people.
+    pub fn parse(text: &str, bounds: Bounds) -> Result<Self, String> {
+        if text.len() > bounds.bytes {
+            return Err(format!("it has {} bytes where at most {} are allowed", text.len(), bounds.bytes));
         }
         let values = Cell::new(0);
         let mut reader = serde_json::Deserializer::from_str(text);
-        let value =
-            Strict { depth: 0, values: &values }.deserialize(&mut reader).map_err(|e| e.to_string())?;
+        let seed = Strict { depth: 0, values: &values, bounds };
+        let value = seed.deserialize(&mut reader).map_err(|e| e.to_string())?;
         reader.end().map_err(|e| e.to_string())?;
         Ok(value)
     }
 
     /// The value of a key, when this is an object that has it.
-    pub(super) fn get(&self, key: &str) -> Option<&Json> {
+    #[must_use]
+    pub fn get(&self, key: &str) -> Option<&Json> {
         match self {
             Self::Object(entries) => entries.iter().find(|(name, _)| name == key).map(|(_, value)| value),
             Self::Null
@@ -59,7 +73,7 @@ impl Json {
     }
 
     /// Sets a key of an object, in its place if it is there already. Does nothing to other values.
-    pub(super) fn set(&mut self, key: &str, value: Json) {
+    pub fn set(&mut self, key: &str, value: Json) {
         if let Self::Object(entries) = self {
             match entries.iter_mut().find(|(name, _)| name == key) {
                 Some((_, old)) => *old = value,
@@ -69,7 +83,8 @@ impl Json {
     }
 
     /// What people call this kind of value.
-    pub(super) fn kind(&self) -> &'static str {
+    #[must_use]
+    pub fn kind(&self) -> &'static str {
         match self {
             Self::Null => "null",
             Self::Bool(_) => "true or false",
@@ -78,6 +93,13 @@ impl Json {
             Self::List(_) => "a list",
             Self::Object(_) => "an object",
         }
+    }
+}
+
+/// The text of the value, without spaces.
+impl fmt::Display for Json {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&serde_json::to_string(self).map_err(|_| fmt::Error)?)
     }
 }
 
@@ -105,14 +127,16 @@ impl Serialize for Json {
 struct Strict<'a> {
     depth: usize,
     values: &'a Cell<usize>,
+    bounds: Bounds,
 }
 
 impl Strict<'_> {
     fn deeper<E: serde::de::Error>(&self) -> Result<Strict<'_>, E> {
-        if self.depth >= MAX_DEPTH {
-            return Err(E::custom(format!("nested deeper than {MAX_DEPTH} levels")));
+        let Self { depth, values, bounds } = *self;
+        if depth >= bounds.depth {
+            return Err(E::custom(format!("nested deeper than {} levels", bounds.depth)));
         }
-        Ok(Strict { depth: self.depth + 1, values: self.values })
+        Ok(Strict { depth: depth + 1, values, bounds })
     }
 }
 
@@ -121,8 +145,8 @@ impl<'de> DeserializeSeed<'de> for Strict<'_> {
 
     fn deserialize<D: serde::Deserializer<'de>>(self, from: D) -> Result<Json, D::Error> {
         let values = self.values.get() + 1;
-        if values > MAX_VALUES {
-            return Err(D::Error::custom(format!("more than {MAX_VALUES} values")));
+        if values > self.bounds.values {
+            return Err(D::Error::custom(format!("more than {} values", self.bounds.values)));
         }
         self.values.set(values);
         from.deserialize_any(self)
@@ -181,7 +205,10 @@ impl<'de> Visitor<'de> for Strict<'_> {
         let mut entries = Vec::new();
         while let Some(key) = from.next_key::<String>()? {
             if !seen.insert(key.clone()) {
-                return Err(A::Error::custom(format!("the key {} is there twice", super::shown(&key))));
+                return Err(A::Error::custom(format!(
+                    "the key {} is there twice",
+                    crate::model::shown(&key)
+                )));
             }
             entries.push((key, from.next_value_seed(self.deeper()?)?));
         }
@@ -193,8 +220,10 @@ impl<'de> Visitor<'de> for Strict<'_> {
 mod tests {
     use super::*;
 
+    const BOUNDS: Bounds = Bounds { bytes: 4 << 20, depth: 64, values: 500_000 };
+
     fn text_of(text: &str) -> Result<String, String> {
-        Json::parse(text).map(|value| serde_json::to_string(&value).unwrap())
+        Json::parse(text, BOUNDS).map(|value| value.to_string())
     }
 
     #[test]
@@ -205,8 +234,8 @@ mod tests {
 
     #[test]
     fn what_is_not_strict_i_json_is_refused() {
-        let deep = format!("{}1{}", "[".repeat(MAX_DEPTH + 1), "]".repeat(MAX_DEPTH + 1));
-        let many = format!("[{}0]", "0,".repeat(MAX_VALUES));
+        let deep = format!("{}1{}", "[".repeat(BOUNDS.depth + 1), "]".repeat(BOUNDS.depth + 1));
+        let many = format!("[{}0]", "0,".repeat(BOUNDS.values));
         for (bad, why) in [
             (r#"{"a":1,"a":2}"#, "twice"),
             (r#"{"a":1,"\u0061":2}"#, "twice"),
@@ -228,12 +257,12 @@ mod tests {
             let refusal = text_of(bad).unwrap_err();
             assert!(refusal.contains(why), "{}: {refusal}", &bad[..bad.len().min(40)]);
         }
-        assert!(text_of(&format!("\"{}\"", "a".repeat(MAX_BYTES))).is_err());
+        assert!(text_of(&format!("\"{}\"", "a".repeat(BOUNDS.bytes))).is_err());
     }
 
     #[test]
     fn depth_and_size_up_to_the_limits_are_read() {
-        assert!(text_of(&format!("{}1{}", "[".repeat(MAX_DEPTH), "]".repeat(MAX_DEPTH))).is_ok());
-        assert!(text_of(&format!("[{}0]", "0,".repeat(MAX_VALUES - 2))).is_ok());
+        assert!(text_of(&format!("{}1{}", "[".repeat(BOUNDS.depth), "]".repeat(BOUNDS.depth))).is_ok());
+        assert!(text_of(&format!("[{}0]", "0,".repeat(BOUNDS.values - 2))).is_ok());
     }
 }
