@@ -1,10 +1,14 @@
 //! What runs in the cell for each harness: its program, arguments and environment, and nothing else configures it.
 
+use std::time::Duration;
+
 use domain::{AgentFile, Harness, ModelName};
 use wire::process::{Place, ProcessSpec, TtySize};
 
 /// The port on the container's loopback where the model endpoint listens.
 pub(crate) const MODEL_PORT: u16 = 8181;
+/// The port on the container's loopback where the tools' endpoint listens.
+pub(crate) const TOOLS_PORT: u16 = 8182;
 /// Where the workspace lies in the container, and where harnesses start.
 pub(crate) const WORKSPACE: &str = "/workspace";
 const HOME: &str = "/home/agent";
@@ -24,7 +28,19 @@ pub(crate) struct Task<'a> {
     pub(crate) image_env: &'a [String],
     /// A terminal of this size.
     pub(crate) tty: Option<TtySize>,
+    /// Whether the agent was given tools.
+    pub(crate) tools: bool,
 }
+
+/// Where the host's tools are, in the container.
+fn tools_url() -> String {
+    format!("http://127.0.0.1:{TOOLS_PORT}/mcp")
+}
+
+/// How long a harness waits for a tool: a person may have been asked.
+const TOOL_PATIENCE: Duration = Duration::from_secs(24 * 60 * 60);
+/// How long a harness waits for the tools' endpoint.
+const TOOLS_START: Duration = Duration::from_secs(60);
 
 /// The harness of a session.
 pub(crate) fn process(task: &Task<'_>) -> ProcessSpec {
@@ -32,6 +48,9 @@ pub(crate) fn process(task: &Task<'_>) -> ProcessSpec {
     let mut env = base_env(task.image_env, task.tty);
     let mut set = |name: &str, value: &str| set(&mut env, name, value);
     set("LAZARET_MODEL_URL", &url);
+    if task.tools {
+        set("LAZARET_TOOLS_URL", &tools_url());
+    }
     if let Some((model, api)) = task.model {
         set("LAZARET_MODEL", &model.to_string());
         set("LAZARET_MODEL_API", api);
@@ -46,6 +65,10 @@ pub(crate) fn process(task: &Task<'_>) -> ProcessSpec {
         Harness::ClaudeCode => {
             for (name, value) in claude_env(&url, model) {
                 set(name, &value);
+            }
+            if task.tools {
+                set("MCP_TOOL_TIMEOUT", &TOOL_PATIENCE.as_millis().to_string());
+                set("MCP_TIMEOUT", &TOOLS_START.as_millis().to_string());
             }
             claude_code(task, prompt)
         }
@@ -128,6 +151,11 @@ fn claude_env(url: &str, model: &str) -> Vec<(&'static str, String)> {
 /// Its own permission prompts are off: the cell is the boundary.
 fn claude_code(task: &Task<'_>, prompt: Option<String>) -> Vec<String> {
     let mut argv = words(&["claude", "--dangerously-skip-permissions", "--strict-mcp-config"]);
+    if task.tools {
+        let server = serde_json::json!({"type": "http", "url": tools_url()});
+        let servers = serde_json::json!({"mcpServers": {"lazaret": server}});
+        argv.extend(["--mcp-config".to_owned(), servers.to_string()]);
+    }
     if task.tty.is_none() {
         argv.extend(words(&["--print", "--output-format", "text"]));
     }
@@ -159,6 +187,15 @@ fn codex(task: &Task<'_>, url: &str, model: &str, prompt: Option<String>) -> Vec
     ] {
         argv.extend(words(&["-c", setting]));
     }
+    if task.tools {
+        for (setting, value) in [
+            ("url", format!("\"{}\"", tools_url())),
+            ("tool_timeout_sec", TOOL_PATIENCE.as_secs().to_string()),
+            ("startup_timeout_sec", TOOLS_START.as_secs().to_string()),
+        ] {
+            argv.extend(["-c".to_owned(), format!("mcp_servers.lazaret.{setting}={value}")]);
+        }
+    }
     let prompt = prompt.or_else(|| task.tty.is_none().then(|| "-".to_owned()));
     argv.extend(prompt.into_iter().flat_map(|prompt| ["--".to_owned(), prompt]));
     argv
@@ -171,7 +208,7 @@ mod tests {
     fn spec(file: &str, prompt: Option<&str>, image_env: &[String]) -> ProcessSpec {
         let agent = AgentFile::parse(file).unwrap();
         let model = agent.models.first().map(|model| (model, "anthropic"));
-        process(&Task { agent: &agent, model, prompt, image_env, tty: None })
+        process(&Task { agent: &agent, model, prompt, image_env, tty: None, tools: false })
     }
 
     fn value<'a>(spec: &'a ProcessSpec, name: &str) -> &'a str {
@@ -213,5 +250,31 @@ mod tests {
         }
         let acp = spec("name = \"a\"\nharness = { acp = [\"agent\", \"--stdio\"] }", Some("hi"), &[]);
         assert_eq!(acp.argv, ["lazaret-acp", "hi", "--", "agent", "--stdio"]);
+    }
+
+    #[test]
+    fn tools_are_configured_only_for_agents_that_have_some() {
+        let all = |harness: &str, tools: bool| {
+            let file = format!("name = \"a\"\nmodels = [\"p/m\"]\nharness = {harness}");
+            let agent = AgentFile::parse(&file).unwrap();
+            let model = agent.models.first().map(|model| (model, "anthropic"));
+            let prompt = Some("-x");
+            let spec = process(&Task { agent: &agent, model, prompt, image_env: &[], tty: None, tools });
+            (spec.argv.join(" "), format!("{:?}", spec.env))
+        };
+        for harness in ["\"builtin\"", "\"claude-code\"", "\"codex\"", "{ acp = [\"agent\"] }"] {
+            let (argv, env) = all(harness, false);
+            assert!(!argv.contains("8182") && !env.contains("8182"), "{harness}: {argv} {env}");
+            let (_argv, env) = all(harness, true);
+            assert!(env.contains(r#"("LAZARET_TOOLS_URL", "http://127.0.0.1:8182/mcp")"#), "{env}");
+        }
+        let (argv, env) = all("\"claude-code\"", true);
+        let servers =
+            r#"--mcp-config {"mcpServers":{"lazaret":{"type":"http","url":"http://127.0.0.1:8182/mcp"}}}"#;
+        assert!(argv.contains(servers) && argv.ends_with("-- -x"), "{argv}");
+        assert!(env.contains("MCP_TOOL_TIMEOUT") && argv.contains("--strict-mcp-config"));
+        let (argv, _env) = all("\"codex\"", true);
+        assert!(argv.contains(r#"-c mcp_servers.lazaret.url="http://127.0.0.1:8182/mcp""#), "{argv}");
+        assert!(argv.contains("-c mcp_servers.lazaret.tool_timeout_sec=86400"), "{argv}");
     }
 }

@@ -11,10 +11,10 @@ use std::time::Duration;
 use agent_client_protocol::schema::ProtocolVersion;
 use agent_client_protocol::v1::ConnectionTo;
 use agent_client_protocol::v1::schema::{
-    CancelNotification, ContentBlock, Implementation, InitializeRequest, NewSessionRequest,
-    PermissionOptionKind, PromptRequest, RequestPermissionOutcome, RequestPermissionRequest,
-    RequestPermissionResponse, SelectedPermissionOutcome, SessionId, SessionNotification, SessionUpdate,
-    SetSessionModeRequest, StopReason, TextContent, ToolCallStatus,
+    CancelNotification, ContentBlock, Implementation, InitializeRequest, McpServer, McpServerHttp,
+    NewSessionRequest, PermissionOptionKind, PromptRequest, RequestPermissionOutcome,
+    RequestPermissionRequest, RequestPermissionResponse, SelectedPermissionOutcome, SessionId,
+    SessionNotification, SessionUpdate, SetSessionModeRequest, StopReason, TextContent, ToolCallStatus,
 };
 use agent_client_protocol::{Agent, Client, ConnectTo, Lines};
 use futures::{SinkExt, StreamExt as _};
@@ -35,7 +35,8 @@ const START: Duration = Duration::from_secs(180);
 const STOP: Duration = Duration::from_secs(3);
 
 /// Runs the client with what follows `acp` on the command line: `PROMPT -- CMD…`, or `-- CMD…` with the prompt piped
-/// in. `LAZARET_ACP_MODE` names a mode of the agent to choose first.
+/// in. `LAZARET_ACP_MODE` names a mode of the agent to choose first, `LAZARET_TOOLS_URL` the MCP endpoint of the host's
+/// tools.
 pub(super) async fn run(args: &[String]) -> End {
     let (prompt, command) = match read_arguments(args) {
         Ok(read) => read,
@@ -52,8 +53,9 @@ pub(super) async fn run(args: &[String]) -> End {
         }
     };
     let folder = std::env::current_dir().unwrap_or_else(|_| PathBuf::from("/workspace"));
-    let mode = std::env::var("LAZARET_ACP_MODE").ok().filter(|mode| !mode.is_empty());
-    let end = match converse(lines(stdin, stdout), &folder, mode, prompt).await {
+    let set = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
+    let settings = Settings { mode: set("LAZARET_ACP_MODE"), tools: set("LAZARET_TOOLS_URL") };
+    let end = match converse(lines(stdin, stdout), &folder, settings, prompt).await {
         Ok(end) => end,
         Err(why) => {
             let state =
@@ -64,6 +66,15 @@ pub(super) async fn run(args: &[String]) -> End {
     };
     drop(program);
     end
+}
+
+/// What the environment says about the session.
+#[derive(Debug, Default)]
+struct Settings {
+    /// A mode of the agent to choose first.
+    mode: Option<String>,
+    /// Where the host's tools are, if it offers any.
+    tools: Option<String>,
 }
 
 fn read_arguments(args: &[String]) -> Result<(String, Vec<String>), String> {
@@ -123,7 +134,7 @@ fn lines(stdin: ChildStdin, stdout: ChildStdout) -> impl ConnectTo<Client> {
 async fn converse(
     agent: impl ConnectTo<Client>,
     folder: &Path,
-    mode: Option<String>,
+    settings: Settings,
     prompt: String,
 ) -> Result<End, String> {
     let screen = Arc::new(Mutex::new(Screen::default()));
@@ -146,7 +157,7 @@ async fn converse(
         )
         .connect_with(agent, |connection: ConnectionTo<Agent>| async move {
             let ready = tokio::select! {
-                ready = timeout(START, open_session(&connection, folder, mode)) => ready,
+                ready = timeout(START, open_session(&connection, folder, settings)) => ready,
                 () = interrupted() => return Ok(End::Interrupted),
             };
             let Ok(session) = ready else {
@@ -165,12 +176,21 @@ async fn converse(
 async fn open_session(
     connection: &ConnectionTo<Agent>,
     folder: &Path,
-    mode: Option<String>,
+    Settings { mode, tools }: Settings,
 ) -> agent_client_protocol::Result<SessionId> {
     let about = Implementation::new("lazaret", env!("CARGO_PKG_VERSION"));
     let hello = InitializeRequest::new(ProtocolVersion::V1).client_info(about);
-    connection.send_request(hello).block_task().await?;
-    let session = connection.send_request(NewSessionRequest::new(folder)).block_task().await?.session_id;
+    let agent = connection.send_request(hello).block_task().await?;
+    let mut servers = Vec::new();
+    if let Some(url) = tools {
+        if agent.agent_capabilities.mcp_capabilities.http {
+            servers.push(McpServer::Http(McpServerHttp::new("lazaret", url)));
+        } else {
+            progress("the agent takes no tools over HTTP: it goes without the host's");
+        }
+    }
+    let new = NewSessionRequest::new(folder).mcp_servers(servers);
+    let session = connection.send_request(new).block_task().await?.session_id;
     if let Some(mode) = mode {
         connection.send_request(SetSessionModeRequest::new(session.clone(), mode)).block_task().await?;
     }
@@ -298,7 +318,7 @@ def send(**m): print(json.dumps({"jsonrpc": "2.0", **m}), flush=True)
 def receive(): return json.loads(sys.stdin.readline())
 hello = receive()
 offered = hello["params"].get("clientCapabilities", {})
-send(id=hello["id"], result={"protocolVersion": 1, "agentCapabilities": {}, "authMethods": []})
+send(id=hello["id"], result={"protocolVersion": 1, "agentCapabilities": CAPABILITIES, "authMethods": []})
 new = receive()
 send(id=new["id"], result={"sessionId": "s1"})
 prompt = receive()
@@ -308,16 +328,38 @@ send(id=99, method="session/request_permission", params={"sessionId": "s1", "too
   {"optionId": "always", "name": "Always", "kind": "allow_always"}, {"optionId": "once", "name": "Once", "kind": "allow_once"}]})
 chosen = receive()["result"]["outcome"]
 fs = offered.get("fs", {})
-clean = not fs.get("readTextFile") and not fs.get("writeTextFile") and not offered.get("terminal") and new["params"]["mcpServers"] == []
+clean = not fs.get("readTextFile") and not fs.get("writeTextFile") and not offered.get("terminal") and new["params"]["mcpServers"] == SERVERS
 right = chosen.get("optionId") == "once" and new["params"]["cwd"] == "/" and prompt["params"]["prompt"][0]["text"] == "do it"
 send(id=prompt["id"], result={"stopReason": STOP if clean and right else "refusal"})
 sys.stdin.readline()
 "#;
 
     async fn with_agent(stop: &str) -> Result<End, String> {
+        with_tools(stop, "{}", "[]", None).await
+    }
+
+    /// An agent of these capabilities, which expects these servers when there are tools at this address.
+    async fn with_tools(
+        stop: &str,
+        capabilities: &str,
+        servers: &str,
+        tools: Option<&str>,
+    ) -> Result<End, String> {
         let script = AGENT.replace("STOP", &format!("{stop:?}"));
+        let script = script.replace("CAPABILITIES", capabilities).replace("SERVERS", servers);
         let (_program, stdin, stdout) = start(&["python3".into(), "-c".into(), script]).expect("python3");
-        converse(lines(stdin, stdout), Path::new("/"), None, "do it".to_owned()).await
+        let settings = Settings { mode: None, tools: tools.map(str::to_owned) };
+        converse(lines(stdin, stdout), Path::new("/"), settings, "do it".to_owned()).await
+    }
+
+    #[tokio::test]
+    async fn an_agent_that_can_gets_the_hosts_tools() {
+        let http = r#"{"mcpCapabilities": {"http": True}}"#;
+        let url = "http://127.0.0.1:8182/mcp";
+        let servers = format!(r#"[{{"type": "http", "name": "lazaret", "url": "{url}", "headers": []}}]"#);
+        assert_eq!(with_tools("end_turn", http, &servers, Some(url)).await, Ok(End::Done));
+        assert_eq!(with_tools("end_turn", "{}", "[]", Some(url)).await, Ok(End::Done), "it can't");
+        assert_eq!(with_tools("end_turn", http, "[]", None).await, Ok(End::Done), "there are none");
     }
 
     #[tokio::test]
@@ -342,7 +384,8 @@ sys.stdin.readline()
         for script in ["exit 0", "echo nonsense; exit 1", "head -c 20000000 /dev/zero"] {
             let (_program, stdin, stdout) =
                 start(&["sh".into(), "-c".into(), script.to_owned()]).expect("sh");
-            let end = converse(lines(stdin, stdout), Path::new("/"), None, "do it".to_owned()).await;
+            let end =
+                converse(lines(stdin, stdout), Path::new("/"), Settings::default(), "do it".to_owned()).await;
             assert!(end.is_err(), "{script}: {end:?}");
         }
     }

@@ -2,9 +2,10 @@
 
 use std::path::PathBuf;
 
-use super::conversation::{Entry, Turn};
+use super::conversation::{Entry, Tool, Turn};
 use super::dialect::{Api, Ask};
 use super::http::{Endpoint, ModelError};
+use super::mcp::HostTools;
 use super::tools::Tools;
 use super::{End, answer, interrupted, one_line, piped_input, progress};
 
@@ -19,7 +20,7 @@ instruction to you.";
 /// Runs the harness with what follows `builtin` on the command line: the prompt, in one or several words.
 pub(super) async fn run(args: &[String]) -> End {
     let work = async {
-        let (session, prompt) = match Session::from_environment(args) {
+        let (session, prompt) = match Session::from_environment(args).await {
             Ok(ready) => ready,
             Err(why) => {
                 progress(&format!("error: {why}"));
@@ -43,11 +44,13 @@ struct Session {
     model: String,
     system: String,
     tools: Tools,
+    offered: Vec<Tool>,
 }
 
 impl Session {
-    /// Reads `LAZARET_MODEL`, `LAZARET_MODEL_API`, `LAZARET_MODEL_URL` and `LAZARET_INSTRUCTIONS`, and the prompt.
-    fn from_environment(args: &[String]) -> Result<(Self, String), String> {
+    /// Reads `LAZARET_MODEL`, `LAZARET_MODEL_API`, `LAZARET_MODEL_URL`, `LAZARET_TOOLS_URL` (if the host offers tools)
+    /// and `LAZARET_INSTRUCTIONS`, and the prompt.
+    async fn from_environment(args: &[String]) -> Result<(Self, String), String> {
         let variable = |name: &str| {
             std::env::var(name).map_err(|_| format!("`{name}` is not set: does the agent have a model?"))
         };
@@ -60,20 +63,28 @@ impl Session {
             return Err("there is no prompt: say what to do".to_owned());
         }
         let folder = std::env::current_dir().unwrap_or_else(|_| PathBuf::from("/workspace"));
+        let mut offered = Tools::list();
+        let mut host = None;
+        if let Ok(url) = std::env::var("LAZARET_TOOLS_URL") {
+            let (tools, of_host) = HostTools::connect(&url).await.map_err(|e| e.to_string())?;
+            offered.extend(of_host);
+            host = Some(tools);
+        }
         let session = Self {
             endpoint,
             model: variable("LAZARET_MODEL")?,
             system: format!("{SYSTEM}\n\n{}", instructions.trim()).trim_end().to_owned(),
-            tools: Tools::new(folder),
+            tools: Tools::new(folder, host),
+            offered,
         };
         Ok((session, prompt))
     }
 
     async fn work(&self, prompt: String) -> End {
-        let tools = Tools::list();
         let mut entries = vec![Entry::Person(prompt)];
         for _turn in 0..MAX_TURNS {
-            let ask = Ask { model: &self.model, system: &self.system, entries: &entries, tools: &tools };
+            let ask =
+                Ask { model: &self.model, system: &self.system, entries: &entries, tools: &self.offered };
             let turn = match self.endpoint.turn(&ask).await {
                 Ok(turn) => turn,
                 Err(e) => return model_failed(&e),
@@ -202,7 +213,8 @@ mod tests {
             endpoint: Endpoint::new(&url, api).expect("an endpoint"),
             model: "scripted/model".to_owned(),
             system: "be brief".to_owned(),
-            tools: Tools::new("/".into()),
+            tools: Tools::new("/".into(), None),
+            offered: Tools::list(),
         };
         tokio::join!(session.work("open".to_owned()), serve(listener, answers))
     }

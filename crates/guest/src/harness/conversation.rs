@@ -1,5 +1,7 @@
 //! A conversation with a model, whatever the provider's protocol: what was said, called and answered.
 
+use std::borrow::Cow;
+
 use serde_json::Value;
 
 /// One entry of a conversation, in order.
@@ -64,9 +66,9 @@ pub(super) struct ToolResult {
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Tool {
     /// Its name.
-    pub(super) name: &'static str,
+    pub(super) name: Cow<'static, str>,
     /// What it does.
-    pub(super) description: &'static str,
+    pub(super) description: Cow<'static, str>,
     /// JSON schema of its arguments.
     pub(super) schema: Value,
 }

@@ -1,4 +1,4 @@
-//! One turn of the model over plain HTTP/1.1 to the endpoint on the container's loopback.
+//! Plain HTTP/1.1 to the endpoints on the container's loopback, and one turn of the model over it.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -25,6 +25,8 @@ const HEAD: Duration = Duration::from_secs(600);
 const SILENCE: Duration = Duration::from_secs(300);
 /// Most bytes of an error's body that are read.
 const MAX_ERROR: usize = 64 * 1024;
+/// Most bytes of one event.
+const MAX_EVENT: usize = 4 * 1024 * 1024;
 /// Most bytes of one streamed answer.
 const MAX_ANSWER: usize = 64 * 1024 * 1024;
 
@@ -32,13 +34,13 @@ const MAX_ANSWER: usize = 64 * 1024 * 1024;
 #[derive(Debug, thiserror::Error)]
 pub(super) enum ModelError {
     /// The endpoint's address can't be used.
-    #[error("`{0}` is not the address of a model endpoint: use http://127.0.0.1:PORT")]
+    #[error("`{0}` is not the address of an endpoint: use http://127.0.0.1:PORT")]
     Address(String),
     /// The connection failed.
-    #[error("the model endpoint can't be reached: {0}")]
+    #[error("the endpoint can't be reached: {0}")]
     Connection(String),
     /// It took too long.
-    #[error("the model endpoint gave no {what} for {} s", .after.as_secs())]
+    #[error("the endpoint gave no {what} for {} s", .after.as_secs())]
     Silent {
         /// What was waited for.
         what: &'static str,
@@ -59,51 +61,48 @@ pub(super) enum ModelError {
     /// The answer can't be used.
     #[error(transparent)]
     Turn(#[from] TurnError),
+    /// The answer has too many bytes.
+    #[error("the answer is too large")]
+    TooLarge,
     /// The answer ended too early.
     #[error("the model's answer was cut short{0}")]
     Cut(String),
 }
 
-/// Where the model is, and how it is spoken to.
+/// An HTTP server on the container's loopback.
 #[derive(Debug, Clone)]
-pub(super) struct Endpoint {
+pub(super) struct Server {
     address: SocketAddr,
     host: String,
-    api: Api,
 }
 
-impl Endpoint {
-    /// An endpoint at `url`: `http`, an IP address or `localhost`, a port, and no path.
+impl Server {
+    /// The server at `url`, and the path in it: `http`, an IP address or `localhost`, a port, and perhaps a path.
     ///
     /// # Errors
     /// When the text is anything else.
-    pub(super) fn new(url: &str, api: Api) -> Result<Self, ModelError> {
+    pub(super) fn with_path(url: &str) -> Result<(Self, String), ModelError> {
         let bad = || ModelError::Address(url.chars().take(200).collect());
         let uri: Uri = url.parse().map_err(|_not_a_uri| bad())?;
         let authority = uri.authority().ok_or_else(bad)?;
-        if uri.scheme_str() != Some("http") || !matches!(uri.path(), "" | "/") {
+        if uri.scheme_str() != Some("http") || uri.query().is_some() {
             return Err(bad());
         }
         let host = authority.as_str().replace("localhost", "127.0.0.1");
         let address = if authority.port().is_some() { host.parse() } else { format!("{host}:80").parse() };
-        Ok(Self { address: address.map_err(|_not_an_address| bad())?, host, api })
+        Ok((Self { address: address.map_err(|_not_an_address| bad())?, host }, uri.path().to_owned()))
     }
 
-    /// Asks for one turn.
+    /// Sends JSON; the connection lives as long as the set that drives it.
     ///
     /// # Errors
-    /// As [`ModelError`] says.
-    pub(super) async fn turn(&self, ask: &Ask<'_>) -> Result<Turn, ModelError> {
-        let (response, _connection) = self.send(self.api.body(ask).to_string()).await?;
-        if response.status().is_success() {
-            self.read_turn(response.into_body()).await
-        } else {
-            Err(refusal(response).await)
-        }
-    }
-
-    /// Sends the body; the connection lives as long as the set that drives it.
-    async fn send(&self, body: String) -> Result<(Response<Incoming>, JoinSet<()>), ModelError> {
+    /// When the server can't be reached, or takes too long to begin its answer.
+    pub(super) async fn post(
+        &self,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: String,
+    ) -> Result<(Response<Incoming>, JoinSet<()>), ModelError> {
         let failed = |e: &dyn std::fmt::Display| ModelError::Connection(e.to_string());
         let stream = timeout(CONNECT, TcpStream::connect(self.address))
             .await
@@ -114,29 +113,95 @@ impl Endpoint {
         let mut driver = JoinSet::new();
         // Its failure shows in the response or its body.
         driver.spawn(async move { drop(connection.await) });
-        let request = Request::post(self.api.path())
+        let mut request = Request::post(path)
             .header(header::HOST, &self.host)
-            .header(header::CONTENT_TYPE, "application/json")
-            .header(header::ACCEPT, "text/event-stream")
-            .header("anthropic-version", "2023-06-01")
-            .body(Full::new(Bytes::from(body)))
-            .map_err(|e| failed(&e))?;
+            .header(header::CONTENT_TYPE, "application/json");
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let request = request.body(Full::new(Bytes::from(body))).map_err(|e| failed(&e))?;
         let response = timeout(HEAD, sender.send_request(request))
             .await
             .map_err(|_elapsed| ModelError::Silent { what: "answer", after: HEAD })?
             .map_err(|e| failed(&e))?;
         Ok((response, driver))
     }
+}
 
-    async fn read_turn(&self, mut body: Incoming) -> Result<Turn, ModelError> {
-        let mut parser = sse::Parser::default();
+/// A body that is read with patience and a limit.
+pub(super) struct Body {
+    body: Incoming,
+    left: usize,
+}
+
+impl Body {
+    pub(super) fn new(body: Incoming, max: usize) -> Self {
+        Self { body, left: max }
+    }
+
+    /// The next bytes.
+    ///
+    /// # Errors
+    /// When there are too many of them, or none for too long.
+    pub(super) async fn next(&mut self) -> Result<Option<Bytes>, ModelError> {
+        let Some(bytes) = next_bytes(&mut self.body).await? else { return Ok(None) };
+        self.left = self.left.checked_sub(bytes.len()).ok_or(ModelError::TooLarge)?;
+        Ok(Some(bytes))
+    }
+
+    /// All of it.
+    ///
+    /// # Errors
+    /// As for the next bytes.
+    pub(super) async fn whole(&mut self) -> Result<Vec<u8>, ModelError> {
+        let mut all = Vec::new();
+        while let Some(bytes) = self.next().await? {
+            all.extend_from_slice(&bytes);
+        }
+        Ok(all)
+    }
+}
+
+/// Where the model is, and how it is spoken to.
+#[derive(Debug, Clone)]
+pub(super) struct Endpoint {
+    server: Server,
+    api: Api,
+}
+
+impl Endpoint {
+    /// An endpoint at `url`: `http`, an IP address or `localhost`, a port, and no path.
+    ///
+    /// # Errors
+    /// When the text is anything else.
+    pub(super) fn new(url: &str, api: Api) -> Result<Self, ModelError> {
+        let (server, path) = Server::with_path(url)?;
+        if !matches!(path.as_str(), "" | "/") {
+            return Err(ModelError::Address(url.chars().take(200).collect()));
+        }
+        Ok(Self { server, api })
+    }
+
+    /// Asks for one turn.
+    ///
+    /// # Errors
+    /// As [`ModelError`] says.
+    pub(super) async fn turn(&self, ask: &Ask<'_>) -> Result<Turn, ModelError> {
+        let headers = [("accept", "text/event-stream"), ("anthropic-version", "2023-06-01")];
+        let body = self.api.body(ask).to_string();
+        let (response, _connection) = self.server.post(self.api.path(), &headers, body).await?;
+        if response.status().is_success() {
+            self.read_turn(response.into_body()).await
+        } else {
+            Err(refusal(response).await)
+        }
+    }
+
+    async fn read_turn(&self, body: Incoming) -> Result<Turn, ModelError> {
+        let mut parser = sse::Parser::new(MAX_EVENT);
         let mut turn = Building::default();
-        let mut seen = 0_usize;
-        while let Some(bytes) = next_bytes(&mut body).await? {
-            seen = seen.saturating_add(bytes.len());
-            if seen > MAX_ANSWER {
-                return Err(TurnError::TooLarge("64 MiB").into());
-            }
+        let mut body = Body::new(body, MAX_ANSWER);
+        while let Some(bytes) = body.next().await? {
             let events = parser.feed(&bytes).map_err(|e| TurnError::Malformed(e.to_string()))?;
             for event in events {
                 self.api.take(&event, &mut turn)?;

@@ -8,6 +8,7 @@ mod builtin;
 mod conversation;
 mod dialect;
 mod http;
+mod mcp;
 mod sse;
 mod tools;
 

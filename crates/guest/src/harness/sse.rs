@@ -1,22 +1,25 @@
 //! Server-sent events, read as they come (HTML standard, section 9.2.6): only `data` matters to model providers.
 
-/// Most bytes of one event.
-const MAX_EVENT: usize = 4 * 1024 * 1024;
-
-/// An event, or a line of it, is longer than [`MAX_EVENT`].
+/// An event, or a line of it, is longer than the parser takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("the model's answer has an event of more than 4 MiB")]
+#[error("the answer has an event that is too long")]
 pub(super) struct EventTooLong;
 
 /// A parser that takes bytes in any portions.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Parser {
+    max: usize,
     line: Vec<u8>,
     data: Option<String>,
     after_cr: bool,
 }
 
 impl Parser {
+    /// A parser for events of at most so many bytes.
+    pub(super) fn new(max: usize) -> Self {
+        Self { max, line: Vec::new(), data: None, after_cr: false }
+    }
+
     /// Takes the next bytes and gives the data of each event that they complete.
     ///
     /// # Errors
@@ -29,7 +32,7 @@ impl Parser {
             match byte {
                 b'\n' if lf_of_crlf => {}
                 b'\n' | b'\r' => events.extend(self.end_line()?),
-                other if self.line.len() < MAX_EVENT => self.line.push(other),
+                other if self.line.len() < self.max => self.line.push(other),
                 _too_many => return Err(EventTooLong),
             }
         }
@@ -54,7 +57,7 @@ impl Parser {
             }
             none => none.insert(String::new()),
         };
-        if data.len() + value.len() > MAX_EVENT {
+        if data.len() + value.len() > self.max {
             return Err(EventTooLong);
         }
         data.push_str(value);
@@ -73,7 +76,7 @@ mod tests {
     fn events_come_out_whole_however_the_bytes_are_cut() {
         let expected = vec!["{\"x\":1}".to_owned(), "one\ntwo".to_owned(), String::new()];
         for size in 1..STREAM.len() {
-            let mut parser = Parser::default();
+            let mut parser = Parser::new(4 << 20);
             let mut seen = Vec::new();
             for part in STREAM.as_bytes().chunks(size) {
                 seen.extend(parser.feed(part).expect("short events"));
@@ -84,10 +87,10 @@ mod tests {
 
     #[test]
     fn an_endless_line_or_event_is_refused() {
-        let mut parser = Parser::default();
+        let mut parser = Parser::new(4 << 20);
         let chunk = vec![b'x'; 1024 * 1024];
         assert!((0..6).any(|_| parser.feed(&chunk).is_err()), "a line");
-        let mut parser = Parser::default();
+        let mut parser = Parser::new(4 << 20);
         let mut line = b"data: ".to_vec();
         line.extend(vec![b'x'; 1024 * 1024]);
         line.push(b'\n');

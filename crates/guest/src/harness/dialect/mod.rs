@@ -290,7 +290,8 @@ mod tests {
                 ToolResult { id: "c2".into(), text: "no such file".into(), is_error: true },
             ]),
         ];
-        let tools = [Tool { name: "list", description: "Lists.", schema: json!({"type":"object"}) }];
+        let tools =
+            [Tool { name: "list".into(), description: "Lists.".into(), schema: json!({"type":"object"}) }];
         let ask = Ask { model: "p/m", system: "be brief", entries: &entries, tools: &tools };
         let body = Api::Anthropic.body(&ask);
         assert_eq!(text(&body, "/messages/1/content/1/id"), Some("c1"));

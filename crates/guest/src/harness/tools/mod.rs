@@ -1,4 +1,5 @@
-//! The tools of the built-in harness: they act in the container, with the container's rights and no more.
+//! The tools of the built-in harness: its own act in the container, with the container's rights and no more; the host's
+//! are called through the door, which decides.
 
 mod files;
 mod shell;
@@ -9,27 +10,33 @@ use std::time::Duration;
 use serde_json::{Map, Value, json};
 
 use super::conversation::{Tool, ToolCall, ToolResult};
+use super::mcp::HostTools;
 
 /// Most bytes that a tool answers to the model.
 const MAX_ANSWER: usize = 32 * 1024;
 
-/// The tools, relative to one folder.
-#[derive(Debug, Clone)]
+/// The tools, relative to one folder, and those of the host.
+#[derive(Debug)]
 pub(super) struct Tools {
     root: PathBuf,
+    host: Option<HostTools>,
 }
 
 impl Tools {
-    /// Tools whose relative paths start at `root`.
-    pub(super) fn new(root: PathBuf) -> Self {
-        Self { root }
+    /// Tools whose relative paths start at `root`, and perhaps the host's.
+    pub(super) fn new(root: PathBuf, host: Option<HostTools>) -> Self {
+        Self { root, host }
     }
 
-    /// The tools as the model sees them.
+    /// The tools of the container as the model sees them.
     pub(super) fn list() -> Vec<Tool> {
         let path = |what: &str| json!({"type": "string", "description": what});
         let schema = |properties: Value, required: &[&str]| json!({"type": "object", "properties": properties, "required": required, "additionalProperties": false});
-        let tool = |name, description, schema| Tool { name, description, schema };
+        let tool = |name: &'static str, description: &'static str, schema| Tool {
+            name: name.into(),
+            description: description.into(),
+            schema,
+        };
         vec![
             tool(
                 "shell",
@@ -76,15 +83,18 @@ impl Tools {
         match call.name.as_str() {
             "shell" => of("command"),
             "search" => format!("{} in {}", of("pattern"), of("path")),
+            name if name.contains("__") => Value::Object(arguments).to_string(),
             _other => of("path"),
         }
     }
 
     /// Runs a call. Whatever goes wrong is told to the model.
     pub(super) async fn call(&self, call: &ToolCall) -> ToolResult {
-        let outcome = match call.object() {
-            Ok(arguments) => self.run(&call.name, &arguments).await,
-            Err(why) => Err(why),
+        let host = self.host.as_ref().filter(|host| host.has(&call.name));
+        let outcome = match (call.object(), host) {
+            (Ok(arguments), Some(host)) => host.call(&call.name, Value::Object(arguments)).await,
+            (Ok(arguments), None) => self.run(&call.name, &arguments).await,
+            (Err(why), _) => Err(why),
         };
         let (text, is_error) = match outcome {
             Ok(text) => (text, false),
@@ -143,7 +153,7 @@ mod tests {
 
     #[tokio::test]
     async fn wrong_calls_are_told_to_the_model() {
-        let tools = Tools::new("/".into());
+        let tools = Tools::new("/".into(), None);
         for (wrong, expect) in [
             (call("fly", &json!({})), "no tool `fly`"),
             (call("read", &json!({})), "`path` is missing"),
@@ -170,7 +180,7 @@ mod tests {
 
     #[test]
     fn each_tool_is_described_with_a_schema() {
-        let names: Vec<_> = Tools::list().iter().map(|t| t.name).collect();
+        let names: Vec<_> = Tools::list().into_iter().map(|t| t.name).collect();
         assert_eq!(names, ["shell", "read", "write", "edit", "list", "search"]);
     }
 }
