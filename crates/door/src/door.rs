@@ -16,8 +16,10 @@ use wire::host::{DaemonOpens, DoorReport};
 use wire::mux::{Incoming, MuxError, MuxLimits, Opener, Side, Stream, mux};
 
 use crate::control::{Control, take_orders};
+use crate::endpoint::Bodies;
 use crate::limits::Rate;
 use crate::model::ModelEndpoint;
+use crate::tools::ToolsEndpoint;
 use crate::{DoorLimits, birth, files, process};
 
 /// Why a guest was cut off. Each is its own doing: the text is for people and the log.
@@ -136,6 +138,21 @@ where
     served
 }
 
+/// What the guest may open streams to.
+#[derive(Clone)]
+struct Endpoints {
+    model: ModelEndpoint,
+    tools: ToolsEndpoint,
+}
+
+impl Endpoints {
+    fn new(daemon: &Opener, limits: DoorLimits) -> Self {
+        let bodies = Bodies::new(&limits);
+        let model = ModelEndpoint::new(daemon.clone(), bodies.clone(), limits);
+        Self { model, tools: ToolsEndpoint::new(daemon.clone(), bodies, limits) }
+    }
+}
+
 /// What the guest gets to start with.
 struct Boot {
     host_name: String,
@@ -173,7 +190,7 @@ impl<W: AsyncWrite> Door<'_, W> {
         let control_task = Control { limits, heard, reports: report, orders: boot.orders };
         let control_task = control_task.run(control, boot.container);
         tokio::pin!(control_task);
-        let model = ModelEndpoint::new(self.opener.clone(), limits);
+        let endpoints = Endpoints::new(&self.opener, limits);
         let connections = Arc::new(Semaphore::new(limits.connections));
         let mut turned_away = Rate::new(limits.turned_away);
         let ended = loop {
@@ -187,7 +204,7 @@ impl<W: AsyncWrite> Door<'_, W> {
                     Err(cut) => break Err(cut),
                 },
                 Some(stream) = from_guest.next() => match Arc::clone(&connections).try_acquire_owned() {
-                    Ok(room) => drop(tasks.spawn(named_service(stream, model.clone(), room, limits))),
+                    Ok(room) => drop(tasks.spawn(named_service(stream, endpoints.clone(), room, limits))),
                     // No room: the connection is closed by dropping it.
                     Err(_full) if turned_away.is_passed() => break Err(CutOff::Flood(limits.turned_away)),
                     Err(_full) => {}
@@ -255,13 +272,14 @@ async fn daemons_stream(mut stream: Stream, guests: Opener, limits: DoorLimits) 
 /// Serves a stream that the guest opened.
 async fn named_service(
     mut stream: Stream,
-    model: ModelEndpoint,
+    endpoints: Endpoints,
     room: OwnedSemaphorePermit,
     limits: DoorLimits,
 ) -> Result<(), CutOff> {
     let head = tokio::time::timeout(limits.frame, frame::read::<GuestOpens, _>(&mut stream, SMALL)).await;
     match head.map_err(|_elapsed| CutOff::Nameless(limits.frame))? {
-        Ok(Some(GuestOpens::Model)) => model.serve(stream).await,
+        Ok(Some(GuestOpens::Model)) => endpoints.model.serve(stream).await,
+        Ok(Some(GuestOpens::Tools)) => endpoints.tools.serve(stream).await,
         Ok(None) => {}
         Err(FrameError::Io(_)) => return Err(CutOff::MidFrame),
         Err(error @ (FrameError::Length { .. } | FrameError::Malformed { .. })) => {

@@ -4,8 +4,8 @@
 //! guest ══ channel (descriptor 3) ══▶ door ══ socket pair (descriptor 4) ══▶ daemon
 //! ```
 //! One per cell, jailed, without secrets, files or network. It gives the guest its birth, then relays streams both
-//! ways, decoding and encoding anew whatever passes; it speaks HTTP with the guest and turns each model request into
-//! a [`wire::host::DoorOpens`]. A guest that breaks a rule of the channel is cut off with a reason, and the door ends:
+//! ways, decoding and encoding anew whatever passes; it speaks HTTP, and MCP over it, with the guest's programs
+//! and turns each model request and tool call into a [`wire::host::DoorOpens`]. A guest that breaks a rule of the channel is cut off with a reason, and the door ends:
 //! one cell is lost. What the guest's *programs* say (HTTP, archives) is refused where it is wrong; only the guest's
 //! own side of the channel can break its rules.
 //!
@@ -14,6 +14,7 @@
 mod birth;
 mod control;
 mod door;
+mod endpoint;
 mod files;
 mod frames;
 mod limits;
@@ -23,6 +24,7 @@ mod refusal;
 mod stalling;
 #[cfg(test)]
 mod tests;
+mod tools;
 
 use std::os::unix::net::UnixStream;
 use std::process::ExitCode;

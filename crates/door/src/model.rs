@@ -1,33 +1,22 @@
 //! The model endpoint: HTTP/1.1 as the guest's programs speak it, turned into typed requests; answers stream back.
 
-use std::convert::Infallible;
-use std::sync::Arc;
-
 use bytes::Bytes;
 use futures::stream;
 use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body_util::combinators::UnsyncBoxBody;
-use http_body_util::{BodyExt, Full, Limited, StreamBody};
-use hyper::body::{Body as _, Frame, Incoming};
-use hyper::server::conn::http1;
-use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
+use http_body_util::{BodyExt, Full, StreamBody};
+use hyper::body::{Frame, Incoming};
 use tokio::io::AsyncWriteExt;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::OwnedSemaphorePermit;
 use wire::frame::{self, LARGE};
 use wire::host::{DoorOpens, ModelAnswer};
 use wire::model::{Dialect, Grants, MAX_BYTES, ModelFailure, ModelRequest, pass_header, rebuild};
 use wire::mux::{Opener, Stream};
 
 use crate::DoorLimits;
+use crate::endpoint::{self, Bodies};
 use crate::frames::CHUNK_FRAME;
 use crate::refusal;
-use crate::stalling::Stalling;
-
-/// Most header fields of a request.
-const MAX_HEADERS: usize = 64;
-/// Most bytes of a request's head.
-const MAX_HEAD: usize = 64 * 1024;
 
 type Body = UnsyncBoxBody<Bytes, std::io::Error>;
 
@@ -35,33 +24,18 @@ type Body = UnsyncBoxBody<Bytes, std::io::Error>;
 #[derive(Clone)]
 pub(crate) struct ModelEndpoint {
     daemon: Opener,
-    bodies: Arc<Semaphore>,
+    bodies: Bodies,
     limits: DoorLimits,
 }
 
 impl ModelEndpoint {
-    pub(crate) fn new(daemon: Opener, limits: DoorLimits) -> Self {
-        Self { daemon, bodies: Arc::new(Semaphore::new(limits.bodies as usize)), limits }
+    pub(crate) fn new(daemon: Opener, bodies: Bodies, limits: DoorLimits) -> Self {
+        Self { daemon, bodies, limits }
     }
 
-    /// Serves one connection to its end. What is wrong with it concerns its own program only.
+    /// Serves one connection to its end.
     pub(crate) async fn serve(self, connection: Stream) {
-        let io = TokioIo::new(Stalling::new(connection, self.limits.stall));
-        let head_timeout = self.limits.http_head;
-        let service = service_fn(move |request| {
-            let endpoint = self.clone();
-            async move { Ok::<_, Infallible>(endpoint.answer(request).await) }
-        });
-        let served = http1::Builder::new()
-            .timer(TokioTimer::new())
-            .header_read_timeout(head_timeout)
-            .max_headers(MAX_HEADERS)
-            .max_buf_size(MAX_HEAD)
-            .serve_connection(io, service)
-            .await;
-        if let Err(error) = served {
-            tracing::debug!(%error, "a connection to the model endpoint ended early");
-        }
+        endpoint::serve(connection, &self.limits, |request| self.answer(request)).await;
     }
 
     async fn answer(&self, request: Request<Incoming>) -> Response<Body> {
@@ -88,39 +62,15 @@ impl ModelEndpoint {
             return Err(refusal::http(Some(dialect), StatusCode::UNSUPPORTED_MEDIA_TYPE, why));
         }
         let headers = passed_headers(dialect, request.headers());
-        let (room, body) = self.read(dialect, request).await?;
+        let read = self.bodies.read(request.into_body(), MAX_BYTES).await;
+        let (room, body) =
+            read.map_err(|fault| refusal::http(Some(dialect), fault.status(), &fault.to_string()))?;
         let rebuilt = rebuild(dialect, &body, &Grants::default())
             .map_err(|refused| refusal::response(Some(dialect), &refused.into()))?;
         drop(body);
         let request = ModelRequest { dialect, body: rebuilt.to_string(), headers };
         drop(rebuilt);
         self.ask(&DoorOpens::Model(request), Some(dialect), Some(room)).await
-    }
-
-    /// Reads a body once there is room for it. The room is given back with the permit.
-    async fn read(
-        &self,
-        dialect: Dialect,
-        request: Request<Incoming>,
-    ) -> Result<(OwnedSemaphorePermit, String), Response<Full<Bytes>>> {
-        let refuse = |status, why: &str| refusal::http(Some(dialect), status, why);
-        let too_large = || refuse(StatusCode::PAYLOAD_TOO_LARGE, "the body is larger than 30 MiB");
-        let announced = request.body().size_hint().exact().unwrap_or(MAX_BYTES as u64);
-        if announced > MAX_BYTES as u64 {
-            return Err(too_large());
-        }
-        let room = u32::try_from(announced).unwrap_or(u32::MAX).min(self.limits.bodies);
-        let unavailable = || refuse(StatusCode::SERVICE_UNAVAILABLE, "the door is closing");
-        let room =
-            Arc::clone(&self.bodies).acquire_many_owned(room).await.map_err(|_closed| unavailable())?;
-        let body = Limited::new(request.into_body(), MAX_BYTES).collect();
-        let body = tokio::time::timeout(self.limits.http_body, body)
-            .await
-            .map_err(|_elapsed| refuse(StatusCode::REQUEST_TIMEOUT, "the body took too long to arrive"))?
-            .map_err(|_| too_large())?;
-        let body = String::from_utf8(body.to_bytes().into())
-            .map_err(|_| refuse(StatusCode::BAD_REQUEST, "the body is not UTF-8"))?;
-        Ok((room, body))
     }
 
     /// Asks the daemon, and makes its answer a response.

@@ -78,6 +78,12 @@ impl BaseUrl {
         Ok(Self(url))
     }
 
+    /// The address as text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        self.0.as_str()
+    }
+
     /// The address of a dialect's requests.
     pub(crate) fn of(&self, dialect: Dialect) -> Url {
         let mut url = self.0.clone();

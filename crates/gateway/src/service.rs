@@ -1,24 +1,20 @@
 //! The model service: from a door's request to the bytes of a provider's answer.
 
-use std::time::Duration;
-
 use domain::ModelName;
 use reqwest::header::{ACCEPT, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, LOCATION};
 use reqwest::{Client, Response, StatusCode};
 use serde_json::json;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use wire::frame::{self, CHUNK, FrameError, LARGE, SMALL};
-use wire::host::{DoorOpens, ModelAnswer};
+use wire::frame::{self, CHUNK, FrameError, SMALL};
+use wire::host::ModelAnswer;
 use wire::model::{Dialect, FailureKind, ModelFailure, ModelRequest, Rebuilt, pass_header, rebuild};
 
 use crate::budget::Reservation;
+use crate::front::ServiceError;
 use crate::provider::{Api, Provider};
 use crate::session::{ModelEvent, ModelSession};
 use crate::upstream::{self, Patience};
 use crate::usage::UsageReader;
-
-/// How long a door may take to say what it wants.
-const HEAD_TIME: Duration = Duration::from_secs(60);
 
 /// Most bytes of one response.
 const MAX_RESPONSE: u64 = 64 << 20;
@@ -28,20 +24,6 @@ const UNSTATED_OUTPUT: u64 = 128_000;
 
 /// Headers of a response that the guest gets to see, besides its content type.
 const PASSED_HEADERS: &[&str] = &["request-id", "x-request-id", "retry-after", "x-should-retry"];
-
-/// Why a door was not served.
-#[derive(Debug, thiserror::Error)]
-pub enum ServiceError {
-    /// The door did not speak as agreed, or has gone.
-    #[error("the door can't be understood: {0}")]
-    Door(#[from] FrameError),
-    /// The door opened a stream and said nothing.
-    #[error("the door did not say what it wants within {} s", HEAD_TIME.as_secs())]
-    Nameless,
-    /// The HTTP client can't be made.
-    #[error("the HTTP client can't be made: {0}")]
-    Client(#[from] reqwest::Error),
-}
 
 /// Asks the providers on behalf of sessions. One per daemon.
 #[derive(Debug)]
@@ -93,21 +75,21 @@ impl ModelService {
         Self { largest_response, ..self }
     }
 
-    /// Serves one stream that a door opened: reads what it wants, answers it, and counts it. When the door lets go of
-    /// its side, the request is given up.
-    ///
-    /// # Errors
-    /// When the door did not speak as agreed.
-    pub async fn serve<S>(&self, session: &ModelSession, mut stream: S) -> Result<(), ServiceError>
+    /// Answers one question of a door about models, which was read from this stream, and counts it. When the door lets
+    /// go of its side, the request is given up.
+    pub(crate) async fn serve<S>(
+        &self,
+        session: &ModelSession,
+        request: Option<ModelRequest>,
+        stream: S,
+    ) -> Result<(), FrameError>
     where
         S: AsyncRead + AsyncWrite + Unpin + Send,
     {
-        let head = tokio::time::timeout(HEAD_TIME, frame::read::<DoorOpens, _>(&mut stream, LARGE));
-        let Some(wanted) = head.await.map_err(|_elapsed| ServiceError::Nameless)?? else { return Ok(()) };
         let (mut read, mut write) = tokio::io::split(stream);
-        match wanted {
-            DoorOpens::Models => list(session, &mut write).await?,
-            DoorOpens::Model(request) => {
+        match request {
+            None => list(session, &mut write).await?,
+            Some(request) => {
                 let mut call = Call::default();
                 let ended = tokio::select! {
                     ended = self.answer(session, &request, &mut call, &mut write) => ended,
@@ -120,7 +102,7 @@ impl ModelService {
                 }
             }
         }
-        write.shutdown().await.map_err(FrameError::from)?;
+        write.shutdown().await?;
         Ok(())
     }
 

@@ -79,7 +79,7 @@ pub(crate) async fn send(
 }
 
 /// The innermost cause, without the URL.
-fn cause(error: reqwest::Error) -> String {
+pub(crate) fn cause(error: reqwest::Error) -> String {
     let error = error.without_url();
     let mut cause: &dyn std::error::Error = &error;
     while let Some(inner) = cause.source() {

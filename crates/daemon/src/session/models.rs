@@ -1,18 +1,19 @@
-//! A session's model calls: each is a stream that the door opens, served in a task of its own.
+//! What a session's door asks for, model calls and tool calls: each is a stream, served in a task of its own.
 
 use std::sync::Arc;
 
 use domain::AgentFile;
-use gateway::{ModelEvent, ModelService, ModelSession};
+use gateway::tools::{NoTools, ToolGate};
+use gateway::{ModelEvent, ModelService, ModelSession, Services};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use wire::mux::Stream;
 
 /// The calls of one session. Dropping it gives them up.
-#[derive(Debug)]
 pub(super) struct Models {
     service: Arc<ModelService>,
     session: Arc<ModelSession>,
+    tools: Arc<dyn ToolGate>,
     events: mpsc::Receiver<ModelEvent>,
     calls: JoinSet<()>,
 }
@@ -33,16 +34,18 @@ impl Models {
     pub(super) fn new(service: Arc<ModelService>, agent: &AgentFile) -> Self {
         let (sender, events) = mpsc::channel(32);
         let session = ModelSession::new(agent.models.clone(), agent.limits.tokens, sender);
-        Self { service, session: Arc::new(session), events, calls: JoinSet::new() }
+        Self { service, session: Arc::new(session), tools: Arc::new(NoTools), events, calls: JoinSet::new() }
     }
 
     /// Serves a stream of the door. The mux bounds how many there are.
     pub(super) fn serve(&mut self, stream: Stream) {
         while self.calls.try_join_next().is_some() {}
         let (service, session) = (Arc::clone(&self.service), Arc::clone(&self.session));
+        let tools = Arc::clone(&self.tools);
         self.calls.spawn(async move {
-            if let Err(error) = service.serve(&session, stream).await {
-                tracing::warn!(%error, "a model call was not served");
+            let services = Services { models: &service, session: &session, tools: tools.as_ref() };
+            if let Err(error) = services.serve(stream).await {
+                tracing::warn!(%error, "a door was not served");
             }
         });
     }

@@ -23,7 +23,7 @@ use super::link::{Heard, Link, cut_off};
 use super::models::{Models, Told};
 use super::process::Process;
 use super::{Sessions, workspace};
-use crate::harness::{self, MODEL_PORT, Task};
+use crate::harness::{self, MODEL_PORT, TOOLS_PORT, Task};
 use crate::journal::Journal;
 
 /// How long the client may take to send the workspace.
@@ -159,6 +159,7 @@ impl Owner {
             cpu_millis: u32::from(limits.cpus).saturating_mul(1000),
             pids: limits.pids,
             model_port: MODEL_PORT,
+            tools_port: TOOLS_PORT,
             allow_guest_root: self.request.options.guest_root,
         };
         let opened = Link::open(link, self.agent.name.to_string(), spec);
@@ -316,6 +317,7 @@ impl Owner {
             prompt: self.request.prompt.as_deref(),
             image_env: &image.env,
             tty,
+            tools: !self.agent.tools.is_empty(),
         });
         let (_, closed) = mpsc::channel(1);
         let inputs = std::mem::replace(&mut self.inputs, closed);

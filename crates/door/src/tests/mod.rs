@@ -35,8 +35,14 @@ struct Guest {
     still_open: std::os::unix::net::UnixStream,
 }
 
-const CONTAINER: ContainerSpec =
-    ContainerSpec { memory: 1, cpu_millis: 1, pids: 1, model_port: 8181, allow_guest_root: false };
+const CONTAINER: ContainerSpec = ContainerSpec {
+    memory: 1,
+    cpu_millis: 1,
+    pids: 1,
+    model_port: 8181,
+    tools_port: 8182,
+    allow_guest_root: false,
+};
 
 /// A door that runs, and the bare channel on its other side.
 async fn door(limits: DoorLimits) -> (Daemon, UnixStream) {

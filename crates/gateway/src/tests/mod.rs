@@ -1,7 +1,8 @@
-//! The model service between doors and a scripted model over real HTTP.
+//! The services between doors on one side and a scripted model and tool servers on the other, over real HTTP.
 
 mod limits;
 mod through_the_door;
+mod tools;
 mod upstream;
 
 use std::sync::Arc;
@@ -15,7 +16,8 @@ use wire::frame::{self, LARGE, SMALL};
 use wire::host::{DoorOpens, ModelAnswer};
 use wire::model::{Dialect, FailureKind, ModelFailure, ModelRequest};
 
-use crate::{Api, BaseUrl, Credential, ModelEvent, ModelService, ModelSession, Patience, Provider};
+use crate::tools::NoTools;
+use crate::{Api, BaseUrl, Credential, ModelEvent, ModelService, ModelSession, Patience, Provider, Services};
 
 /// The host's key: it must reach the provider, and nobody else.
 const KEY: &str = "canary-key-of-the-host";
@@ -62,7 +64,10 @@ impl Rig {
     async fn open(&self, question: &DoorOpens) -> DuplexStream {
         let (mut near, far) = duplex(64 * 1024);
         let (service, session) = (Arc::clone(&self.service), Arc::clone(&self.session));
-        tokio::spawn(async move { drop(service.serve(&session, far).await) });
+        tokio::spawn(async move {
+            let services = Services { models: &service, session: &session, tools: &NoTools };
+            drop(services.serve(far).await);
+        });
         frame::write(&mut near, question, LARGE).await.unwrap();
         near
     }

@@ -9,14 +9,20 @@ use wire::host::{DaemonOpens, DoorReport};
 use wire::mux::{MuxLimits, Opener, Side, Stream, mux};
 
 use super::*;
+use crate::tools::ToolGate;
 
-/// A guest behind a door of its own, whose daemon serves nothing but models.
-struct Cell {
+/// A guest behind a door of its own.
+pub(super) struct Cell {
     guest: Opener,
     _streams: (Stream, Stream),
 }
 
 async fn cell(rig: &Rig) -> Cell {
+    cell_with(rig, Arc::new(NoTools)).await
+}
+
+/// A cell whose tools this gate decides about.
+pub(super) async fn cell_with(rig: &Rig, tools: Arc<dyn ToolGate>) -> Cell {
     let (channel, mut guest) = UnixStream::pair().unwrap();
     let (doors, daemons) = UnixStream::pair().unwrap();
     tokio::spawn(door::serve(channel, doors, door::DoorLimits::default()));
@@ -26,12 +32,22 @@ async fn cell(rig: &Rig) -> Cell {
     tokio::spawn(async move {
         while let Some(stream) = asked.next().await {
             let (service, session) = (Arc::clone(&service), Arc::clone(&session));
-            tokio::spawn(async move { drop(service.serve(&session, stream).await) });
+            let tools = Arc::clone(&tools);
+            tokio::spawn(async move {
+                let services = Services { models: &service, session: &session, tools: tools.as_ref() };
+                drop(services.serve(stream).await);
+            });
         }
     });
     let mut control = daemon.open().await.unwrap();
-    let container =
-        ContainerSpec { memory: 1, cpu_millis: 1, pids: 1, model_port: 8181, allow_guest_root: false };
+    let container = ContainerSpec {
+        memory: 1,
+        cpu_millis: 1,
+        pids: 1,
+        model_port: 8181,
+        tools_port: 8182,
+        allow_guest_root: false,
+    };
     let head = DaemonOpens::Control { host_name: "cell".into(), container };
     frame::write(&mut control, &head, SMALL).await.unwrap();
 
@@ -56,10 +72,16 @@ async fn cell(rig: &Rig) -> Cell {
 }
 
 impl Cell {
+    /// A connection of a program in the container to an endpoint.
+    pub(super) async fn open(&self, endpoint: GuestOpens) -> Stream {
+        let mut stream = self.guest.open().await.unwrap();
+        frame::write(&mut stream, &endpoint, SMALL).await.unwrap();
+        stream
+    }
+
     /// One request of a program in the container, and all that it gets back.
     async fn send(&self, line: &str, headers: &str, body: &str) -> String {
-        let mut stream = self.guest.open().await.unwrap();
-        frame::write(&mut stream, &GuestOpens::Model, SMALL).await.unwrap();
+        let mut stream = self.open(GuestOpens::Model).await;
         let length = body.len();
         let head =
             format!("{line} HTTP/1.1\r\nconnection: close\r\ncontent-length: {length}\r\n{headers}\r\n");
@@ -126,8 +148,7 @@ async fn a_program_that_goes_away_ends_the_call_at_the_provider() {
     let mut rig = Rig::new(1_000_000).await;
     let cell = cell(&rig).await;
     rig.model.fail_next(demo::scripted::Fault::Slow(Duration::from_secs(600)));
-    let mut stream = cell.guest.open().await.unwrap();
-    frame::write(&mut stream, &GuestOpens::Model, SMALL).await.unwrap();
+    let mut stream = cell.open(GuestOpens::Model).await;
     let head =
         format!("POST /v1/messages HTTP/1.1\r\ncontent-length: {}\r\n\r\n{ANTHROPIC}", ANTHROPIC.len());
     stream.write_all(head.as_bytes()).await.unwrap();

@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use cell::StartMode;
 use demo::scripted::{Action, Fault, Script, ScriptedModel, serve};
-use gateway::{Api, BaseUrl, Credential, ModelService, ModelSession, Patience, Provider};
+use gateway::tools::NoTools;
+use gateway::{Api, BaseUrl, Credential, ModelService, ModelSession, Patience, Provider, Services};
 use tokio::net::TcpListener;
 use tokio::process::Command;
 use tokio::sync::mpsc;
@@ -63,7 +64,8 @@ impl Scripted {
             while let Some(stream) = asked.next().await {
                 let (service, session) = (Arc::clone(&service), Arc::clone(&session));
                 tokio::spawn(async move {
-                    if let Err(error) = service.serve(&session, stream).await {
+                    let services = Services { models: &service, session: &session, tools: &NoTools };
+                    if let Err(error) = services.serve(stream).await {
                         eprintln!("bench: a model call was not served: {error}");
                     }
                 });

@@ -1,0 +1,191 @@
+//! A tool server that does as it should, with a tool for each kind of result.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use rmcp::model::{
+    CallToolRequestParams, CallToolResponse, CallToolResult, ContentBlock, GetPromptRequestParams,
+    GetPromptResponse, GetPromptResult, Implementation, ListPromptsResult, ListResourcesResult,
+    ListToolsResult, PaginatedRequestParams, ProgressNotificationParam, Prompt, PromptMessage,
+    ReadResourceRequestParams, ReadResourceResponse, ReadResourceResult, Resource, ResourceContents, Role,
+    ServerCapabilities, ServerConfig, Tool,
+};
+use rmcp::service::{RequestContext, serve_server};
+use rmcp::transport::streamable_http_server::session::local::LocalSessionManager;
+use rmcp::transport::{StreamableHttpServerConfig, StreamableHttpService};
+use rmcp::{ErrorData, RoleServer, ServerHandler};
+use serde_json::{Value, json};
+use tokio::io::{DuplexStream, duplex};
+use tokio::net::TcpListener;
+use tokio::sync::Notify;
+
+use crate::BaseUrl;
+
+/// The server, and what a test wants to know of it.
+#[derive(Clone, Default)]
+pub(super) struct Everything {
+    /// Rings when a call of `slow` was cancelled.
+    pub(super) cancelled: Arc<Notify>,
+    /// Rings when a call of `slow` has begun.
+    pub(super) begun: Arc<Notify>,
+    /// Calls so far.
+    pub(super) calls: Arc<AtomicUsize>,
+}
+
+type Context = RequestContext<RoleServer>;
+
+impl Everything {
+    /// Serves it over HTTP.
+    pub(super) async fn over_http(&self) -> BaseUrl {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = format!("http://{}/mcp", listener.local_addr().unwrap());
+        let server = self.clone();
+        let service = StreamableHttpService::new(
+            move || Ok(server.clone()),
+            Arc::new(LocalSessionManager::default()),
+            StreamableHttpServerConfig::default(),
+        );
+        tokio::spawn(async move {
+            while let Ok((connection, _)) = listener.accept().await {
+                let service = service.clone();
+                let answer = service_fn(move |request| {
+                    let service = service.clone();
+                    async move { Ok::<_, Infallible>(service.handle(request).await) }
+                });
+                let http = hyper::server::conn::http1::Builder::new();
+                tokio::spawn(http.serve_connection(TokioIo::new(connection), answer));
+            }
+        });
+        BaseUrl::parse(&address, false).unwrap()
+    }
+
+    /// Serves it over a byte stream.
+    pub(super) fn over_stream(&self) -> DuplexStream {
+        let (near, far) = duplex(64 * 1024);
+        let server = self.clone();
+        tokio::spawn(async move {
+            let running = serve_server(server, tokio::io::split(far)).await.unwrap();
+            drop(running.waiting().await);
+        });
+        near
+    }
+}
+
+fn tool(name: &'static str, schema: Value) -> Tool {
+    let Value::Object(schema) = schema else { panic!("{schema}") };
+    Tool::new(name, format!("does {name}"), schema)
+}
+
+impl ServerHandler for Everything {
+    fn get_info(&self) -> ServerConfig {
+        let capabilities =
+            ServerCapabilities::builder().enable_tools().enable_resources().enable_prompts().build();
+        ServerConfig::new(capabilities).with_server_info(Implementation::new("everything", "1"))
+    }
+
+    async fn list_tools(
+        &self,
+        _page: Option<PaginatedRequestParams>,
+        _context: Context,
+    ) -> Result<ListToolsResult, ErrorData> {
+        let object = || json!({"type": "object"});
+        let text =
+            json!({"type": "object", "properties": {"text": {"type": "string"}}, "required": ["text"]});
+        let mut deep = json!(true);
+        for _ in 0..60 {
+            deep = json!({"not": deep});
+        }
+        Ok(ListToolsResult::with_all_items(vec![
+            tool("echo", text),
+            tool("picture", object()),
+            tool("numbers", object()).with_raw_output_schema(Arc::default()),
+            tool("count", object()),
+            tool("slow", object()),
+            tool("fails", object()),
+            tool("twice", object()),
+            tool("twice", json!({"type": "object", "title": "another"})),
+            // The first letter is Cyrillic.
+            tool("\u{0435}cho", object()),
+            tool("deep", deep),
+            tool("wide", json!({"type": "object", "description": "x".repeat(200_000)})),
+        ]))
+    }
+
+    async fn call_tool(
+        &self,
+        request: CallToolRequestParams,
+        context: Context,
+    ) -> Result<CallToolResponse, ErrorData> {
+        self.calls.fetch_add(1, Ordering::SeqCst);
+        let arguments = request.arguments.unwrap_or_default();
+        let result = match request.name.as_ref() {
+            "echo" => CallToolResult::success(vec![ContentBlock::text(Value::Object(arguments).to_string())]),
+            "picture" => CallToolResult::success(vec![
+                ContentBlock::image("iVBORw0KGgo=", "image/png"),
+                ContentBlock::resource(ResourceContents::blob("AAEC", "file:///x")),
+                ContentBlock::resource_link(Resource::new("file:///y", "y")),
+            ]),
+            "numbers" => CallToolResult::structured(json!({"numbers": [1, 2.5]})),
+            "count" => {
+                if let Some(token) = context.meta.get_progress_token() {
+                    for step in 1..=3_u32 {
+                        let mut told = ProgressNotificationParam::new(token.clone(), f64::from(step));
+                        told.total = Some(3.0);
+                        told.message = Some(format!("step {step}"));
+                        context.peer.notify_progress(told).await.unwrap();
+                    }
+                }
+                CallToolResult::success(vec![ContentBlock::text("counted")])
+            }
+            "slow" => {
+                self.begun.notify_one();
+                context.ct.cancelled().await;
+                self.cancelled.notify_one();
+                CallToolResult::success(vec![])
+            }
+            "fails" => CallToolResult::error(vec![ContentBlock::text("it is broken")]),
+            other => return Err(ErrorData::invalid_params(format!("no tool {other}"), None)),
+        };
+        Ok(result.into())
+    }
+
+    async fn list_resources(
+        &self,
+        _page: Option<PaginatedRequestParams>,
+        _context: Context,
+    ) -> Result<ListResourcesResult, ErrorData> {
+        Ok(ListResourcesResult::with_all_items(vec![Resource::new("file:///x", "x")]))
+    }
+
+    async fn read_resource(
+        &self,
+        request: ReadResourceRequestParams,
+        _context: Context,
+    ) -> Result<ReadResourceResponse, ErrorData> {
+        if request.uri != "file:///x" {
+            return Err(ErrorData::resource_not_found("no such file", None));
+        }
+        Ok(ReadResourceResult::new(vec![ResourceContents::text("in x", request.uri)]).into())
+    }
+
+    async fn list_prompts(
+        &self,
+        _page: Option<PaginatedRequestParams>,
+        _context: Context,
+    ) -> Result<ListPromptsResult, ErrorData> {
+        Ok(ListPromptsResult::with_all_items(vec![Prompt::new("greet", Some("greets"), None)]))
+    }
+
+    async fn get_prompt(
+        &self,
+        request: GetPromptRequestParams,
+        _context: Context,
+    ) -> Result<GetPromptResponse, ErrorData> {
+        let name = request.arguments.unwrap_or_default().get("name").cloned().unwrap_or_default();
+        let message = PromptMessage::new_text(Role::User, format!("Greet {name}."));
+        Ok(GetPromptResult::new(vec![message]).into())
+    }
+}
