@@ -16,6 +16,7 @@ use crate::jail::cgroup::CgroupHost;
 use crate::jail::identity::Identity;
 use crate::store;
 use crate::template::{TemplateError, boot_once};
+use crate::vmm::qemu::Qemu;
 use crate::wall::{Rule, Wall};
 
 /// What `doctor` saw.
@@ -213,7 +214,7 @@ impl CellHost {
             isolation: None,
             kvm: access().unwrap_or_else(|| KvmVerdict::Unknown { why: why.clone() }),
             emulation: BootVerdict::Fails { why: why.clone() },
-            qemu: None,
+            qemu: Qemu::find().ok().map(|qemu| qemu.version().to_owned()),
             kernel: None,
             walls: self.walls(&[], Some(&why)),
             trouble: Some(why),
@@ -253,7 +254,7 @@ impl CellHost {
                     (Wall::OwnUid, ..) => (self.own_uid(), wall.advice()),
                     (Wall::Cgroup, ..) => (self.cgroup(), self.cgroup_advice()),
                     (_, None, None) => (Ok("seen in a jail".to_owned()), ""),
-                    (_, None, Some(trouble)) => (Err(format!("not seen: {trouble}")), LOOK_FIRST),
+                    (_, None, Some(_)) => (Err("not seen: no machine ran in a jail".to_owned()), LOOK_FIRST),
                 };
                 let advice = if seen.is_ok() { String::new() } else { advice.to_owned() };
                 WallReport { wall, rule: wall.rule(), seen, advice }

@@ -2,7 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that fails says where")]
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::process::Command;
 use std::time::Duration;
@@ -19,12 +19,24 @@ fn idle(lab: &Lab, name: &str) {
     );
 }
 
-/// The machines that run on this host now.
-fn machines() -> BTreeSet<u32> {
-    let list = Command::new("ps").args(["-e", "-o", "pid=,args="]).output().unwrap();
+/// Every process of this host: its parent, and whether it is a machine.
+fn processes() -> BTreeMap<u32, (u32, bool)> {
+    let list = Command::new("ps").args(["-e", "-o", "pid=,ppid=,args="]).output().unwrap();
     let list = String::from_utf8_lossy(&list.stdout).into_owned();
-    let lines = list.lines().filter(|line| line.contains("qemu-system"));
-    lines.filter_map(|line| line.trim().split(' ').next()?.parse().ok()).collect()
+    let parsed = list.lines().filter_map(|line| {
+        let mut words = line.split_whitespace();
+        let (pid, parent) = (words.next()?.parse().ok()?, words.next()?.parse().ok()?);
+        Some((pid, (parent, words.next()?.contains("qemu-system"))))
+    });
+    parsed.collect()
+}
+
+/// The machines that this daemon runs now; others of this host are none of the test's business.
+fn machines(daemon: u32) -> BTreeSet<u32> {
+    let all = processes();
+    let parent = |pid: &u32| all.get(pid).map(|(parent, _)| *parent);
+    let ours = |pid: &u32| std::iter::successors(Some(*pid), parent).any(|ancestor| ancestor == daemon);
+    all.iter().filter(|(pid, (_, machine))| *machine && ours(pid)).map(|(pid, _)| *pid).collect()
 }
 
 #[test]
@@ -32,9 +44,8 @@ fn two_cells_see_nothing_of_each_other_and_one_outlives_the_other() {
     let mut lab = Lab::start(env!("CARGO_BIN_EXE_lazaret"), Vec::new());
     idle(&lab, "first");
     idle(&lab, "second");
-    let before = machines();
     let mut first = lab.running("first");
-    let with_first = machines();
+    let machine = machines(lab.daemon_pid());
     let mut second = lab.running("second");
 
     let look = "hostname; cat /etc/machine-id; ps -e 2>/dev/null; cat /proc/net/unix /proc/net/tcp; ls -lR /home /workspace /tmp /run /dev; cat /home/agent/mark; cat /proc/*/cmdline | tr '\\0' ' '";
@@ -47,8 +58,7 @@ fn two_cells_see_nothing_of_each_other_and_one_outlives_the_other() {
     let (of_first, of_second) = (names("first"), names("second"));
     assert!(of_first.lines().zip(of_second.lines()).all(|(a, b)| a != b), "{of_first} {of_second}");
 
-    let machine: Vec<u32> = with_first.difference(&before).copied().collect();
-    assert!(!machine.is_empty());
+    assert_eq!(machine.len(), 1);
     for pid in machine {
         assert!(Command::new("kill").args(["-KILL", &pid.to_string()]).status().unwrap().success());
     }
@@ -59,10 +69,13 @@ fn two_cells_see_nothing_of_each_other_and_one_outlives_the_other() {
     assert_eq!(alive.stdout.trim(), "still here");
 
     // The daemon dies as by kill -9: the kernel takes the other cell with it, and the next daemon starts clean.
+    let running = machines(lab.daemon_pid());
+    assert_eq!(running.len(), 1);
     lab.kill_daemon();
     second.kill().unwrap();
     second.wait().unwrap();
-    deadline("no machine is left", Duration::from_secs(20), || (machines() == before).then_some(()));
+    let left = || processes().iter().any(|(pid, (_, machine))| *machine && running.contains(pid));
+    deadline("no machine is left", Duration::from_secs(20), || (!left()).then_some(()));
     lab.restart_daemon();
     let sessions = lab.run(&["ps", "--json"], "").expect(0).stdout;
     assert!(!sessions.contains("running"), "{sessions}");
