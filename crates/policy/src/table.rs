@@ -149,7 +149,8 @@ pub struct Row {
     /// The records in its results that a person can name, and the fields of a record that are its name.
     #[serde(default)]
     pub named_by: BTreeMap<Place, Vec<String>>,
-    /// Which fields of a record that the person named may then serve as an argument, and of which kind.
+    /// Which values of a record that the person named may then serve as an argument, and of which kind. These places
+    /// cover nothing below them.
     #[serde(default)]
     pub gives: BTreeMap<Place, Kind>,
     /// The arguments that refer to something whose content goes out or is changed with the call: a draft, a file.
@@ -219,10 +220,10 @@ impl Row {
         self.sensitive.keys().chain(&self.content).chain(self.refers.keys()).any(names)
     }
 
-    /// As what kind of argument a field of a named record may serve.
+    /// As what kind of argument the value at exactly this place of a named record may serve.
     #[must_use]
     pub fn gives(&self, place: &[&str]) -> Option<&Kind> {
-        covering(place).find_map(|place| self.gives.get(&place))
+        self.gives.get(&place.join("/"))
     }
 
     /// Whose text the result's value at this place is.
