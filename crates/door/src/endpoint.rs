@@ -11,6 +11,7 @@ use hyper::body::{Body, Incoming};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use wire::mux::Stream;
 
@@ -21,6 +22,10 @@ use crate::stalling::Stalling;
 const MAX_HEADERS: usize = 64;
 /// Most bytes of a request's head.
 const MAX_HEAD: usize = 64 * 1024;
+/// How long a program may go on writing to a connection that has been answered for the last time.
+const LINGER: Duration = Duration::from_secs(30);
+/// How much of that is taken.
+const LINGER_BYTES: u64 = 64 << 20;
 
 /// Serves one connection to its end. What is wrong with it concerns its own program only.
 pub(crate) async fn serve<F, A, B>(connection: Stream, limits: &DoorLimits, answer: F)
@@ -41,10 +46,23 @@ where
         .max_headers(MAX_HEADERS)
         .max_buf_size(MAX_HEAD)
         .serve_connection(io, service)
+        .without_shutdown()
         .await;
-    if let Err(error) = served {
-        tracing::debug!(%error, "a connection ended early");
+    match served {
+        Ok(parts) => linger(parts.io.into_inner()).await,
+        Err(error) => tracing::debug!(%error, "a connection ended early"),
     }
+}
+
+/// Says that there is no more to come, then takes what the program still sends and nobody wants, such as a body that was
+/// too large to begin with. A program that is still writing would otherwise not get to read why.
+async fn linger(mut connection: Stalling<Stream>) {
+    if connection.shutdown().await.is_err() {
+        return;
+    }
+    let mut rest = connection.take(LINGER_BYTES);
+    // What fails here has failed for the program too, or is cut off.
+    drop(tokio::time::timeout(LINGER, tokio::io::copy(&mut rest, &mut tokio::io::sink())).await);
 }
 
 /// Why a body was not read.

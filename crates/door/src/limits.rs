@@ -24,8 +24,6 @@ pub struct DoorLimits {
     pub stall: Duration,
     /// Between two signs of life in an answer of the tools' endpoint that takes its time.
     pub keep_alive: Duration,
-    /// Requests about tools that wait for the daemon at once; more wait for those.
-    pub answers: usize,
     /// Connections to the endpoints that are served at once; more are closed at once.
     pub connections: usize,
     /// Connections in ten seconds that may be closed so.
@@ -47,7 +45,6 @@ impl Default for DoorLimits {
             http_body: Duration::from_secs(120),
             stall: Duration::from_secs(300),
             keep_alive: Duration::from_secs(15),
-            answers: 32,
             connections: 64,
             turned_away: 1024,
             bodies: 32 << 20,

@@ -91,6 +91,26 @@ async fn what_is_not_served_is_refused_by_the_door_alone() {
 }
 
 #[tokio::test]
+async fn a_program_that_is_still_writing_gets_to_read_why_it_is_refused() {
+    let (_daemon, guest) = born(DoorLimits::default()).await;
+    let large = format!("{{\"model\":\"{}\"}}", "m".repeat(31 << 20));
+    let stream = connect(&guest).await;
+    let (mut read, mut write) = tokio::io::split(stream);
+    let request = post("/v1/messages", &large, "");
+    let mut response = Vec::new();
+    let (written, received) = tokio::join!(
+        async {
+            write.write_all(request.as_bytes()).await?;
+            write.shutdown().await
+        },
+        read.read_to_end(&mut response)
+    );
+    received.unwrap();
+    assert!(String::from_utf8(response).unwrap().starts_with("HTTP/1.1 413"));
+    assert!(written.is_ok(), "the rest of the body is taken, and thrown away");
+}
+
+#[tokio::test]
 async fn each_dialect_is_refused_in_its_own_form() {
     let (_daemon, guest) = born(DoorLimits::default()).await;
     let body = |response: &str| -> Value {

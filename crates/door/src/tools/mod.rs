@@ -32,6 +32,8 @@ use server::ToolServer;
 
 /// The one path.
 const PATH: &str = "/mcp";
+/// Requests that wait for the daemon at once; more wait for those.
+const WAITING: usize = 32;
 
 type Body = UnsyncBoxBody<Bytes, std::convert::Infallible>;
 
@@ -49,7 +51,7 @@ struct Refused(StatusCode, i32, String);
 
 impl ToolsEndpoint {
     pub(crate) fn new(daemon: Opener, bodies: Bodies, limits: DoorLimits) -> Self {
-        let server = ToolServer::new(daemon, limits.answers);
+        let server = ToolServer::new(daemon, WAITING);
         // By default the library allows the loopback's names as `Host`, and no others.
         let config = StreamableHttpServerConfig::default()
             .with_legacy_session_mode(false)

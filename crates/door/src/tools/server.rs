@@ -34,8 +34,8 @@ pub(super) struct ToolServer {
 type Context = RequestContext<RoleServer>;
 
 impl ToolServer {
-    pub(super) fn new(daemon: Opener, answers: usize) -> Self {
-        Self { daemon, room: Arc::new(Semaphore::new(answers)) }
+    pub(super) fn new(daemon: Opener, waiting: usize) -> Self {
+        Self { daemon, room: Arc::new(Semaphore::new(waiting)) }
     }
 
     /// Asks the daemon. When the program goes away or cancels its request, the daemon's stream ends.

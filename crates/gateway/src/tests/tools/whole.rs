@@ -261,7 +261,7 @@ async fn messages_that_are_not_strict_never_reach_the_gate() {
         (large, "413", "larger than 4 MiB"),
         ("{".to_owned(), "400", "JSON"),
         (format!("[{}]", call("{}")), "400", "batches"),
-        (call("[1]"), "4", ""),
+        (call("[1]"), "200", "\"error\""),
         (r#"{"jsonrpc":"2.0","id":1,"result":{}}"#.to_owned(), "4", ""),
     ] {
         let response = reached.send("POST /mcp", HEADERS, &body).await;
