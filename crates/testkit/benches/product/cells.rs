@@ -126,19 +126,22 @@ impl Ground {
         };
         let head = DaemonOpens::Control { host_name: format!("cell-{number}"), container };
         frame::write(&mut control, &head, SMALL).await?;
-        tokio::time::timeout(READY_WITHIN, stands(&mut control)).await??;
+        let started = began.elapsed();
+        let born = tokio::time::timeout(READY_WITHIN, stands(&mut control)).await??;
         let took = began.elapsed();
+        eprintln!("bench: {start:?}: started {started:.2?}, born {:.2?}, ready {took:.2?}", born - began);
         cell.born().await;
         Ok(ReadyCell { cell, took, opener, asked: Some(asked), _control: control })
     }
 }
 
 /// Waits until the container stands.
-async fn stands(control: &mut Stream) -> Result<()> {
+async fn stands(control: &mut Stream) -> Result<Instant> {
+    let mut born = Instant::now();
     loop {
         match frame::read::<DoorReport, _>(control, SMALL).await? {
-            Some(DoorReport::Guest(FromGuest::Configured(_))) => return Ok(()),
-            Some(DoorReport::Born { .. }) => {}
+            Some(DoorReport::Guest(FromGuest::Configured(_))) => return Ok(born),
+            Some(DoorReport::Born { .. }) => born = Instant::now(),
             other => return Err(format!("a cell did not get ready: {other:?}").into()),
         }
     }
