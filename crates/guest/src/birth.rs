@@ -27,6 +27,7 @@ pub(crate) fn apply(birth: &Birth) -> Result<(), Fault> {
         .during("setting the clock")?;
     nix::unistd::sethostname(host_name(&birth.host_name)?).during("setting the host name")?;
     fs::write(MACHINE_ID, machine_id(&birth.machine_id)).during("keeping the machine id")?;
+    disks::look_again()?;
     boot::load_modules(Path::new(DISK_MODULES))?;
     disks::mount_all()
 }

@@ -17,6 +17,31 @@ pub(crate) const IMAGE: &str = "/image";
 /// Where the container's root is: the agent's changes over the image.
 pub(crate) const CELL: &str = "/cell";
 
+/// The driver of the disks.
+const DRIVER: &str = "/sys/bus/virtio/drivers/virtio_blk";
+
+/// Lets a driver that is built into the kernel ask the disks for their sizes once more: in a clone it remembers those
+/// of the template's empty disks. A driver that is a module has not been loaded yet.
+pub(crate) fn look_again() -> Result<(), Fault> {
+    bind_again(Path::new(DRIVER))
+}
+
+fn bind_again(driver: &Path) -> Result<(), Fault> {
+    let what = "binding the disks to their driver again";
+    let listed = match fs::read_dir(driver) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        listed => listed.during(what)?,
+    };
+    let names: Vec<_> =
+        listed.map(|entry| Ok(entry?.file_name())).collect::<std::io::Result<_>>().during(what)?;
+    for name in names.iter().map(|name| name.to_string_lossy()).filter(|name| name.starts_with("virtio")) {
+        for step in ["unbind", "bind"] {
+            fs::write(driver.join(step), name.as_bytes()).during(format_args!("{what}: {step} `{name}`"))?;
+        }
+    }
+    Ok(())
+}
+
 /// Mounts what the machine has. Without both disks there is no [`CELL`], and no container later.
 pub(crate) fn mount_all() -> Result<(), Fault> {
     let hard = MsFlags::MS_NOSUID | MsFlags::MS_NODEV;
@@ -67,6 +92,20 @@ pub(crate) fn unmount_all() -> Result<(), Fault> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn disks_that_a_driver_has_are_bound_again_and_without_a_driver_nothing_is_done() {
+        let driver = std::env::temp_dir().join(format!("lazaret-driver-{}", std::process::id()));
+        bind_again(&driver).unwrap();
+        for name in ["virtio1", "module", "bind", "unbind"] {
+            fs::create_dir_all(&driver).unwrap();
+            fs::write(driver.join(name), "").unwrap();
+        }
+        bind_again(&driver).unwrap();
+        let written = ["unbind", "bind", "module"].map(|name| fs::read_to_string(driver.join(name)).unwrap());
+        fs::remove_dir_all(&driver).unwrap();
+        assert_eq!(written, ["virtio1", "virtio1", ""]);
+    }
 
     #[test]
     fn a_disk_is_known_by_its_serial_only() {
