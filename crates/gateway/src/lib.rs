@@ -9,6 +9,7 @@
 
 mod budget;
 mod front;
+mod permit;
 mod provider;
 mod service;
 mod session;
@@ -20,6 +21,7 @@ mod usage;
 
 pub use budget::{Budget, Exhausted};
 pub use front::{ServiceError, Services};
+pub use permit::{Committed, Committing, Permit};
 pub use provider::{Api, BaseUrl, Credential, Provider, ProviderError};
 pub use service::ModelService;
 pub use session::{ModelEvent, ModelSession};

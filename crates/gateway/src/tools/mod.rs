@@ -6,7 +6,10 @@
 //! [`serve`] reads nothing but bounded, checked questions and sends nothing but bounded, checked answers; what may
 //! happen is the gate's to say.
 
+mod asking;
+mod gate;
 mod serve;
+mod servers;
 pub mod upstream;
 
 use domain::ToolRef;
@@ -18,7 +21,9 @@ use wire::tools::{
     ToolResult,
 };
 
+pub use gate::{Session, SessionGate, ToolEvent, unvouched};
 pub use serve::serve;
+pub use servers::{Candidate, Connector, Servers};
 
 /// One call, as a program in a cell makes it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,6 +42,14 @@ pub struct CallContext {
     /// Is cancelled when nobody waits for the answer any more. The gate's future is still run to its end, so that what
     /// was begun can be concluded: it should end soon.
     pub cancelled: CancellationToken,
+}
+
+impl CallContext {
+    /// Of a call that the gateway makes for people: nobody hears how it goes on.
+    #[must_use]
+    pub fn unheard() -> Self {
+        Self { progress: ProgressSink::NONE, cancelled: CancellationToken::new() }
+    }
 }
 
 /// Takes progress for whoever asked for it. It never waits: what can't be passed on at once is dropped.

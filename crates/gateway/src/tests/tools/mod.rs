@@ -2,6 +2,7 @@
 //! that don't.
 
 mod everything;
+mod gate;
 mod hostile_http;
 mod hostile_process;
 mod upstream;

@@ -1,0 +1,238 @@
+//! The deciding gate against a real tool server and a real store: what is asked, what an answer is worth, and what is on
+//! the ledger.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use domain::{AgentFile, AgentName, ApprovalState, Labels, PersonName, ServerName, TeamName};
+use futures::future::BoxFuture;
+use policy::{AgentPolicy, Seen, Sources, Table};
+use store::{About, Answer, Event, Filter, Keeper, Place, Private, Store};
+use tokio::sync::{mpsc, watch};
+use wire::tools::{Content, ToolFailure, ToolFailureKind, ToolResult};
+
+use super::everything::Everything;
+use crate::tools::upstream::{Upstream, UpstreamLimits};
+use crate::tools::{CallContext, Connector, Servers, Session, SessionGate, ToolCall, ToolEvent, ToolGate};
+
+const NOW: u64 = 1_795_000_000_000;
+
+fn now() -> u64 {
+    NOW
+}
+
+struct Near(Everything);
+
+impl Connector for Near {
+    fn connect<'s>(
+        &'s self,
+        _team: &'s TeamName,
+        _server: &'s ServerName,
+    ) -> BoxFuture<'s, Result<Upstream, ToolFailure>> {
+        Box::pin(async { Upstream::over_stream(self.0.over_stream(), UpstreamLimits::default()).await })
+    }
+}
+
+const AGENT: &str = "name = \"clerk\"\nteam = \"sales\"\nharness = { command = [\"true\"] }\n\
+                     [tools.all]\nallow = [\"echo\", \"numbers\", \"fails\"]\nask = [\"picture\"]\ndeny = [\"slow\"]\n";
+const TABLE: &str = "[tools.echo]\neffects = [\"communicate\"]\nsensitive = { text = \"recipient\" }\n\
+                     [tools.numbers]\neffects = [\"read\"]\n[tools.picture]\neffects = [\"read\"]\n\
+                     [tools.fails]\neffects = [\"read\"]\n";
+
+struct Lab {
+    server: Everything,
+    store: Store,
+    gate: Arc<SessionGate>,
+    events: mpsc::Receiver<ToolEvent>,
+    owner: PersonName,
+    _policy: watch::Sender<Arc<AgentPolicy>>,
+    _folder: tempfile::TempDir,
+}
+
+async fn lab(pinned: bool) -> Lab {
+    let folder = tempfile::tempdir().unwrap();
+    let place = Place::File(folder.path().join("store/store.db"));
+    let random = |bytes: &mut [u8]| {
+        static COUNT: std::sync::atomic::AtomicU8 = std::sync::atomic::AtomicU8::new(1);
+        bytes.fill_with(|| COUNT.fetch_add(1, Ordering::Relaxed));
+        Ok(())
+    };
+    let store = Store::open(&place, &folder.path().join("store/store.key"), Arc::new(random)).await.unwrap();
+    let owner: PersonName = "ada".parse().unwrap();
+    store.install_owner(&owner, 1000, NOW).await.unwrap();
+    let server = Everything::default();
+    let servers = Servers::new(store.clone(), Arc::new(random), now, Arc::new(Near(server.clone())));
+    let all: ServerName = "all".parse().unwrap();
+    servers.classify(BTreeMap::from([(all.clone(), Arc::new(Table::parse(TABLE).unwrap()))]));
+    let file = AgentFile::parse(AGENT).unwrap();
+    if pinned {
+        let candidates = servers.candidates(&file.team, &all).await.unwrap();
+        let pins = candidates.into_iter().map(|one| (one.pin.tool, one.digest)).collect();
+        store.pin(&file.name, &pins, &owner, NOW).await.unwrap();
+    }
+    let tools = servers.known(&file.name, &file.team, &all).await.unwrap();
+    let sources = Sources {
+        agent: &file,
+        file: "agent.toml",
+        own: None,
+        organisation: &[],
+        tools: &tools,
+        models: &[],
+    };
+    let (told, policy) = watch::channel(Arc::new(AgentPolicy::compile(&sources).unwrap()));
+    let mut seen = Seen::new([7; 32]);
+    seen.person("Please tell ada@corp.example that I am late.");
+    let session = domain::SessionId::from_parts(NOW, 1);
+    let about = About { agent: Some(file.name.clone()), team: Some(file.team), session: Some(session) };
+    let session = Session { about, by: Some(owner.clone()), disk: Some(Keeper::Disk(file.name)) };
+    let (sender, events) = mpsc::channel(8);
+    let gate = SessionGate::open(Arc::new(servers), session, policy, seen, sender).await.unwrap();
+    Lab { server, store, gate: Arc::new(gate), events, owner, _policy: told, _folder: folder }
+}
+
+impl Lab {
+    async fn call(&self, tool: &str, arguments: &str) -> Result<ToolResult, ToolFailure> {
+        let call = ToolCall { tool: tool.parse().unwrap(), arguments: arguments.to_owned() };
+        self.gate.call(call, CallContext::unheard()).await
+    }
+
+    /// Makes a call, and answers the question that it leads to.
+    async fn call_answered(
+        &mut self,
+        tool: &str,
+        arguments: &str,
+        yes: bool,
+    ) -> Result<ToolResult, ToolFailure> {
+        let gate = Arc::clone(&self.gate);
+        let call = ToolCall { tool: tool.parse().unwrap(), arguments: arguments.to_owned() };
+        let made = tokio::spawn(async move { gate.call(call, CallContext::unheard()).await });
+        let Some(ToolEvent::Waits { approval, .. }) = self.events.recv().await else { panic!("no question") };
+        assert_eq!(self.calls(), 0, "it acted before anybody said yes");
+        let why = Some(Private::new("we don't know them".to_owned()));
+        let answer = Answer { person: self.owner.clone(), yes, for_session: false, why };
+        self.store.answer(approval, &answer, NOW).await.unwrap();
+        // A second click does nothing.
+        assert!(self.store.answer(approval, &answer, NOW).await.is_err());
+        let result = made.await.unwrap();
+        let state = self.store.approval(approval, NOW).await.unwrap().life.state;
+        assert_eq!(state, if yes { ApprovalState::Consumed } else { ApprovalState::Denied });
+        result
+    }
+
+    fn calls(&self) -> usize {
+        self.server.calls.load(Ordering::SeqCst)
+    }
+
+    async fn ledger(&self) -> Vec<Event> {
+        self.store.tail(100, &Filter::default()).await.unwrap().into_iter().map(|entry| entry.event).collect()
+    }
+}
+
+#[tokio::test]
+async fn what_the_person_said_passes_and_is_on_the_ledger_once() {
+    let lab = lab(true).await;
+    lab.call("all__echo", r#"{"text":"ada@corp.example"}"#).await.unwrap();
+    assert_eq!(lab.calls(), 1);
+    let ledger = lab.ledger().await;
+    let count = |is: fn(&Event) -> bool| ledger.iter().filter(|event| is(event)).count();
+    assert_eq!(count(|event| matches!(event, Event::Committed { .. })), 1);
+    assert_eq!(count(|event| matches!(event, Event::Ended { .. })), 1);
+    assert!(lab.store.unfinished().await.unwrap().is_empty());
+    assert!(lab.store.verify(None).await.is_ok());
+}
+
+#[tokio::test]
+async fn a_strangers_address_asks_and_a_yes_is_good_for_exactly_one_call() {
+    let mut lab = lab(true).await;
+    let arguments = r#"{"text":"eve@evil.example"}"#;
+    let result = lab.call_answered("all__echo", arguments, true).await.unwrap();
+    assert!(!result.is_error);
+    assert_eq!(lab.calls(), 1);
+    // The same again is another question.
+    let gate = Arc::clone(&lab.gate);
+    let call = ToolCall { tool: "all__echo".parse().unwrap(), arguments: arguments.to_owned() };
+    let context = CallContext::unheard();
+    let cancelled = context.cancelled.clone();
+    let made = tokio::spawn(async move { gate.call(call, context).await });
+    let Some(ToolEvent::Waits { .. }) = lab.events.recv().await else { panic!("no question") };
+    cancelled.cancel();
+    assert_eq!(made.await.unwrap().unwrap_err().kind, ToolFailureKind::Waiting);
+    assert_eq!(lab.calls(), 1);
+}
+
+#[tokio::test]
+async fn a_no_is_told_with_its_reason_and_nothing_is_done() {
+    let mut lab = lab(true).await;
+    let failure = lab.call_answered("all__echo", r#"{"text":"eve@evil.example"}"#, false).await.unwrap_err();
+    assert_eq!(failure.kind, ToolFailureKind::Refused);
+    assert!(failure.message.contains("we don't know them"), "{}", failure.message);
+    assert_eq!(lab.calls(), 0);
+}
+
+#[tokio::test]
+async fn a_plan_is_asked_once_and_each_of_its_calls_is_good_once() {
+    let mut lab = lab(true).await;
+    let plan = r#"{"calls":[{"tool":"all__echo","arguments":{"text":"bob@x.example"}},
+                            {"tool":"all__echo","arguments":{"text":"cleo@x.example"}}]}"#;
+    let result = lab.call_answered("lazaret__plan", plan, true).await.unwrap();
+    assert!(matches!(result.content.as_slice(), [Content::Text(text)] if text.contains("approved")));
+    lab.call("all__echo", r#"{"text":"cleo@x.example"}"#).await.unwrap();
+    lab.call("all__echo", r#"{"text":"bob@x.example"}"#).await.unwrap();
+    assert_eq!(lab.calls(), 2);
+    let gate = Arc::clone(&lab.gate);
+    let call =
+        ToolCall { tool: "all__echo".parse().unwrap(), arguments: r#"{"text":"bob@x.example"}"#.to_owned() };
+    let made = tokio::spawn(async move { gate.call(call, CallContext::unheard()).await });
+    assert!(matches!(lab.events.recv().await, Some(ToolEvent::Waits { .. })), "used up: it asks");
+    assert_eq!(lab.calls(), 2);
+    made.abort();
+}
+
+#[tokio::test]
+async fn what_is_not_pinned_denied_unlisted_or_does_not_fit_its_schema_is_refused() {
+    let unpinned = lab(false).await;
+    assert!(unpinned.call("all__numbers", "{}").await.is_err());
+    assert_eq!(unpinned.calls(), 0);
+    let lab = lab(true).await;
+    for (tool, arguments) in [
+        ("all__slow", "{}"),
+        ("all__count", "{}"),
+        ("all__nosuch", "{}"),
+        ("other__echo", "{}"),
+        ("all__echo", "{}"),
+        ("all__echo", r#"{"text":1}"#),
+        ("all__echo", r#"{"text":{"a":"b"}}"#),
+        ("all__echo", "[]"),
+    ] {
+        assert!(lab.call(tool, arguments).await.is_err(), "{tool} {arguments}");
+    }
+    assert_eq!(lab.calls(), 0);
+    let names: Vec<String> = lab.gate.list().await.unwrap().into_iter().map(|tool| tool.name).collect();
+    assert!(!names.contains(&"all__slow".to_owned()), "{names:?}");
+    assert!(
+        names.contains(&"lazaret__plan".to_owned()) && names.contains(&"all__numbers".to_owned()),
+        "{names:?}"
+    );
+}
+
+#[tokio::test]
+async fn labels_rise_with_results_and_stay_with_the_agents_disk() {
+    let lab = lab(true).await;
+    let agent: AgentName = "clerk".parse().unwrap();
+    assert_eq!(lab.store.labels(&Keeper::Disk(agent.clone())).await.unwrap(), Labels::default());
+    lab.call("all__numbers", "{}").await.unwrap();
+    let labels = lab.store.labels(&Keeper::Disk(agent)).await.unwrap();
+    assert!(labels.met_strangers() && labels.holds_confidential(), "{labels}");
+}
+
+#[tokio::test]
+async fn a_call_that_fails_at_its_server_has_that_outcome() {
+    let lab = lab(true).await;
+    assert!(lab.call("all__fails", "{}").await.unwrap().is_error);
+    let ended = lab.ledger().await.into_iter().find_map(|event| match event {
+        Event::Ended { outcome, .. } => Some(outcome),
+        _ => None,
+    });
+    assert!(matches!(ended, Some(store::Outcome::Failed { .. })), "{ended:?}");
+}

@@ -1,0 +1,516 @@
+//! Questions to people: what they are shown, the wait for their answer, and plans, which are many calls asked at once.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use domain::{ApprovalId, ApprovalState, Digest, Effect, Effects, GrantId, Labels, Origin, Quorum, ToolRef};
+use policy::{Allowed, Decision, Grant, Question, Role, Shown};
+use serde::Deserialize;
+use serde_json::{Value, json};
+use sha2::{Digest as _, Sha256};
+use store::{NewGrant, Private, Uses};
+use wire::tools::{Amount, Content, Hints, Progress, Tool, ToolFailure, ToolFailureKind, ToolResult};
+
+use super::gate::{Looked, SessionGate, ToolEvent, internal, refused};
+use super::{CallContext, ToolCall};
+
+/// How long a call is held open for people. After that the agent may call again, and waits for the same answer.
+const HOLD: Duration = Duration::from_secs(50 * 60);
+/// How often whoever waits is told so.
+const TELL_EVERY: Duration = Duration::from_secs(10);
+/// Most calls of a plan.
+const MAX_PLANNED: usize = 50;
+/// Most bytes of content shown with a question.
+const MAX_CONTENT: usize = 256 << 10;
+
+/// A call of an approved plan that may still be made.
+pub(super) struct Planned {
+    approval: ApprovalId,
+    binding: Digest,
+    ceiling: Labels,
+    grant: GrantId,
+    left: u32,
+}
+
+/// Content that arguments refer to.
+pub(super) struct Referred {
+    shown: Vec<Shown>,
+    text: String,
+}
+
+impl SessionGate {
+    /// The right that an approved plan left for exactly this call, if there is one.
+    pub(super) async fn planned(
+        &self,
+        question: &Question<policy::ToolCall>,
+    ) -> Option<(Allowed<policy::ToolCall>, GrantId)> {
+        let mut state = self.state.lock().await;
+        for at in 0..state.planned.len() {
+            let planned = state.planned.get_mut(at)?;
+            let (approval, binding, ceiling) = (planned.approval, planned.binding, planned.ceiling.clone());
+            let Ok(allowed) = question.clone().granted(&Grant { approval, binding, ceiling }) else {
+                continue;
+            };
+            let grant = planned.grant;
+            planned.left = planned.left.saturating_sub(1);
+            if planned.left == 0 {
+                state.planned.remove(at);
+            }
+            return Some((allowed, grant));
+        }
+        None
+    }
+
+    /// Asks people, waits, and decides once more: what is approved is what was shown, or nothing.
+    pub(super) async fn ask(
+        &self,
+        looked: &Looked,
+        question: Question<policy::ToolCall>,
+        content: &str,
+        context: &CallContext,
+    ) -> Result<Allowed<policy::ToolCall>, ToolFailure> {
+        let shown = store::Shown {
+            arguments: Private::new(looked.call.arguments.text().to_owned()),
+            content: Private::new(content.to_owned()),
+            origins: origins(&question),
+            consequences: question.effects().map(consequences).unwrap_or_default(),
+        };
+        let act = store::Act::Tool(looked.call.tool.clone());
+        let asked = self.asked(&question, act, shown).await?;
+        self.answered(asked, &looked.call.tool, context).await?;
+        let grant =
+            Grant { approval: asked, binding: question.binding(), ceiling: question.labels().clone() };
+        let referred = self.referred(looked).await?;
+        match self.decided(looked).await? {
+            Decision::Allow(allowed) => Ok(allowed),
+            Decision::Deny(reasons) => Err(refused(&reasons)),
+            Decision::Ask(now) => now.showing(referred.shown).granted(&grant).map_err(|error| {
+                ToolFailure::new(ToolFailureKind::Refused, error.to_string())
+                    .hint("call again, so that people are asked about what it is now")
+            }),
+        }
+    }
+
+    /// Puts a question to people, or finds it where it was put before.
+    async fn asked(
+        &self,
+        question: &Question<policy::ToolCall>,
+        act: store::Act,
+        shown: store::Shown,
+    ) -> Result<ApprovalId, ToolFailure> {
+        let about = self.session.about.clone();
+        let Some(agent) = about.agent.clone() else { return Err(internal("a session without an agent")) };
+        let (now, id) = self.servers.approval_id().map_err(internal)?;
+        let tool = question.action().tool.clone();
+        let asked = store::Question {
+            agent,
+            about,
+            act,
+            binding: question.binding(),
+            shown,
+            effects: question.effects().unwrap_or(Effects::UNKNOWN),
+            ceiling: question.labels().clone(),
+            reasons: question.reasons().iter().map(ToString::to_string).collect(),
+            quorum: self.quorum(question.approvals(), now).await?,
+        };
+        let asked = self.servers.store().ask(id, &asked, now).await.map_err(internal)?.id();
+        // Nobody listening, or too slowly: the store has it.
+        drop(self.events.try_send(ToolEvent::Waits { approval: asked, tool }));
+        Ok(asked)
+    }
+
+    async fn quorum(&self, rule: &domain::ApprovalRule, now: u64) -> Result<Quorum, ToolFailure> {
+        let people = self.servers.people(rule.from.as_ref()).await.map_err(internal)?;
+        let excluded = self.session.by.clone().filter(|_| rule.exclude_author);
+        let able = people.iter().filter(|person| excluded.as_ref() != Some(*person)).count();
+        if able < usize::from(rule.need) {
+            let whom =
+                rule.from.as_ref().map_or_else(|| "the owners".to_owned(), |group| format!("group {group}"));
+            let why = format!("{} must approve this, and {whom} has {able} who could", rule.need);
+            return Err(ToolFailure::new(ToolFailureKind::Refused, why)
+                .hint("an owner adds people: `lazaret group add`"));
+        }
+        let until =
+            now.saturating_add(u64::try_from(rule.within.as_duration().as_millis()).unwrap_or(u64::MAX));
+        Ok(Quorum { people, need: rule.need, excluded, until })
+    }
+
+    /// Waits until people approved; says meanwhile that it waits.
+    async fn answered(
+        &self,
+        approval: ApprovalId,
+        tool: &ToolRef,
+        context: &CallContext,
+    ) -> Result<(), ToolFailure> {
+        let clock = self.servers.clock();
+        let answer = self.servers.store().wait(approval, clock);
+        tokio::pin!(answer);
+        let hold = tokio::time::sleep(HOLD);
+        tokio::pin!(hold);
+        let mut tick = tokio::time::interval(TELL_EVERY);
+        let mut waited = 0.0;
+        let waiting = |why: &str| {
+            ToolFailure::new(
+                ToolFailureKind::Waiting,
+                format!("{tool} waits for a person ({approval}): {why}"),
+            )
+            .hint("make the same call again to go on waiting for the same answer")
+        };
+        let life = loop {
+            tokio::select! {
+                life = &mut answer => break life.map_err(internal)?,
+                () = context.cancelled.cancelled() => return Err(waiting("nobody waits for it here any more")),
+                () = &mut hold => return Err(waiting("nobody has answered yet")),
+                _ = tick.tick() => {
+                    let message = Some(format!("waits for a person: lazaret approve {approval}"));
+                    if let Ok(done) = Amount::try_from(waited) {
+                        context.progress.tell(Progress { done, total: None, message });
+                    }
+                    waited += 1.0;
+                }
+            }
+        };
+        match life.state {
+            ApprovalState::Approved => Ok(()),
+            ApprovalState::Denied => Err(self.said_no(approval).await),
+            state @ (ApprovalState::Pending
+            | ApprovalState::Expired
+            | ApprovalState::Cancelled
+            | ApprovalState::Consumed) => {
+                let why = format!("the question {approval} is {state}: nobody approved it");
+                Err(ToolFailure::new(ToolFailureKind::Refused, why))
+            }
+        }
+    }
+
+    async fn said_no(&self, approval: ApprovalId) -> ToolFailure {
+        let asked = self.servers.store().approval(approval, self.servers.now()).await;
+        let why = asked.ok().and_then(|asked| {
+            let no = asked.answers.into_iter().rfind(|answer| !answer.yes)?;
+            no.why.map(|why| why.reveal().to_owned())
+        });
+        let why = why.map_or_else(|| "a person said no".to_owned(), |why| format!("a person said no: {why}"));
+        ToolFailure::new(ToolFailureKind::Refused, why)
+    }
+
+    /// Reads the content that a call's arguments refer to, as the agent itself may read it.
+    pub(super) async fn referred(&self, looked: &Looked) -> Result<Referred, ToolFailure> {
+        let mut referred = Referred { shown: Vec::new(), text: String::new() };
+        let arguments = Value::Object(looked.call.arguments.value().clone());
+        for (place, reference) in &looked.row.refers {
+            for value in at(&arguments, place) {
+                let tool = ToolRef { server: looked.call.tool.server.clone(), tool: reference.tool.clone() };
+                let call =
+                    ToolCall { tool, arguments: json!({ (reference.argument.as_str()): value }).to_string() };
+                let text = Box::pin(self.read_for_people(call)).await.map_err(|failure| {
+                    let why =
+                        format!("what `{place}` refers to can't be shown to a person: {}", failure.message);
+                    ToolFailure::new(ToolFailureKind::Refused, why)
+                })?;
+                referred.shown.push(Shown { place: place.clone(), digest: digest(&[text.as_bytes()]) });
+                referred.text.push_str(&text);
+                referred.text.push('\n');
+            }
+        }
+        if referred.text.len() > MAX_CONTENT {
+            let why = format!("it refers to more than {MAX_CONTENT} bytes, which no person would read");
+            return Err(ToolFailure::new(ToolFailureKind::TooLarge, why));
+        }
+        Ok(referred)
+    }
+
+    async fn read_for_people(&self, call: ToolCall) -> Result<String, ToolFailure> {
+        let looked = self.look(call).await?;
+        if !looked.row.effects.only_reads() {
+            return Err(ToolFailure::new(
+                ToolFailureKind::Refused,
+                "the tool that shows it does more than read",
+            ));
+        }
+        let Decision::Allow(allowed) = self.decided(&looked).await? else {
+            return Err(ToolFailure::new(ToolFailureKind::Refused, "this agent may not read it"));
+        };
+        let permit = self.commit(&looked, allowed, None).await?;
+        let result = self.act(&looked, permit, &CallContext::unheard()).await?;
+        if result.is_error {
+            return Err(ToolFailure::new(ToolFailureKind::Upstream, "its server says that it can't be read"));
+        }
+        let texts: Vec<&str> = result
+            .content
+            .iter()
+            .filter_map(|content| match content {
+                Content::Text(text) => Some(text.as_str()),
+                Content::Image { .. } | Content::Audio { .. } | Content::Resource(_) | Content::Link(_) => {
+                    None
+                }
+            })
+            .collect();
+        Ok(texts.join("\n"))
+    }
+}
+
+impl Referred {
+    /// The question with this content, and the content's text.
+    pub(super) fn into(self, question: Question<policy::ToolCall>) -> (Question<policy::ToolCall>, String) {
+        (question.showing(self.shown), self.text)
+    }
+}
+
+fn origins(question: &Question<policy::ToolCall>) -> Vec<(String, Origin)> {
+    let origin = |judged: &policy::Judged| {
+        let origin = match &judged.role {
+            Role::Sensitive(_, origin) => origin.clone(),
+            Role::Content(true) => Origin::Person,
+            Role::Content(false) => Origin::Unknown,
+            Role::Refers => return None,
+        };
+        Some((format!("/{}", judged.place), origin))
+    };
+    question.arguments().iter().filter_map(origin).collect()
+}
+
+fn consequences(effects: Effects) -> Vec<String> {
+    let says = |effect| match effect {
+        Effect::Read => None,
+        Effect::Write => Some("it changes something, which can be changed back"),
+        Effect::Irreversible => Some("it can't be undone"),
+        Effect::Communicate => Some("it leaves the organisation"),
+        Effect::Execute => Some("it makes something run"),
+        Effect::Delegate => Some("it hands work to another agent"),
+    };
+    effects.iter().filter_map(says).map(str::to_owned).collect()
+}
+
+/// The values at a place: names joined by `/`, `*` for each element of a list.
+fn at<'v>(value: &'v Value, place: &str) -> Vec<&'v Value> {
+    place.split('/').fold(vec![value], |found, part| {
+        let step = |value: &'v Value| match (part, value) {
+            ("*", Value::Array(items)) => items.iter().collect(),
+            (name, Value::Object(entries)) => entries.get(name).into_iter().collect(),
+            (_, Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Array(_)) => {
+                Vec::new()
+            }
+        };
+        found.into_iter().flat_map(step).collect()
+    })
+}
+
+fn digest(parts: &[&[u8]]) -> Digest {
+    let mut hash = Sha256::new();
+    for part in parts {
+        hash.update((part.len() as u64).to_be_bytes());
+        hash.update(part);
+    }
+    Digest::from_bytes(hash.finalize().into())
+}
+
+// ---- plans ----
+
+/// What an agent proposes.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Plan {
+    calls: Vec<PlannedCall>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct PlannedCall {
+    tool: String,
+    arguments: Value,
+    #[serde(default = "once")]
+    times: u32,
+}
+
+fn once() -> u32 {
+    1
+}
+
+/// Whether this is the tool by which agents propose plans.
+pub(super) fn is_plan(tool: &ToolRef) -> bool {
+    tool.server.as_str() == "lazaret" && tool.tool.as_str() == "plan"
+}
+
+/// The tool by which agents propose plans. No server may be called `lazaret`.
+pub(super) fn plan_tool() -> Tool {
+    let schema = json!({
+        "type": "object",
+        "properties": { "calls": {
+            "type": "array", "minItems": 1, "maxItems": MAX_PLANNED,
+            "items": {
+                "type": "object",
+                "properties": {
+                    "tool": { "type": "string", "description": "The tool's name, as it is listed" },
+                    "arguments": { "type": "object", "description": "Its exact arguments" },
+                    "times": { "type": "integer", "minimum": 1, "maximum": 100 }
+                },
+                "required": ["tool", "arguments"], "additionalProperties": false
+            }
+        } },
+        "required": ["calls"], "additionalProperties": false
+    });
+    Tool {
+        name: "lazaret__plan".to_owned(),
+        title: Some("Propose a plan".to_owned()),
+        description: Some(
+            "Asks the person once for several tool calls that each would ask. Give the exact calls; when the plan is \
+             approved, make them exactly so."
+                .to_owned(),
+        ),
+        input_schema: schema.to_string(),
+        output_schema: None,
+        hints: Hints { read_only: Some(true), ..Hints::default() },
+    }
+}
+
+/// The calls of a plan that need people.
+struct Needed {
+    questions: Vec<(Question<policy::ToolCall>, u32)>,
+    content: String,
+}
+
+impl SessionGate {
+    /// Puts a plan to people; when they approve it, each of its calls may be made as often as it says.
+    pub(super) async fn plan(
+        &self,
+        call: &ToolCall,
+        context: &CallContext,
+    ) -> Result<ToolResult, ToolFailure> {
+        let invalid = |why: String| ToolFailure::new(ToolFailureKind::Invalid, why);
+        let plan: Plan = serde_json::from_str(&call.arguments)
+            .map_err(|e| invalid(format!("the plan can't be read: {e}")))?;
+        let sound = (1..=MAX_PLANNED).contains(&plan.calls.len())
+            && plan.calls.iter().all(|call| (1..=100).contains(&call.times));
+        if !sound {
+            return Err(invalid(format!("a plan has 1 to {MAX_PLANNED} calls, each made 1 to 100 times")));
+        }
+        let needed = self.needed(plan).await?;
+        let Some((first, _)) = needed.questions.first() else {
+            return Ok(text("No call of this plan needs a person: make them."));
+        };
+        if needed.questions.iter().any(|(question, _)| question.approvals() != first.approvals()) {
+            return Err(invalid(
+                "different people answer for the calls of this plan: make a plan for each".to_owned(),
+            ));
+        }
+        self.approve(needed, &call.tool, context).await?;
+        Ok(text("The plan is approved: make its calls exactly as they are in it."))
+    }
+
+    /// Looks at each call; one that is denied ends the plan.
+    async fn needed(&self, plan: Plan) -> Result<Needed, ToolFailure> {
+        let mut looked_at = Vec::new();
+        for planned in plan.calls {
+            let tool: ToolRef = planned
+                .tool
+                .parse()
+                .map_err(|e| ToolFailure::new(ToolFailureKind::Invalid, format!("`calls`: {e}")))?;
+            let looked = self.look(ToolCall { tool, arguments: planned.arguments.to_string() }).await?;
+            let referred = self.referred(&looked).await?;
+            // What its calls will bring is met now, so that the first of them doesn't void the right to the others.
+            self.meet(&looked).await?;
+            looked_at.push((looked, referred, planned.times));
+        }
+        let mut needed = Needed { questions: Vec::new(), content: String::new() };
+        for (looked, referred, times) in looked_at {
+            match self.decided(&looked).await? {
+                Decision::Allow(_) => {}
+                Decision::Deny(reasons) => return Err(refused(&reasons)),
+                Decision::Ask(question) => {
+                    let (question, content) = referred.into(*question);
+                    let often = if times == 1 { String::new() } else { format!(" {times} times") };
+                    needed.content.push_str(&format!(
+                        "{}. {}{often} {}\n{content}",
+                        needed.questions.len().saturating_add(1),
+                        looked.call.tool,
+                        looked.call.arguments.text(),
+                    ));
+                    needed.questions.push((question, times));
+                }
+            }
+        }
+        Ok(needed)
+    }
+
+    async fn approve(
+        &self,
+        needed: Needed,
+        tool: &ToolRef,
+        context: &CallContext,
+    ) -> Result<(), ToolFailure> {
+        let Some((first, _)) = needed.questions.first() else { return Ok(()) };
+        let about = self.session.about.clone();
+        let (Some(agent), Some(session)) = (about.agent.clone(), about.session) else {
+            return Err(internal("a plan without agent or session"));
+        };
+        let bindings: Vec<(Digest, u32)> =
+            needed.questions.iter().map(|(question, times)| (question.binding(), *times)).collect();
+        let parts: Vec<Vec<u8>> = bindings
+            .iter()
+            .map(|(digest, times)| [digest.as_bytes(), &times.to_be_bytes()[..]].concat())
+            .collect();
+        let parts: Vec<&[u8]> =
+            std::iter::once(&b"lazaret plan 1"[..]).chain(parts.iter().map(Vec::as_slice)).collect();
+        let binding = digest(&parts);
+        let ceiling = needed.questions.iter().fold(Labels::default(), |all, (q, _)| all.join(q.labels()));
+        let effects = needed.questions.iter().filter_map(|(q, _)| q.effects()).reduce(Effects::and);
+        let effects = effects.unwrap_or(Effects::UNKNOWN);
+        let reasons: BTreeSet<String> =
+            needed.questions.iter().flat_map(|(q, _)| q.reasons().iter().map(ToString::to_string)).collect();
+        let (now, id) = self.servers.approval_id().map_err(internal)?;
+        let quorum = self.quorum(first.approvals(), now).await?;
+        let until = quorum.until;
+        let question = store::Question {
+            agent,
+            about: about.clone(),
+            act: store::Act::Plan,
+            binding,
+            shown: store::Shown {
+                arguments: Private::new(calls(&needed.questions)),
+                content: Private::new(needed.content),
+                origins: numbered(&needed.questions),
+                consequences: consequences(effects),
+            },
+            effects,
+            ceiling,
+            reasons: reasons.into_iter().collect(),
+            quorum,
+        };
+        let store = self.servers.store();
+        let approval = store.ask(id, &question, now).await.map_err(internal)?.id();
+        drop(self.events.try_send(ToolEvent::Waits { approval, tool: tool.clone() }));
+        self.answered(approval, tool, context).await?;
+        let mut planned = Vec::new();
+        let mut grants = Vec::new();
+        for ((question, left), (binding, _)) in needed.questions.into_iter().zip(bindings) {
+            let grant = self.servers.grant_id().map_err(internal)?;
+            grants.push(NewGrant { id: grant, session, binding, uses: Uses::Times(left), until });
+            planned.push(Planned { approval, binding, ceiling: question.labels().clone(), grant, left });
+        }
+        let granted = store.grant(approval, &binding, &grants, &about, self.servers.now()).await;
+        granted.map_err(|e| ToolFailure::new(ToolFailureKind::Refused, e.to_string()))?;
+        self.state.lock().await.planned.extend(planned);
+        Ok(())
+    }
+}
+
+/// The calls of a plan, as one JSON text.
+fn calls(questions: &[(Question<policy::ToolCall>, u32)]) -> String {
+    let calls = questions.iter().map(|(question, times)| {
+        let arguments = question.action().arguments.value();
+        json!({ "tool": question.action().tool, "arguments": arguments, "times": times })
+    });
+    Value::Array(calls.collect()).to_string()
+}
+
+fn numbered(questions: &[(Question<policy::ToolCall>, u32)]) -> Vec<(String, Origin)> {
+    let numbered = questions.iter().enumerate().flat_map(|(number, (question, _))| {
+        let at = move |(place, origin): (String, Origin)| (format!("/{number}/arguments{place}"), origin);
+        origins(question).into_iter().map(at)
+    });
+    numbered.collect()
+}
+
+fn text(text: &str) -> ToolResult {
+    ToolResult { content: vec![Content::Text(text.to_owned())], structured: None, is_error: false }
+}

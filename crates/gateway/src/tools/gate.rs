@@ -1,0 +1,366 @@
+//! The gate of one session: the way of a tool call, from the question of a program in a cell to its answer.
+//!
+//! ```text
+//! name ▶ pin ▶ arguments ▶ facts ▶ decide ─┬─ allow ─────────────────────────▶ commit ▶ act ▶ outcome ▶ labels ▶ answer
+//!                                           ├─ ask ▶ people ▶ decide once more ─▲
+//!                                           └─ deny ▶ why
+//! ```
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use domain::{Integrity, Labels, PersonName, ToolRef};
+use futures::future::BoxFuture;
+use policy::{AgentPolicy, Allowed, Arguments, Call, Counts, Decision, Row, Seen, ToolFacts, decide};
+use serde_json::Value;
+use store::{About, CommitError, Event, Keeper, Private, Verdict};
+use tokio::sync::{Mutex, mpsc, watch};
+use wire::tools::{Content, ResourceBody, Tool, ToolFailure, ToolFailureKind, ToolResult};
+
+use super::asking::Planned;
+use super::servers::{Returned, Servers};
+use super::{CallContext, ToolCall, ToolGate};
+use crate::permit::{Committing, Permit};
+
+/// How long a tool may take.
+const CALL_WITHIN: Duration = Duration::from_secs(600);
+
+/// Who a session is to its gate.
+#[derive(Debug, Clone)]
+pub struct Session {
+    /// Agent, team and session, as the ledger names them.
+    pub about: About,
+    /// Whose prompt it follows.
+    pub by: Option<PersonName>,
+    /// Where its disk's labels are kept; none if it leaves nothing behind.
+    pub disk: Option<Keeper>,
+}
+
+/// What people are told while a session runs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ToolEvent {
+    /// A call waits for people.
+    Waits {
+        /// The question.
+        approval: domain::ApprovalId,
+        /// Which tool.
+        tool: ToolRef,
+    },
+    /// A call was refused.
+    Refused {
+        /// Which tool.
+        tool: ToolRef,
+        /// Why.
+        why: String,
+    },
+}
+
+/// A session's gate.
+pub struct SessionGate {
+    pub(super) servers: Arc<Servers>,
+    pub(super) session: Session,
+    pub(super) policy: watch::Receiver<Arc<AgentPolicy>>,
+    pub(super) state: Mutex<State>,
+    pub(super) events: mpsc::Sender<ToolEvent>,
+}
+
+/// What a gate remembers of its session.
+pub(super) struct State {
+    pub(super) seen: Seen,
+    pub(super) labels: Labels,
+    pub(super) calls: HashMap<ToolRef, u32>,
+    /// Calls of approved plans that were not made yet.
+    pub(super) planned: Vec<Planned>,
+}
+
+/// A call that was looked at: everything that it takes to decide on it, once and once more.
+pub(super) struct Looked {
+    pub(super) call: policy::ToolCall,
+    pub(super) pin: domain::Digest,
+    pub(super) row: Row,
+    idempotent: bool,
+}
+
+impl SessionGate {
+    /// The gate of a session whose policy is told by the receiver.
+    ///
+    /// # Errors
+    /// Its labels can't be kept.
+    pub async fn open(
+        servers: Arc<Servers>,
+        session: Session,
+        policy: watch::Receiver<Arc<AgentPolicy>>,
+        seen: Seen,
+        events: mpsc::Sender<ToolEvent>,
+    ) -> Result<Self, store::StoreError> {
+        let labels = match &session.disk {
+            Some(disk) => servers.store().labels(disk).await?,
+            None => Labels::default(),
+        };
+        let state = State { seen, labels, calls: HashMap::new(), planned: Vec::new() };
+        Ok(Self { servers, session, policy, state: Mutex::new(state), events })
+    }
+
+    /// The session has met something that has these labels: a workspace, piped input.
+    ///
+    /// # Errors
+    /// They can't be kept: then it must not meet it.
+    pub async fn met(&self, labels: &Labels) -> Result<(), store::StoreError> {
+        let mut state = self.state.lock().await;
+        self.raise(&mut state, labels).await
+    }
+
+    async fn raise(&self, state: &mut State, labels: &Labels) -> Result<(), store::StoreError> {
+        let now = self.servers.now();
+        let about = &self.session.about;
+        let raised = state.labels.join(labels);
+        if let Some(session) = about.session {
+            self.servers.store().raise(&Keeper::Session(session), &raised, about, now).await?;
+        }
+        if let Some(disk) = &self.session.disk {
+            self.servers.store().raise(disk, &raised, about, now).await?;
+        }
+        state.labels = raised;
+        Ok(())
+    }
+
+    /// Decides on a call, asks people if it must, and makes it.
+    async fn make(&self, call: ToolCall, context: &CallContext) -> Result<ToolResult, ToolFailure> {
+        let looked = self.look(call).await?;
+        let referred = self.referred(&looked).await?;
+        let (allowed, grant) = match self.decided(&looked).await? {
+            Decision::Allow(allowed) => (allowed, None),
+            Decision::Deny(reasons) => return Err(refused(&reasons)),
+            Decision::Ask(question) => {
+                let (question, content) = referred.into(*question);
+                match self.planned(&question).await {
+                    Some((allowed, grant)) => (allowed, Some(grant)),
+                    None => (self.ask(&looked, question, &content, context).await?, None),
+                }
+            }
+        };
+        let permit = self.commit(&looked, allowed, grant).await?;
+        self.act(&looked, permit, context).await
+    }
+
+    /// Steps 1 to 3: which tool, is it as it was approved, are the arguments as they should be.
+    pub(super) async fn look(&self, call: ToolCall) -> Result<Looked, ToolFailure> {
+        let policy = Arc::clone(&self.policy.borrow());
+        let Some(row) = policy.row(&call.tool).filter(|_| policy.offered().contains(&&call.tool)) else {
+            return Err(self.refuse(&call, "there is no such tool for this agent").await);
+        };
+        let row = row.clone();
+        let known = self.servers.tool(policy.team(), &call.tool).await?;
+        let arguments = match arguments(&call.arguments, &known.input_schema) {
+            Ok(arguments) => arguments,
+            Err(why) => return Err(self.refuse(&call, &why).await),
+        };
+        let call = policy::ToolCall { tool: call.tool, arguments };
+        Ok(Looked { call, pin: known.pin, row, idempotent: known.idempotent })
+    }
+
+    /// Steps 4 and 5: the facts, and the decision. A no and a question are on the ledger before anybody hears of them.
+    pub(super) async fn decided(&self, looked: &Looked) -> Result<Decision<policy::ToolCall>, ToolFailure> {
+        let policy = Arc::clone(&self.policy.borrow());
+        let (decision, labels) = {
+            let mut state = self.state.lock().await;
+            let tool = &looked.call.tool;
+            let origins = match state.seen.judge(&looked.row, &looked.call.arguments) {
+                Ok(origins) => origins,
+                Err(refused) => return Err(ToolFailure::new(ToolFailureKind::Refused, refused.to_string())),
+            };
+            let session = state.calls.get(tool).copied().unwrap_or_default();
+            let labels = state.labels.clone();
+            let calls = Counts { session, today: session };
+            let facts = ToolFacts { labels: labels.clone(), origins, pin: looked.pin, calls };
+            (decide(&policy, Call { action: looked.call.clone(), facts }), labels)
+        };
+        let (verdict, reasons) = match &decision {
+            // The commit tells it.
+            Decision::Allow(_) => return Ok(decision),
+            Decision::Ask(question) => {
+                (Verdict::Ask, question.reasons().iter().map(ToString::to_string).collect())
+            }
+            Decision::Deny(reasons) => (Verdict::Deny, reasons.iter().map(ToString::to_string).collect()),
+        };
+        if let Decision::Deny(reasons) = &decision {
+            self.tell_refused(&looked.call.tool, &refused(reasons).message);
+        }
+        let act = store::Act::Tool(looked.call.tool.clone());
+        let event = Event::Decided { act, verdict, reasons, labels };
+        self.record(&event, looked.call.arguments.text()).await?;
+        Ok(decision)
+    }
+
+    /// Step 7: the right is used, and the entry written, in one.
+    pub(super) async fn commit(
+        &self,
+        looked: &Looked,
+        allowed: Allowed<policy::ToolCall>,
+        grant: Option<domain::GrantId>,
+    ) -> Result<Permit<policy::ToolCall>, ToolFailure> {
+        let (now, id) = self.servers.commit_id().map_err(internal)?;
+        let mut state = self.state.lock().await;
+        if !looked.row.effects.only_reads() {
+            // Writers give the place they write to their labels before they write.
+            let about = &self.session.about;
+            if let Some(team) = &about.team {
+                let server = Keeper::Server(team.clone(), looked.call.tool.server.clone());
+                self.servers.store().raise(&server, &state.labels, about, now).await.map_err(internal)?;
+            }
+        }
+        let with = Committing {
+            id,
+            about: self.session.about.clone(),
+            grant,
+            labels: state.labels.clone(),
+            spend: Vec::new(),
+            idempotent: looked.idempotent,
+            now,
+        };
+        let permit =
+            Permit::commit(self.servers.store(), allowed, with).await.map_err(|error| match error {
+                CommitError::Store(error) => internal(error),
+                refused @ (CommitError::Right(_)
+                | CommitError::Foreign
+                | CommitError::NoGrant
+                | CommitError::AboveCeiling { .. }
+                | CommitError::Budget { .. }) => {
+                    ToolFailure::new(ToolFailureKind::Refused, refused.to_string())
+                }
+            })?;
+        let calls = state.calls.entry(looked.call.tool.clone()).or_default();
+        *calls = calls.saturating_add(1);
+        Ok(permit)
+    }
+
+    /// Step 7 and 8: act once, write the outcome, and raise the labels before a byte of the answer goes out.
+    pub(super) async fn act(
+        &self,
+        looked: &Looked,
+        permit: Permit<policy::ToolCall>,
+        context: &CallContext,
+    ) -> Result<ToolResult, ToolFailure> {
+        // A tool's progress is its server's text, too: it waits for nobody, so its labels join before it is asked for.
+        self.meet(looked).await?;
+        let policy = Arc::clone(&self.policy.borrow());
+        let team = policy.team();
+        let called = self.servers.call(team, &permit, context);
+        let returned = tokio::time::timeout(CALL_WITHIN, called).await.unwrap_or_else(|_| {
+            let why = format!("no answer within {} s", CALL_WITHIN.as_secs());
+            Returned::Unknown(ToolFailure::new(ToolFailureKind::Upstream, why))
+        });
+        let outcome = returned.outcome();
+        permit.ended(&outcome, &[], self.servers.now()).await.map_err(internal)?;
+        let result = returned.into_result()?;
+        let mut state = self.state.lock().await;
+        learn(&mut state.seen, &looked.call.tool, &looked.row, &result);
+        Ok(result)
+    }
+
+    /// The session meets what a tool's results bring.
+    pub(super) async fn meet(&self, looked: &Looked) -> Result<(), ToolFailure> {
+        let policy = Arc::clone(&self.policy.borrow());
+        let labels = self.servers.labels_of(policy.team(), &looked.call.tool, &looked.row).await;
+        let labels = labels.map_err(internal)?;
+        let mut state = self.state.lock().await;
+        self.raise(&mut state, &labels).await.map_err(internal)
+    }
+
+    pub(super) async fn record(&self, event: &Event, sealed: &str) -> Result<(), ToolFailure> {
+        let sealed = Private::new(sealed.to_owned());
+        let now = self.servers.now();
+        let recorded = self.servers.store().record(&self.session.about, event, Some(&sealed), now).await;
+        recorded.map(drop).map_err(internal)
+    }
+
+    /// Refuses what policy need not be asked about.
+    async fn refuse(&self, call: &ToolCall, why: &str) -> ToolFailure {
+        let event = Event::Refused { act: store::Act::Tool(call.tool.clone()), why: why.to_owned() };
+        self.tell_refused(&call.tool, why);
+        match self.record(&event, &call.arguments).await {
+            Ok(()) => ToolFailure::new(ToolFailureKind::Invalid, why),
+            Err(failure) => failure,
+        }
+    }
+
+    pub(super) fn tell_refused(&self, tool: &ToolRef, why: &str) {
+        // Nobody listening, or too slowly: the ledger has it.
+        drop(self.events.try_send(ToolEvent::Refused { tool: tool.clone(), why: why.to_owned() }));
+    }
+}
+
+impl ToolGate for SessionGate {
+    fn list(&self) -> BoxFuture<'_, Result<Vec<Tool>, ToolFailure>> {
+        Box::pin(async {
+            let policy = Arc::clone(&self.policy.borrow());
+            let mut tools = vec![super::asking::plan_tool()];
+            for tool in policy.offered() {
+                // One that is withheld or whose server is down is not offered; a call of it says why.
+                if let Ok(known) = self.servers.tool(policy.team(), tool).await {
+                    tools.push(known.offered);
+                }
+            }
+            Ok(tools)
+        })
+    }
+
+    fn call(&self, call: ToolCall, context: CallContext) -> BoxFuture<'_, Result<ToolResult, ToolFailure>> {
+        Box::pin(async move {
+            if super::asking::is_plan(&call.tool) {
+                return self.plan(&call, &context).await;
+            }
+            self.make(call, &context).await
+        })
+    }
+}
+
+/// The arguments in their one form, if they fit the schema.
+fn arguments(text: &str, schema: &jsonschema::Validator) -> Result<Arguments, String> {
+    let value: Value = serde_json::from_str(text).map_err(|e| format!("the arguments can't be read: {e}"))?;
+    let arguments = Arguments::new(&value).map_err(|e| e.to_string())?;
+    match schema.iter_errors(&value).next() {
+        None => Ok(arguments),
+        Some(error) => {
+            let place = error.instance_path().to_string();
+            let place = if place.is_empty() { "the arguments".to_owned() } else { format!("`{place}`") };
+            Err(format!("{place} doesn't fit the tool's schema: {}", policy::shown(&error.to_string())))
+        }
+    }
+}
+
+pub(super) fn refused(reasons: &[policy::Reason]) -> ToolFailure {
+    let reasons: Vec<String> = reasons.iter().map(ToString::to_string).collect();
+    ToolFailure::new(ToolFailureKind::Refused, reasons.join("; "))
+        .hint("a person can change what this agent may do; asking in other words won't")
+}
+
+pub(super) fn internal(error: impl std::fmt::Display) -> ToolFailure {
+    tracing::error!(%error, "a tool call failed in the gateway");
+    ToolFailure::new(ToolFailureKind::Internal, format!("the gateway failed: {error}"))
+}
+
+/// Remembers where the values of a result came from.
+fn learn(seen: &mut Seen, tool: &ToolRef, row: &Row, result: &ToolResult) {
+    if let Some(Ok(value)) = result.structured.as_deref().map(serde_json::from_str::<Value>) {
+        seen.result(tool, row, &value);
+    }
+    for content in &result.content {
+        match content {
+            Content::Text(text) => seen.result_text(tool, row, text),
+            Content::Resource(contents) => match &contents.body {
+                ResourceBody::Text(text) => seen.result_text(tool, row, text),
+                ResourceBody::Bytes(_) => {}
+            },
+            Content::Link(link) => seen.result_text(tool, row, &link.uri),
+            Content::Image { .. } | Content::Audio { .. } => {}
+        }
+    }
+}
+
+/// The labels of what nobody has vouched for: a workspace, piped input, an image.
+#[must_use]
+pub fn unvouched() -> Labels {
+    Labels { integrity: Integrity::Web, ..Labels::default() }
+}

@@ -1,0 +1,351 @@
+//! The tool servers behind the gates: connected once per team, and their tools as they list them now.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::{Duration, Instant};
+
+use domain::{
+    AgentName, ApprovalId, CommitId, Confidentiality, Digest, GrantId, GroupName, Labels, PersonName, Role,
+    ServerName, TeamName, ToolName, ToolRef,
+};
+use futures::future::BoxFuture;
+use policy::{Hints, KnownTool, Pin, Row, Table};
+use serde_json::Value;
+use store::{Definition, Keeper, Outcome, Randomness, Store, StoreError};
+use tokio::sync::{Mutex, watch};
+use wire::tools::{Tool, ToolFailure, ToolFailureKind, ToolResult};
+
+use super::CallContext;
+use super::gate::internal;
+use super::upstream::{Acted, CallFailed, ToolDescription, ToolList, Upstream};
+use crate::permit::Permit;
+
+/// How long a list is believed when its server says nothing of changes.
+const FRESH: Duration = Duration::from_secs(60);
+
+/// Connects to tool servers; the daemon knows where they are.
+pub trait Connector: Send + Sync {
+    /// A connection for this team's use.
+    fn connect<'s>(
+        &'s self,
+        team: &'s TeamName,
+        server: &'s ServerName,
+    ) -> BoxFuture<'s, Result<Upstream, ToolFailure>>;
+}
+
+/// Every tool server of this installation, and what gates share.
+pub struct Servers {
+    store: Store,
+    random: Arc<dyn Randomness>,
+    clock: fn() -> u64,
+    connector: Arc<dyn Connector>,
+    tables: RwLock<BTreeMap<ServerName, Arc<Table>>>,
+    live: Mutex<HashMap<(TeamName, ServerName), Arc<Live>>>,
+}
+
+struct Live {
+    upstream: Upstream,
+    changes: watch::Receiver<u64>,
+    listed: Mutex<Option<Listed>>,
+}
+
+#[derive(Clone)]
+struct Listed {
+    list: Arc<ToolList>,
+    at: Instant,
+    change: u64,
+}
+
+/// A tool as its server lists it now.
+pub(super) struct Known {
+    pub(super) pin: Digest,
+    pub(super) input_schema: jsonschema::Validator,
+    pub(super) offered: Tool,
+    pub(super) idempotent: bool,
+}
+
+/// A tool for people to approve: what is pinned of it, and whether the agent has it pinned so.
+#[derive(Debug, Clone)]
+pub struct Candidate {
+    /// What would be pinned.
+    pub pin: Pin,
+    /// Its digest.
+    pub digest: Digest,
+    /// Whether a table classifies it; else the worst is assumed.
+    pub classified: bool,
+}
+
+impl Servers {
+    /// The servers that the connector reaches, with the tables that classify their tools.
+    #[must_use]
+    pub fn new(
+        store: Store,
+        random: Arc<dyn Randomness>,
+        clock: fn() -> u64,
+        connector: Arc<dyn Connector>,
+    ) -> Self {
+        let (tables, live) = (RwLock::default(), Mutex::default());
+        Self { store, random, clock, connector, tables, live }
+    }
+
+    /// Takes these tables from now on, for sessions that start.
+    pub fn classify(&self, tables: BTreeMap<ServerName, Arc<Table>>) {
+        *self.tables.write().unwrap_or_else(PoisonError::into_inner) = tables;
+    }
+
+    /// The store.
+    #[must_use]
+    pub fn store(&self) -> &Store {
+        &self.store
+    }
+
+    pub(super) fn now(&self) -> u64 {
+        (self.clock)()
+    }
+
+    pub(super) fn clock(&self) -> fn() -> u64 {
+        self.clock
+    }
+
+    fn random(&self) -> std::io::Result<u128> {
+        let mut bytes = [0; 16];
+        self.random.fill(&mut bytes)?;
+        Ok(u128::from_le_bytes(bytes))
+    }
+
+    pub(super) fn commit_id(&self) -> std::io::Result<(u64, CommitId)> {
+        let now = self.now();
+        Ok((now, CommitId::from_parts(now, self.random()?)))
+    }
+
+    pub(super) fn approval_id(&self) -> std::io::Result<(u64, ApprovalId)> {
+        let now = self.now();
+        Ok((now, ApprovalId::from_parts(now, self.random()?)))
+    }
+
+    pub(super) fn grant_id(&self) -> std::io::Result<GrantId> {
+        Ok(GrantId::from_parts(self.now(), self.random()?))
+    }
+
+    /// Who answers: a group's members, or the owners.
+    pub(super) async fn people(&self, group: Option<&GroupName>) -> Result<BTreeSet<PersonName>, StoreError> {
+        match group {
+            Some(group) => self.store.group(group).await,
+            None => {
+                let people = self.store.people().await?;
+                Ok(people.into_iter().filter(|person| person.role == Role::Owner).map(|p| p.name).collect())
+            }
+        }
+    }
+
+    /// What is said of a tool, with what its server says taken as far as that makes it stricter.
+    fn row(&self, server: &ServerName, described: &ToolDescription) -> (Row, bool) {
+        let tables = self.tables.read().unwrap_or_else(PoisonError::into_inner);
+        let row = tables.get(server).and_then(|table| table.tools.get(&described.name)).cloned();
+        let classified = row.is_some();
+        let hints = Hints {
+            read_only_hint: described.hints.read_only,
+            destructive_hint: described.hints.destructive,
+            open_world_hint: described.hints.open_world,
+        };
+        (row.unwrap_or_else(Row::unknown).hinted(hints), classified)
+    }
+
+    /// The tools of a server as it offers them to this team now, for people to approve.
+    ///
+    /// # Errors
+    /// It can't be reached, or a tool of it can't be pinned.
+    pub async fn candidates(
+        &self,
+        team: &TeamName,
+        server: &ServerName,
+    ) -> Result<Vec<Candidate>, ToolFailure> {
+        let list = self.list(team, server).await?;
+        let mut candidates = Vec::new();
+        for described in &list.tools {
+            let (row, classified) = self.row(server, described);
+            let pin = pin(server, described, &row)?;
+            let digest = pin.digest().map_err(|e| withheld(&pin.tool, &e.to_string()))?;
+            let text = serde_json::to_string(&pin).map_err(internal)?;
+            let definition = Definition { digest, text, seen_at: self.now() };
+            self.store.see(&pin.tool, &definition).await.map_err(internal)?;
+            candidates.push(Candidate { pin, digest, classified });
+        }
+        Ok(candidates)
+    }
+
+    /// The tools of a server as policies know them: with the agent's pins, and what is said of them.
+    ///
+    /// # Errors
+    /// It can't be reached, or the pins can't be read.
+    pub async fn known(
+        &self,
+        agent: &AgentName,
+        team: &TeamName,
+        server: &ServerName,
+    ) -> Result<Vec<KnownTool>, ToolFailure> {
+        let pins = self.store.pins(agent).await.map_err(internal)?;
+        let list = self.list(team, server).await?;
+        let mut known = Vec::new();
+        for described in &list.tools {
+            let (row, classified) = self.row(server, described);
+            let tool = ToolRef { server: server.clone(), tool: described.name.clone() };
+            known.push(KnownTool {
+                pin: pins.get(&tool).map(|pin| pin.digest),
+                input_schema: schema(described).map_err(|why| withheld(&tool, &why))?,
+                row: classified.then_some(row),
+                tool,
+            });
+        }
+        Ok(known)
+    }
+
+    /// A tool as its server lists it now.
+    pub(super) async fn tool(&self, team: &TeamName, tool: &ToolRef) -> Result<Known, ToolFailure> {
+        let list = self.list(team, &tool.server).await?;
+        let Some(described) = list.tools.iter().find(|described| described.name == tool.tool) else {
+            return Err(gone(&tool.tool, &list));
+        };
+        let (row, _) = self.row(&tool.server, described);
+        let digest =
+            pin(&tool.server, described, &row)?.digest().map_err(|e| withheld(tool, &e.to_string()))?;
+        let value = schema(described).map_err(|why| withheld(tool, &why))?;
+        let input_schema = jsonschema::validator_for(&value).map_err(|e| withheld(tool, &e.to_string()))?;
+        let idempotent = described.hints.idempotent == Some(true);
+        let mut offered = described.clone().shown_as(tool.to_string());
+        // What is not pinned is not shown.
+        (offered.title, offered.output_schema) = (None, None);
+        Ok(Known { pin: digest, input_schema, offered, idempotent })
+    }
+
+    /// The labels that a tool's results bring: the table's, the server's own store's, and its team's.
+    pub(super) async fn labels_of(
+        &self,
+        team: &TeamName,
+        tool: &ToolRef,
+        row: &Row,
+    ) -> Result<Labels, StoreError> {
+        let server = {
+            let tables = self.tables.read().unwrap_or_else(PoisonError::into_inner);
+            tables
+                .get(&tool.server)
+                .map_or(Confidentiality::Confidential, |table| table.server.confidentiality)
+        };
+        let kept = self.store.labels(&Keeper::Server(team.clone(), tool.server.clone())).await?;
+        Ok(row.labels(server).join(&kept))
+    }
+
+    /// Calls a tool, by permit.
+    pub(super) async fn call(
+        &self,
+        team: &TeamName,
+        permit: &Permit<policy::ToolCall>,
+        context: &CallContext,
+    ) -> Returned {
+        let call = permit.action();
+        let live = match self.live(team, &call.tool.server).await {
+            Ok(live) => live,
+            Err(failure) => return Returned::NotDone(failure),
+        };
+        let text = call.arguments.text();
+        let (progress, cancelled) = (context.progress.clone(), &context.cancelled);
+        match live.upstream.call(&call.tool.tool, text, progress, cancelled).await {
+            Ok(result) => Returned::Result(result),
+            Err(CallFailed { failure, acted: Acted::No }) => Returned::NotDone(failure),
+            Err(CallFailed { failure, acted: Acted::Failed }) => Returned::Failed(failure),
+            Err(CallFailed { failure, acted: Acted::Unknown }) => Returned::Unknown(failure),
+        }
+    }
+
+    async fn list(&self, team: &TeamName, server: &ServerName) -> Result<Arc<ToolList>, ToolFailure> {
+        let live = self.live(team, server).await?;
+        let mut listed = live.listed.lock().await;
+        let change = *live.changes.borrow();
+        if let Some(known) =
+            listed.as_ref().filter(|known| known.change == change && known.at.elapsed() < FRESH)
+        {
+            return Ok(Arc::clone(&known.list));
+        }
+        let list = Arc::new(live.upstream.list().await?);
+        *listed = Some(Listed { list: Arc::clone(&list), at: Instant::now(), change });
+        Ok(list)
+    }
+
+    /// The team's connection to a server, made anew when it broke.
+    async fn live(&self, team: &TeamName, server: &ServerName) -> Result<Arc<Live>, ToolFailure> {
+        let key = (team.clone(), server.clone());
+        // One at a time: a server is connected to once, also when several sessions want it.
+        let mut all = self.live.lock().await;
+        if let Some(live) = all.get(&key).filter(|live| live.upstream.broken().is_none()) {
+            return Ok(Arc::clone(live));
+        }
+        let upstream = self.connector.connect(team, server).await?;
+        let changes = upstream.changes();
+        let live = Arc::new(Live { upstream, changes, listed: Mutex::default() });
+        all.insert(key, Arc::clone(&live));
+        Ok(live)
+    }
+
+    /// Lets go of a server's connections: it was removed, or is somewhere else now.
+    pub async fn forget(&self, server: &ServerName) {
+        self.live.lock().await.retain(|(_, name), _| name != server);
+    }
+}
+
+/// What a call came to.
+pub(super) enum Returned {
+    Result(ToolResult),
+    NotDone(ToolFailure),
+    Failed(ToolFailure),
+    Unknown(ToolFailure),
+}
+
+impl Returned {
+    pub(super) fn outcome(&self) -> Outcome {
+        let why = |failure: &ToolFailure| failure.message.chars().take(500).collect();
+        match self {
+            Self::Result(result) if result.is_error => {
+                Outcome::Failed { why: "the tool says that it failed".to_owned() }
+            }
+            Self::Result(_) => Outcome::Done,
+            Self::NotDone(failure) => Outcome::NotDone { why: why(failure) },
+            Self::Failed(failure) => Outcome::Failed { why: why(failure) },
+            Self::Unknown(failure) => Outcome::Unknown { why: why(failure) },
+        }
+    }
+
+    pub(super) fn into_result(self) -> Result<ToolResult, ToolFailure> {
+        match self {
+            Self::Result(result) => Ok(result),
+            Self::NotDone(failure) | Self::Failed(failure) => Err(failure),
+            Self::Unknown(failure) => {
+                Err(failure.hint("nobody knows whether it was done; look before you try again"))
+            }
+        }
+    }
+}
+
+fn schema(described: &ToolDescription) -> Result<Value, String> {
+    serde_json::from_str(&described.input_schema).map_err(|e| format!("its schema can't be read: {e}"))
+}
+
+fn pin(server: &ServerName, described: &ToolDescription, row: &Row) -> Result<Pin, ToolFailure> {
+    let tool = ToolRef { server: server.clone(), tool: described.name.clone() };
+    Ok(Pin {
+        description: described.description.clone().unwrap_or_default(),
+        input_schema: schema(described).map_err(|why| withheld(&tool, &why))?,
+        effects: row.effects,
+        tool,
+    })
+}
+
+fn gone(tool: &ToolName, list: &ToolList) -> ToolFailure {
+    let withheld = list.withheld.iter().find(|withheld| withheld.name == tool.as_str());
+    let why =
+        withheld.map_or_else(|| "its server no longer offers it".to_owned(), |withheld| withheld.why.clone());
+    ToolFailure::new(ToolFailureKind::NotFound, format!("the tool {tool} is withheld: {why}"))
+}
+
+fn withheld(tool: &ToolRef, why: &str) -> ToolFailure {
+    ToolFailure::new(ToolFailureKind::Refused, format!("the tool {tool} is withheld: {why}"))
+}
