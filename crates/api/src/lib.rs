@@ -18,25 +18,48 @@
 //! | `GET /v1/images` | | [`ImageView`] list |
 //! | `POST /v1/images` | [`ImageRequest`] | [`Step`]s of an [`ImageView`], one a line |
 //! | `DELETE /v1/images?name=…` | | |
+//! | `GET /v1/whoami` | | [`PersonView`] |
+//! | `GET /v1/approvals`, `GET /v1/approvals/{id}` | | [`ApprovalView`] (those that wait, one) |
+//! | `GET /v1/approvals/watch` | | [`ApprovalView`]s as they are asked, one a line |
+//! | `POST /v1/approvals/{id}/answer` | [`AnswerRequest`] | [`ApprovalView`] |
+//! | `POST /v1/ledger/entries` | [`LedgerQuery`] | [`LedgerEntry`] list |
+//! | `POST /v1/ledger/verify` | a head seen before, or null | [`LedgerVerdict`] |
+//! | `GET /v1/people` | | [`PersonView`] list |
+//! | `PUT /v1/people/{name}`, `DELETE /v1/people/{name}` | [`PersonView`] | |
+//! | `GET /v1/groups` | | [`GroupView`] list |
+//! | `GET /v1/servers` | | [`ServerView`] list |
+//! | `PUT /v1/servers/{name}`, `DELETE /v1/servers/{name}` | [`ServerView`] | |
+//! | `GET /v1/agents/{name}/tools` | | [`AgentTools`] |
+//! | `POST /v1/agents/{name}/apply` | [`ApplyRequest`] | |
+//! | `PUT /v1/groups/{group}/{name}`, `DELETE /v1/groups/{group}/{name}` | | |
 //!
 //! A failure is a status of 400 or more with a [`Problem`].
 
+mod approval;
 mod client;
 mod data;
 mod folders;
 mod host;
+mod ledger;
+mod people;
 mod problem;
 mod session;
+mod tools;
 
+pub use approval::{AnswerRequest, AnswerView, ApprovalView, MAX_WHY, ShownView, Standing};
 pub use client::{Attachment, Client, ClientError, EventStream, InputSink, Lines, Steps};
 pub use data::Data;
 pub use folders::{FolderError, Folders};
 pub use host::{Check, CheckStatus, DoctorReport, ImageRequest, ImageView, Status, Step};
+pub use ledger::{LedgerEntry, LedgerQuery, LedgerVerdict, MAX_ENTRIES};
+pub use people::{GroupView, PersonView};
 pub use problem::{Problem, ProblemKind};
 pub use session::{
     AgentRef, AgentView, Event, ExecRequest, Input, NewSession, OutputStream, SessionView, Stamped,
     StartOptions, StopRequest, TerminalSize,
 };
+
+pub use tools::{AgentTools, ApplyRequest, PinState, ServerView, ToolView};
 
 /// The version in every path.
 pub const VERSION: &str = "v1";

@@ -19,14 +19,25 @@ pub(crate) struct Agents {
     folder: PathBuf,
 }
 
+/// An agent's file.
+#[derive(Debug)]
+pub(crate) struct Found {
+    /// What it says.
+    pub(crate) file: AgentFile,
+    /// Its text.
+    pub(crate) text: String,
+    /// Where it lies.
+    pub(crate) source: String,
+}
+
 impl Agents {
     /// Those below the configuration folder.
     pub(crate) fn new(config: &Path) -> Self {
         Self { folder: config.join("agents") }
     }
 
-    /// The agent of this name, and where its file lies.
-    pub(crate) fn find(&self, name: &AgentName) -> Result<(AgentFile, String), Problem> {
+    /// The agent of this name.
+    pub(crate) fn find(&self, name: &AgentName) -> Result<Found, Problem> {
         let path = self.folder.join(name.as_str()).join("agent.toml");
         let (text, source) = match read(&path) {
             Ok(text) => (text, path.display().to_string()),
@@ -42,7 +53,7 @@ impl Agents {
             let message = format!("`{source}` describes `{}`, not `{name}`", file.name);
             return Err(Problem::new(ProblemKind::Invalid, message).hint("name the folder as the agent"));
         }
-        Ok((file, source))
+        Ok(Found { file, text, source })
     }
 
     /// Every agent, by name; one whose file has a mistake is told in the log and left out.
@@ -50,7 +61,7 @@ impl Agents {
         let mut views = Vec::new();
         for name in self.names() {
             match self.find(&name) {
-                Ok((file, source)) => views.push(AgentView::new(file, source)),
+                Ok(found) => views.push(AgentView::new(found.file, found.source)),
                 Err(problem) => tracing::warn!(agent = %name, %problem, "an agent can't be read"),
             }
         }
@@ -109,11 +120,11 @@ mod tests {
         let config = tempfile::tempdir().unwrap();
         let agents = Agents::new(config.path());
         let reviewer: AgentName = "reviewer".parse().unwrap();
-        assert_eq!(agents.find(&reviewer).unwrap().1, "example");
+        assert_eq!(agents.find(&reviewer).unwrap().source, "example");
         let folder = config.path().join("agents/reviewer");
         std::fs::create_dir_all(&folder).unwrap();
         std::fs::write(folder.join("agent.toml"), "name = \"reviewer\"\nmodels = [\"a/own\"]").unwrap();
-        assert_eq!(agents.find(&reviewer).unwrap().0.models[0].to_string(), "a/own");
+        assert_eq!(agents.find(&reviewer).unwrap().file.models[0].to_string(), "a/own");
         std::fs::write(folder.join("agent.toml"), "name = \"other\"\nmodels = [\"a/b\"]").unwrap();
         assert!(agents.find(&reviewer).unwrap_err().message.contains("describes `other`"));
         std::fs::write(folder.join("agent.toml"), "nome = 1").unwrap();

@@ -42,9 +42,18 @@ pub enum DaemonError {
     /// The providers can't be used as they are configured.
     #[error("models can't be served: {0}")]
     Models(String),
+    /// The store can't be used.
+    #[error("the store of decisions, approvals and the ledger can't be opened: {0}")]
+    Store(String),
     /// Signals or the listener failed.
     #[error(transparent)]
     Io(#[from] io::Error),
+}
+
+impl From<store::StoreError> for DaemonError {
+    fn from(error: store::StoreError) -> Self {
+        Self::Store(error.to_string())
+    }
 }
 
 impl DaemonError {
@@ -58,7 +67,7 @@ impl DaemonError {
             }
             Self::SocketPath(_) => Some("set XDG_RUNTIME_DIR to a shorter path"),
             Self::Config { .. } | Self::Models(_) => Some("docs/configuration.md lists the keys"),
-            Self::File { .. } | Self::Cells(_) | Self::Io(_) => None,
+            Self::File { .. } | Self::Cells(_) | Self::Store(_) | Self::Io(_) => None,
         }
     }
 

@@ -1,5 +1,6 @@
 //! The daemon's own folders: private, held by one daemon at a time, with the socket in them.
 
+use std::collections::BTreeSet;
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
@@ -7,9 +8,10 @@ use std::path::{Path, PathBuf};
 use api::Folders;
 use rustix::fs::FlockOperation;
 use tokio::net::UnixListener;
+use tokio::sync::watch;
 
 use crate::error::DaemonError;
-use crate::listener::SameUser;
+use crate::listener::People;
 
 /// Most bytes in a socket's path: `sun_path` of unix(7) less its final zero.
 const MAX_SOCKET_PATH: usize = 107;
@@ -46,7 +48,7 @@ impl Held {
     }
 
     /// Listens. A socket that lies there is of a daemon that died: this one has the lock.
-    pub(crate) fn listen(&self) -> Result<SameUser, DaemonError> {
+    pub(crate) fn listen(&self, known: watch::Receiver<BTreeSet<u32>>) -> Result<People, DaemonError> {
         if self.socket.as_os_str().len() > MAX_SOCKET_PATH {
             return Err(DaemonError::SocketPath(self.socket.clone()));
         }
@@ -58,10 +60,10 @@ impl Held {
         }
         let file = DaemonError::file(&self.socket);
         let listener = UnixListener::bind(&self.socket).map_err(file)?;
-        // The folder is private already; so nobody connects before this.
+        // The folder is private, so others reach it only where an owner opens both. Who they are is checked all the same.
         fs::set_permissions(&self.socket, fs::Permissions::from_mode(0o600))
             .map_err(DaemonError::file(&self.socket))?;
-        Ok(SameUser::new(listener))
+        Ok(People::new(listener, known))
     }
 }
 
@@ -111,7 +113,8 @@ mod tests {
         let folders = folders(base.path());
         let held = Held::take(&folders).unwrap();
         assert!(matches!(Held::take(&folders), Err(DaemonError::AlreadyRuns(_))));
-        let _listener = held.listen().unwrap();
+        let (_keep, known) = watch::channel(BTreeSet::new());
+        let _listener = held.listen(known.clone()).unwrap();
         let mode = |path: &Path| fs::metadata(path).unwrap().mode() & 0o777;
         assert_eq!(mode(&folders.runtime), 0o700);
         assert_eq!(mode(&folders.socket()), 0o600);
@@ -119,7 +122,7 @@ mod tests {
         assert!(!folders.socket().exists());
         let again = Held::take(&folders).unwrap();
         fs::write(folders.socket(), "left by a crash").unwrap();
-        again.listen().unwrap();
+        again.listen(known).unwrap();
     }
 
     #[test]

@@ -4,15 +4,18 @@
 //! in its folder ([`journal`], [`shelf`]), so what was shown can be shown again, and a later daemon knows it too.
 
 mod agents;
+mod applied;
 mod cells;
 mod config;
 mod error;
 mod folders;
 mod harness;
 mod journal;
+mod keeping;
 mod listener;
 mod models;
 mod routes;
+mod servers;
 mod session;
 mod shelf;
 
@@ -44,13 +47,15 @@ pub async fn serve(folders: Folders) -> Result<(), DaemonError> {
     let config = Config::read(&folders.config)?;
     let host = Arc::new(Cells::open(&folders, &config)?);
     let models = models::service(&config, |name| std::env::var(name).ok())?;
-    let sessions = Arc::new(Sessions::open(&folders, config, host, models)?);
-    let listener = held.listen()?;
+    let store = keeping::open(&folders.state.join("store")).await?;
+    let sessions = Arc::new(Sessions::open(&folders, config, host, models, store)?);
+    sessions.know_people().await?;
+    let listener = held.listen(sessions.people())?;
     tracing::info!(socket = %held.socket().display(), version = env!("CARGO_PKG_VERSION"), "listening");
 
     let stop = CancellationToken::new();
-    let server = axum::serve(listener, routes::router(Arc::clone(&sessions)))
-        .with_graceful_shutdown(stop.clone().cancelled_owned());
+    let router = routes::router(&sessions).into_make_service_with_connect_info::<routes::Peer>();
+    let server = axum::serve(listener, router).with_graceful_shutdown(stop.clone().cancelled_owned());
     let server = tokio::spawn(std::future::IntoFuture::into_future(server));
     told_to_end(&sessions.end).await?;
 
@@ -65,6 +70,7 @@ pub async fn serve(folders: Folders) -> Result<(), DaemonError> {
         Ok(Err(panicked)) => tracing::error!(%panicked, "the server failed"),
         Err(_) => tracing::warn!("some sessions or requests did not end in time; the next start clears up"),
     }
+    sessions.close().await?;
     tracing::info!("ended");
     drop(held);
     Ok(())

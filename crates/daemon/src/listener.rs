@@ -1,5 +1,6 @@
-//! Who may connect: only the daemon's own user, by the kernel's word (SO_PEERCRED), whatever the socket's mode.
+//! Who may connect: the people of this installation, by the kernel's word (SO_PEERCRED), whatever the socket's mode.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -9,7 +10,7 @@ use std::time::Duration;
 use axum::serve::Listener;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{UnixListener, UnixStream, unix::SocketAddr};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
 /// Most connections at once.
 const MAX_CONNECTIONS: usize = 256;
@@ -18,32 +19,31 @@ const BREATHE: Duration = Duration::from_millis(100);
 
 /// A listener that turns strangers away.
 #[derive(Debug)]
-pub(crate) struct SameUser {
+pub(crate) struct People {
     listener: UnixListener,
-    uid: u32,
+    known: watch::Receiver<BTreeSet<u32>>,
     room: Arc<Semaphore>,
 }
 
-impl SameUser {
-    /// Lets in who has this process's effective uid.
-    pub(crate) fn new(listener: UnixListener) -> Self {
-        let uid = rustix::process::geteuid().as_raw();
-        Self { listener, uid, room: Arc::new(Semaphore::new(MAX_CONNECTIONS)) }
+impl People {
+    /// Lets in who has one of these uids.
+    pub(crate) fn new(listener: UnixListener, known: watch::Receiver<BTreeSet<u32>>) -> Self {
+        Self { listener, known, room: Arc::new(Semaphore::new(MAX_CONNECTIONS)) }
     }
 
     async fn next(&self) -> io::Result<Option<(Connection, SocketAddr)>> {
         let room = Arc::clone(&self.room).acquire_owned().await.map_err(io::Error::other)?;
         let (stream, address) = self.listener.accept().await?;
         let peer = stream.peer_cred()?;
-        if peer.uid() != self.uid {
+        if !self.known.borrow().contains(&peer.uid()) {
             tracing::warn!(uid = peer.uid(), pid = peer.pid(), "a stranger was turned away");
             return Ok(None);
         }
-        Ok(Some((Connection { stream, _room: room }, address)))
+        Ok(Some((Connection { stream, uid: peer.uid(), _room: room }, address)))
     }
 }
 
-impl Listener for SameUser {
+impl Listener for People {
     type Io = Connection;
     type Addr = SocketAddr;
 
@@ -69,7 +69,15 @@ impl Listener for SameUser {
 #[derive(Debug)]
 pub(crate) struct Connection {
     stream: UnixStream,
+    uid: u32,
     _room: OwnedSemaphorePermit,
+}
+
+impl Connection {
+    /// The user at the other end.
+    pub(crate) fn uid(&self) -> u32 {
+        self.uid
+    }
 }
 
 impl AsyncRead for Connection {
@@ -108,7 +116,7 @@ mod tests {
     const AS_STRANGER: &str = "LAZARET_TEST_CONNECT_TO";
 
     #[tokio::test]
-    async fn a_stranger_is_turned_away_and_the_same_user_is_let_in() {
+    async fn a_stranger_is_turned_away_and_people_are_let_in() {
         if let Some(socket) = std::env::var_os(AS_STRANGER) {
             let mut stream = std::os::unix::net::UnixStream::connect(socket).unwrap();
             let mut byte = [0];
@@ -124,7 +132,8 @@ mod tests {
         // As if every protection of the file system had failed.
         std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o777)).unwrap();
         let socket = folder.path().join("s");
-        let mut listener = SameUser::new(UnixListener::bind(&socket).unwrap());
+        let (_keep, known) = watch::channel([0, 61_997].into());
+        let mut listener = People::new(UnixListener::bind(&socket).unwrap(), known);
         std::fs::set_permissions(&socket, std::fs::Permissions::from_mode(0o777)).unwrap();
         let server = tokio::spawn(async move {
             loop {
@@ -136,13 +145,13 @@ mod tests {
         std::fs::copy(std::env::current_exe().unwrap(), &program).unwrap();
         let try_as = |uid: u32| {
             let mut command = Command::new(&program);
-            command
-                .args(["--exact", "listener::tests::a_stranger_is_turned_away_and_the_same_user_is_let_in"]);
+            command.args(["--exact", "listener::tests::a_stranger_is_turned_away_and_people_are_let_in"]);
             command.env(AS_STRANGER, &socket).uid(uid).gid(uid);
             tokio::task::spawn_blocking(move || command.status().unwrap().code())
         };
         assert_eq!(try_as(65_534).await.unwrap(), Some(77));
         assert_eq!(try_as(0).await.unwrap(), Some(0));
+        assert_eq!(try_as(61_997).await.unwrap(), Some(0));
         server.abort();
     }
 }

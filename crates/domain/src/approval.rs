@@ -2,6 +2,7 @@
 //! is used once. Pure: time comes as an argument.
 
 use std::collections::BTreeSet;
+use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
@@ -32,6 +33,19 @@ pub enum ApprovalState {
 }
 
 impl ApprovalState {
+    /// Its name.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Pending => "pending",
+            Self::Approved => "approved",
+            Self::Denied => "denied",
+            Self::Expired => "expired",
+            Self::Cancelled => "cancelled",
+            Self::Consumed => "consumed",
+        }
+    }
+
     /// Whether nothing can happen to it any more.
     #[must_use]
     pub fn is_final(self) -> bool {
@@ -39,6 +53,12 @@ impl ApprovalState {
             Self::Pending | Self::Approved => false,
             Self::Denied | Self::Expired | Self::Cancelled | Self::Consumed => true,
         }
+    }
+}
+
+impl fmt::Display for ApprovalState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
     }
 }
 
@@ -73,7 +93,7 @@ pub struct Quorum {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum AnswerError {
     /// It can't be answered any more.
-    #[error("this question is {} already", state_name(*.0))]
+    #[error("this question is {0} already")]
     Over(ApprovalState),
     /// Its time is over.
     #[error("this question has expired")]
@@ -88,19 +108,8 @@ pub enum AnswerError {
     #[error("{0} has said yes already; somebody else must, too")]
     Twice(PersonName),
     /// Its right can't be used.
-    #[error("this approval's right can't be used: it is {}", state_name(*.0))]
+    #[error("this approval's right can't be used: it is {0}")]
     NoRight(ApprovalState),
-}
-
-fn state_name(state: ApprovalState) -> &'static str {
-    match state {
-        ApprovalState::Pending => "pending",
-        ApprovalState::Approved => "approved",
-        ApprovalState::Denied => "denied",
-        ApprovalState::Expired => "expired",
-        ApprovalState::Cancelled => "cancelled",
-        ApprovalState::Consumed => "consumed",
-    }
 }
 
 /// An approval's life so far.

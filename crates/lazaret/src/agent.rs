@@ -12,12 +12,14 @@ use crate::background;
 use crate::failure::{Failure, Outcome, note};
 use crate::output::{print_json, print_table};
 use crate::run;
+use crate::servers;
 
 /// One of them.
 pub(crate) async fn command(command: AgentCommand) -> Outcome {
     match command {
         AgentCommand::New { name, harness, model } => new(&name, &harness, model.as_ref()),
         AgentCommand::Ls { json } => ls(json).await,
+        AgentCommand::Apply { agent, yes, json } => servers::apply(&agent, yes, json).await,
         AgentCommand::Show { agent, json } => show(&agent, json).await,
     }
 }

@@ -1,15 +1,19 @@
 //! `lazaret`: the command line. It talks to the daemon, and starts it when it isn't running.
 
 mod agent;
+mod approvals;
 mod args;
 mod background;
 mod doctor;
 mod failure;
 mod image;
+mod ledger;
 mod live;
 mod output;
+mod people;
 mod run;
 mod serve;
+mod servers;
 mod session;
 mod terminal;
 mod workspace;
@@ -63,6 +67,13 @@ async fn dispatch(command: Command) -> Outcome {
         Command::Logs(args) => session::logs(args).await,
         Command::Exec(args) => session::exec(args).await,
         Command::Stop(args) => session::stop(args).await,
+        Command::Server { command } => servers::command(command).await,
+        Command::Approvals(args) => approvals::list(args).await,
+        Command::Approve(args) => approvals::approve(args).await,
+        Command::Deny(args) => approvals::deny(args).await,
+        Command::Ledger { command } => ledger::command(command).await,
+        Command::Person { command } => people::person(command).await,
+        Command::Group { command } => people::group(command).await,
         Command::Image { command } => image::command(command).await,
         Command::Doctor { json } => doctor::doctor(json).await,
         Command::Serve(args) => serve::serve(args).await,

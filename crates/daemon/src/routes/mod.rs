@@ -1,8 +1,11 @@
 //! The API's routes, as the table in the crate `api` lists them.
 
 mod attach;
+mod caller;
 mod host;
 mod lines;
+mod people;
+mod tools;
 
 use std::sync::Arc;
 
@@ -13,40 +16,81 @@ use axum::body::{Body, Bytes};
 use axum::extract::{DefaultBodyLimit, Path, Query, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
-use axum::routing::{delete, get, post};
-use axum::{Json, Router};
-use domain::{AgentName, SessionId};
+use axum::routing::{get, post, put};
+use axum::{Json, Router, middleware};
+use domain::{AgentName, Role, SessionId};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 use crate::session::Sessions;
+use caller::Caller;
+
+pub(crate) use caller::Peer;
 
 /// What every handler shares.
 pub(crate) type Shared = State<Arc<Sessions>>;
 
-/// The routes.
-pub(crate) fn router(sessions: Arc<Sessions>) -> Router {
-    let v1 = Router::new()
+/// The routes, each under the least role that may use it.
+pub(crate) fn router(sessions: &Arc<Sessions>) -> Router {
+    let least = |role| middleware::from_fn_with_state(caller::Gate::new(sessions, role), caller::check);
+    let workspaces = usize::try_from(MAX_WORKSPACE).unwrap_or(usize::MAX);
+    let v1 = viewers().route_layer(least(Role::Viewer)).merge(
+        approvers()
+            .layer(DefaultBodyLimit::max(MAX_JSON))
+            .route("/sessions/{id}/workspace", get(get_workspace).put(put_workspace))
+            .layer(DefaultBodyLimit::max(workspaces))
+            .route_layer(least(Role::Approver)),
+    );
+    let v1 = v1.merge(owners().route_layer(least(Role::Owner)));
+    Router::new()
+        .nest(&format!("/{}", api::VERSION), v1)
+        .layer(DefaultBodyLimit::max(MAX_JSON))
+        .fallback(unknown)
+        .with_state(Arc::clone(sessions))
+}
+
+/// What only shows.
+fn viewers() -> Router<Arc<Sessions>> {
+    Router::new()
         .route("/status", get(status))
-        .route("/shutdown", post(shut_down))
+        .route("/whoami", get(people::whoami))
         .route("/agents", get(agents))
         .route("/agents/{name}", get(agent))
-        .route("/sessions", get(list).post(start))
+        .route("/sessions", get(list))
         .route("/sessions/{id}", get(show))
-        .route("/sessions/{id}/stop", post(stop))
         .route("/sessions/{id}/events", get(events))
+        .route("/images", get(host::images))
+        .route("/approvals", get(people::approvals))
+        .route("/approvals/watch", get(people::watch))
+        .route("/approvals/{id}", get(people::approval))
+        .route("/ledger/entries", post(people::entries))
+        .route("/ledger/verify", post(people::verify))
+        .route("/people", get(people::people))
+        .route("/groups", get(people::groups))
+        .route("/servers", get(tools::servers))
+        .route("/agents/{name}/tools", get(tools::agent_tools))
+}
+
+/// What uses agents, and answers them.
+fn approvers() -> Router<Arc<Sessions>> {
+    Router::new()
+        .route("/sessions", post(start))
+        .route("/sessions/{id}/stop", post(stop))
         .route("/sessions/{id}/attach", get(attach::attach))
         .route("/sessions/{id}/exec", get(attach::exec))
+        .route("/approvals/{id}/answer", post(people::answer))
+}
+
+/// What changes the installation.
+fn owners() -> Router<Arc<Sessions>> {
+    Router::new()
+        .route("/shutdown", post(shut_down))
         .route("/doctor", post(host::doctor))
-        .route("/images", get(host::images).post(host::add_image))
-        .route("/images", delete(host::remove_image))
-        .layer(DefaultBodyLimit::max(MAX_JSON))
-        .merge(
-            Router::new()
-                .route("/sessions/{id}/workspace", get(get_workspace).put(put_workspace))
-                .layer(DefaultBodyLimit::max(usize::try_from(MAX_WORKSPACE).unwrap_or(usize::MAX))),
-        );
-    Router::new().nest(&format!("/{}", api::VERSION), v1).fallback(unknown).with_state(sessions)
+        .route("/images", post(host::add_image).delete(host::remove_image))
+        .route("/people/{name}", put(people::put_person).delete(people::remove_person))
+        .route("/servers/{name}", put(tools::put_server).delete(tools::remove_server))
+        .route("/agents/{name}/apply", post(tools::apply))
+        .route("/groups/{group}/{name}", put(people::join_group).delete(people::leave_group))
 }
 
 /// A problem as a response.
@@ -103,17 +147,17 @@ async fn agent(State(sessions): Shared, Path(name): Path<String>) -> Answer<Json
     let name: AgentName = name.parse().map_err(|e: domain::NameError| {
         Failed(Problem::new(ProblemKind::Invalid, format!("`{name}` names no agent: {e}")))
     })?;
-    let (file, source) = sessions.agents.find(&name)?;
-    Ok(Json(AgentView::new(file, source)))
+    let found = sessions.agents.find(&name)?;
+    Ok(Json(AgentView::new(found.file, found.source)))
 }
 
 async fn list(State(sessions): Shared) -> Json<Vec<SessionView>> {
     Json(sessions.views())
 }
 
-async fn start(State(sessions): Shared, body: Bytes) -> Answer<Json<SessionView>> {
+async fn start(State(sessions): Shared, Caller(person): Caller, body: Bytes) -> Answer<Json<SessionView>> {
     let request: NewSession = json(&body)?;
-    Ok(Json(sessions.start(request).await?))
+    Ok(Json(sessions.start(request, Some(person.name)).await?))
 }
 
 async fn show(State(sessions): Shared, Path(session): Path<String>) -> Answer<Json<SessionView>> {
@@ -176,3 +220,6 @@ async fn get_workspace(State(sessions): Shared, Path(session): Path<String>) -> 
 fn internal(error: impl std::fmt::Display) -> Failed {
     Failed(Problem::new(ProblemKind::Internal, error.to_string()))
 }
+
+#[cfg(test)]
+mod tests;

@@ -6,26 +6,33 @@ mod link;
 mod models;
 mod process;
 mod task;
+mod tools;
 mod workspace;
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+pub(crate) use tests::sessions_for_tests;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use api::{AgentRef, Folders, MAX_PROMPT, NewSession, Problem, ProblemKind, SessionView};
-use domain::{AgentFile, AgentName, SessionId, SessionState};
+use domain::{AgentName, PersonName, SessionId, SessionState};
 use gateway::ModelService;
+use gateway::tools::Servers;
+use store::{Event as Happened, Store, StoreError};
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use wire::process::ToProcess;
 
-use crate::agents::{self, Agents};
+use crate::agents::{self, Agents, Found};
 use crate::config::Config;
 use crate::error::DaemonError;
 use crate::journal::{Journal, Journals, now};
+use crate::keeping::System;
+use crate::servers::KnownServers;
 use crate::shelf::Shelf;
 
 pub(crate) use handle::{Live, Session, Stops};
@@ -46,6 +53,12 @@ pub(crate) struct Sessions {
     pub(crate) host: Arc<dyn Host>,
     /// Cancelled when a client asks the daemon to end.
     pub(crate) end: CancellationToken,
+    pub(crate) store: Store,
+    /// The tool servers that are known.
+    pub(crate) servers: Arc<KnownServers>,
+    /// The way to them.
+    pub(crate) tools: Arc<Servers>,
+    people: watch::Sender<BTreeSet<u32>>,
     models: Arc<ModelService>,
     live: Mutex<BTreeMap<SessionId, Arc<Session>>>,
     turns: Mutex<HashMap<AgentName, Arc<Semaphore>>>,
@@ -59,13 +72,22 @@ impl Sessions {
         config: Config,
         host: Arc<dyn Host>,
         models: ModelService,
+        store: Store,
     ) -> Result<Self, DaemonError> {
+        let servers = Arc::new(KnownServers::read(&folders.config)?);
+        let connector: Arc<dyn gateway::tools::Connector> = Arc::clone(&servers) as _;
+        let tools = Arc::new(Servers::new(store.clone(), Arc::new(System), now, connector));
+        servers.classify(&tools);
         Ok(Self {
+            servers,
+            tools,
             agents: Agents::new(&folders.config),
             shelf: Shelf::open(&folders.state).map_err(DaemonError::file(&folders.state))?,
             config,
             host,
             end: CancellationToken::new(),
+            store,
+            people: watch::Sender::default(),
             models: Arc::new(models),
             live: Mutex::new(BTreeMap::new()),
             turns: Mutex::new(HashMap::new()),
@@ -74,8 +96,12 @@ impl Sessions {
     }
 
     /// Starts a session.
-    pub(crate) async fn start(self: &Arc<Self>, request: NewSession) -> Result<SessionView, Problem> {
-        let (agent, named) = self.agent(&request)?;
+    pub(crate) async fn start(
+        self: &Arc<Self>,
+        request: NewSession,
+        by: Option<PersonName>,
+    ) -> Result<SessionView, Problem> {
+        let (Found { file: agent, text, source }, named) = self.agent(&request)?;
         let internal =
             |e: std::io::Error| Problem::new(ProblemKind::Internal, format!("the session's folder: {e}"));
         let view = SessionView {
@@ -106,6 +132,9 @@ impl Sessions {
         let owner = Owner {
             sessions: Arc::clone(self),
             agent,
+            text,
+            source,
+            by,
             named,
             request,
             journal,
@@ -119,17 +148,21 @@ impl Sessions {
     }
 
     /// The agent that is meant, and whether it is one of the host's own (which has a disk that lasts).
-    fn agent(&self, request: &NewSession) -> Result<(AgentFile, bool), Problem> {
+    fn agent(&self, request: &NewSession) -> Result<(Found, bool), Problem> {
         if request.prompt.as_ref().is_some_and(|prompt| prompt.len() > MAX_PROMPT || prompt.contains('\0')) {
             let message = format!("the prompt has more than {MAX_PROMPT} bytes, or a zero byte");
             return Err(
                 Problem::new(ProblemKind::Invalid, message).hint("send what is long to standard input")
             );
         }
-        let (mut agent, named) = match &request.agent {
-            AgentRef::Name(name) => (self.agents.find(name)?.0, true),
-            AgentRef::File(text) => (agents::parse(text, "agent.toml")?, false),
+        let (mut found, named) = match &request.agent {
+            AgentRef::Name(name) => (self.agents.find(name)?, true),
+            AgentRef::File(text) => {
+                let source = "agent.toml".to_owned();
+                (Found { file: agents::parse(text, &source)?, text: text.clone(), source }, false)
+            }
         };
+        let agent = &mut found.file;
         if let Some(model) = &request.options.model {
             let Some(at) = agent.models.iter().position(|known| known == model) else {
                 let known: Vec<String> = agent.models.iter().map(ToString::to_string).collect();
@@ -149,7 +182,7 @@ impl Sessions {
                 )));
             }
         }
-        Ok((agent, named))
+        Ok((found, named))
     }
 
     /// A session that has not ended.
@@ -199,6 +232,26 @@ impl Sessions {
         }
         self.tasks.close();
         self.tasks.wait().await;
+    }
+
+    /// The users of this machine that are people here, as they change.
+    pub(crate) fn people(&self) -> watch::Receiver<BTreeSet<u32>> {
+        self.people.subscribe()
+    }
+
+    /// Takes the people of the store for those who may connect.
+    pub(crate) async fn know_people(&self) -> Result<(), StoreError> {
+        let people = self.store.people().await?;
+        self.people.send_replace(people.iter().filter_map(|person| person.uid).collect());
+        Ok(())
+    }
+
+    /// Lets go of the store, the last thing of all.
+    pub(crate) async fn close(&self) -> Result<(), StoreError> {
+        let ended = Happened::DaemonStopped {};
+        self.store.record(&store::About::default(), &ended, None, now()).await?;
+        self.store.close().await;
+        Ok(())
     }
 
     /// An agent's sessions take turns: it has one disk.

@@ -3,17 +3,19 @@
 use std::sync::Arc;
 
 use domain::AgentFile;
-use gateway::tools::{NoTools, ToolGate};
+use gateway::tools::ToolEvent;
 use gateway::{ModelEvent, ModelService, ModelSession, Services};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use wire::mux::Stream;
 
+use super::tools::Tools;
+
 /// The calls of one session. Dropping it gives them up.
 pub(super) struct Models {
     service: Arc<ModelService>,
     session: Arc<ModelSession>,
-    tools: Arc<dyn ToolGate>,
+    tools: Tools,
     events: mpsc::Receiver<ModelEvent>,
     calls: JoinSet<()>,
 }
@@ -30,18 +32,18 @@ pub(super) enum Told {
 }
 
 impl Models {
-    /// For a session of this agent: its models, its tokens.
-    pub(super) fn new(service: Arc<ModelService>, agent: &AgentFile) -> Self {
+    /// For a session of this agent: its models, its tokens, its tools.
+    pub(super) fn new(service: Arc<ModelService>, agent: &AgentFile, tools: Tools) -> Self {
         let (sender, events) = mpsc::channel(32);
         let session = ModelSession::new(agent.models.clone(), agent.limits.tokens, sender);
-        Self { service, session: Arc::new(session), tools: Arc::new(NoTools), events, calls: JoinSet::new() }
+        Self { service, session: Arc::new(session), tools, events, calls: JoinSet::new() }
     }
 
     /// Serves a stream of the door. The mux bounds how many there are.
     pub(super) fn serve(&mut self, stream: Stream) {
         while self.calls.try_join_next().is_some() {}
         let (service, session) = (Arc::clone(&self.service), Arc::clone(&self.session));
-        let tools = Arc::clone(&self.tools);
+        let tools = Arc::clone(&self.tools.gate);
         self.calls.spawn(async move {
             let services = Services { models: &service, session: &session, tools: tools.as_ref() };
             if let Err(error) = services.serve(stream).await {
@@ -52,7 +54,11 @@ impl Models {
 
     /// What happened next. Safe to cancel.
     pub(super) async fn told(&mut self) -> Told {
-        match self.events.recv().await {
+        let event = tokio::select! {
+            event = self.events.recv() => event,
+            Some(event) = self.tools.events.recv() => return Told::Note(tools_note(&event)),
+        };
+        match event {
             Some(ModelEvent::Started { call, model, dialect }) => {
                 tracing::debug!(call, %model, ?dialect, "model call");
                 Told::Nothing
@@ -74,5 +80,14 @@ impl Models {
             // Never: this side holds a sender too.
             None => std::future::pending().await,
         }
+    }
+}
+
+fn tools_note(event: &ToolEvent) -> String {
+    match event {
+        ToolEvent::Waits { approval, tool } => {
+            format!("{tool} waits for a person: lazaret approve {approval}")
+        }
+        ToolEvent::Refused { tool, why } => format!("{tool} was refused: {why}"),
     }
 }

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use api::{Data, Event, NewSession, OutputStream, SessionView};
-use domain::{AgentFile, CellId, EndReason, SessionEvent};
+use domain::{AgentFile, CellId, EndReason, PersonName, SessionEvent};
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot, watch};
 use tokio::time::Instant;
 use wire::guest::{ContainerSpec, FromGuest, GuestLimit};
@@ -22,6 +22,7 @@ use super::host::{Image, LiveCell, StartFailure, Started, Tell, Wanted};
 use super::link::{Heard, Link, cut_off};
 use super::models::{Models, Told};
 use super::process::Process;
+use super::tools::Tools;
 use super::{Sessions, workspace};
 use crate::harness::{self, MODEL_PORT, TOOLS_PORT, Task};
 use crate::journal::Journal;
@@ -45,6 +46,11 @@ const SIGKILL: u8 = 9;
 pub(super) struct Owner {
     pub(super) sessions: Arc<Sessions>,
     pub(super) agent: AgentFile,
+    /// Its file's text, and where that lies.
+    pub(super) text: String,
+    pub(super) source: String,
+    /// Whose prompt it follows.
+    pub(super) by: Option<PersonName>,
     /// Whether the agent is one of the host's own, with a disk that lasts.
     pub(super) named: bool,
     pub(super) request: NewSession,
@@ -75,6 +81,7 @@ impl Owner {
 
     async fn life(&mut self, put: oneshot::Receiver<Vec<u8>>) -> Cut<EndReason> {
         let _turn = self.turn().await?;
+        let tools = self.tools().await?;
         let image = self.image().await?;
         let deadline = Instant::now() + self.agent.limits.wall_clock.as_duration();
         let Started { isolation, link, mut cell } = self.cell(image.clone(), deadline).await?;
@@ -89,7 +96,7 @@ impl Owner {
             )));
             self.tell(Event::Started { isolation }).await;
             self.advance(SessionEvent::Started, |_| {});
-            Ok((self.harness(link, &image, cell.as_mut(), deadline).await, ()))
+            Ok((self.harness(link, &image, cell.as_mut(), deadline, tools).await, ()))
         }
         .await;
         self.live.send_replace(None);
@@ -197,14 +204,15 @@ impl Owner {
         image: &Image,
         cell: &mut dyn LiveCell,
         deadline: Instant,
+        tools: Tools,
     ) -> (EndReason, Option<Link>) {
-        let mut process = match self.start_harness(&link, image).await {
+        let mut process = match self.start_harness(&link, image, tools.any).await {
             Ok(process) => process,
             Err(why) => return (EndReason::CellFailed { why }, Some(link)),
         };
         let stops = self.stops.clone();
         let mut watch = Watch::new(self.agent.limits.output.as_u64());
-        let mut models = Models::new(Arc::clone(&self.sessions.models), &self.agent);
+        let mut models = Models::new(Arc::clone(&self.sessions.models), &self.agent, tools);
         loop {
             tokio::select! {
                 biased;
@@ -306,7 +314,7 @@ impl Owner {
         Ok(reason)
     }
 
-    async fn start_harness(&mut self, link: &Link, image: &Image) -> Result<Process, String> {
+    async fn start_harness(&mut self, link: &Link, image: &Image, tools: bool) -> Result<Process, String> {
         let tty = self.request.terminal.map(|size| TtySize { rows: size.rows, columns: size.columns });
         let config = &self.sessions.config;
         let model = self.agent.models.first();
@@ -317,7 +325,7 @@ impl Owner {
             prompt: self.request.prompt.as_deref(),
             image_env: &image.env,
             tty,
-            tools: !self.agent.tools.is_empty(),
+            tools,
         });
         let (_, closed) = mpsc::channel(1);
         let inputs = std::mem::replace(&mut self.inputs, closed);

@@ -222,15 +222,22 @@ struct Lab {
     _folder: tempfile::TempDir,
 }
 
-fn lab(fake: Fake) -> Lab {
+async fn lab(fake: Fake) -> Lab {
     let folder = tempfile::tempdir().unwrap();
     let at = |name: &str| folder.path().join(name);
     let folders =
         Folders { config: at("c"), data: at("d"), cache: at("h"), state: at("s"), runtime: at("r") };
     let most = Arc::clone(&fake.most);
     let models = crate::models::service(&Config::default(), |_| None).unwrap();
-    let sessions = Sessions::open(&folders, Config::default(), Arc::new(fake), models).unwrap();
+    let store = crate::keeping::open(&at("s").join("store")).await.unwrap();
+    let sessions = Sessions::open(&folders, Config::default(), Arc::new(fake), models, store).unwrap();
     Lab { sessions: Arc::new(sessions), most, _folder: folder }
+}
+
+/// Sessions whose cells are tasks, and the folder that they live in.
+pub(crate) async fn sessions_for_tests() -> (Arc<Sessions>, tempfile::TempDir) {
+    let Lab { sessions, _folder, .. } = lab(Fake::default()).await;
+    (sessions, _folder)
 }
 
 fn agent(does: &str, limits: &str) -> String {
@@ -250,7 +257,7 @@ fn request(file: String) -> NewSession {
 
 impl Lab {
     async fn start(&self, does: &str, limits: &str) -> SessionId {
-        self.sessions.start(request(agent(does, limits))).await.unwrap().id
+        self.sessions.start(request(agent(does, limits)), None).await.unwrap().id
     }
 
     async fn all(&self, id: SessionId) -> Vec<Event> {
@@ -286,7 +293,7 @@ fn started(event: &Event) -> bool {
 
 #[tokio::test]
 async fn a_session_tells_its_steps_its_output_and_its_end() {
-    let lab = lab(Fake::default());
+    let lab = lab(Fake::default()).await;
     let id = lab.start("hello", "").await;
     let events = lab.all(id).await;
     assert!(matches!(&events[0], Event::Progress { message } if message == "an image"), "{events:?}");
@@ -302,7 +309,7 @@ async fn a_session_tells_its_steps_its_output_and_its_end() {
 
 #[tokio::test]
 async fn each_limit_of_the_host_stops_a_runaway_and_says_which() {
-    let lab = lab(Fake::default());
+    let lab = lab(Fake::default()).await;
     for (does, limits, what) in [
         ("sleep", "wall_clock = \"1s\"", "wall clock of 1s"),
         ("flood", "output = \"4KiB\"", "output of 4KiB"),
@@ -329,7 +336,7 @@ async fn each_limit_of_the_host_stops_a_runaway_and_says_which() {
 
 #[tokio::test]
 async fn a_stop_ends_it_in_order_even_when_the_harness_is_deaf_and_a_second_one_at_once() {
-    let lab = lab(Fake::default());
+    let lab = lab(Fake::default()).await;
     for does in ["sleep", "deaf"] {
         let id = lab.start(does, "").await;
         lab.until(id, started).await;
@@ -348,7 +355,7 @@ async fn a_stop_ends_it_in_order_even_when_the_harness_is_deaf_and_a_second_one_
 
 #[tokio::test]
 async fn a_cell_that_fails_or_is_refused_ends_its_session_alone() {
-    let lab_one = lab(Fake::default());
+    let lab_one = lab(Fake::default()).await;
     let other = lab_one.start("sleep", "").await;
     lab_one.until(other, started).await;
     for how in ["cut", "torn"] {
@@ -360,16 +367,16 @@ async fn a_cell_that_fails_or_is_refused_ends_its_session_alone() {
     lab_one.sessions.stop_all().await;
     assert_eq!(lab_one.end(other).await, EndReason::Stopped);
 
-    let lab_two = lab(Fake { refuse: true, ..Fake::default() });
+    let lab_two = lab(Fake { refuse: true, ..Fake::default() }).await;
     let id = lab_two.start("hello", "").await;
     assert_eq!(lab_two.end(id).await.exit_code().0, 126);
 }
 
 #[tokio::test]
 async fn input_reaches_the_harness_and_a_workspace_goes_in_and_comes_out() {
-    let lab = lab(Fake::default());
+    let lab = lab(Fake::default()).await;
     let session = NewSession { stdin: true, workspace: true, ..request(agent("echo", "")) };
-    let id = lab.sessions.start(session).await.unwrap().id;
+    let id = lab.sessions.start(session, None).await.unwrap().id;
     let live = lab.sessions.running(id).unwrap();
     live.input().send(ToProcess::Stdin(b"ping".to_vec())).await.unwrap();
     live.input().send(ToProcess::StdinEnd).await.unwrap();
@@ -388,14 +395,14 @@ async fn input_reaches_the_harness_and_a_workspace_goes_in_and_comes_out() {
 #[tokio::test]
 async fn the_sessions_of_one_agent_take_turns() {
     let fake = Fake::default();
-    let lab = lab(fake);
+    let lab = lab(fake).await;
     let folder = lab._folder.path().join("c/agents/a");
     std::fs::create_dir_all(&folder).unwrap();
     std::fs::write(folder.join("agent.toml"), agent("hello", "")).unwrap();
     let mut ids = Vec::new();
     for _ in 0..4 {
         let named = NewSession { agent: AgentRef::Name("a".parse().unwrap()), ..request(String::new()) };
-        ids.push(lab.sessions.start(named).await.unwrap().id);
+        ids.push(lab.sessions.start(named, None).await.unwrap().id);
     }
     for id in ids {
         assert_eq!(lab.end(id).await, EndReason::Finished { code: 0 });
@@ -405,16 +412,16 @@ async fn the_sessions_of_one_agent_take_turns() {
 
 #[tokio::test]
 async fn what_an_agent_may_not_use_is_refused_before_anything_starts() {
-    let lab = lab(Fake::default());
+    let lab = lab(Fake::default()).await;
     let with =
         |models: &str| format!("name = \"a\"\nharness = {{ command = [\"hello\"] }}\nmodels = {models}\n");
-    let unknown = lab.sessions.start(request(with("[\"nobody/m\"]"))).await.unwrap_err();
+    let unknown = lab.sessions.start(request(with("[\"nobody/m\"]")), None).await.unwrap_err();
     assert!(unknown.message.contains("`nobody` is no provider"), "{unknown}");
     let mut other = request(with("[]"));
     other.options.model = Some("anthropic/x".parse().unwrap());
-    assert_eq!(lab.sessions.start(other).await.unwrap_err().kind, ProblemKind::Refused);
+    assert_eq!(lab.sessions.start(other, None).await.unwrap_err().kind, ProblemKind::Refused);
     let mut long = request(with("[]"));
     long.prompt = Some("x".repeat(MAX_PROMPT + 1));
-    assert_eq!(lab.sessions.start(long).await.unwrap_err().kind, ProblemKind::Invalid);
+    assert_eq!(lab.sessions.start(long, None).await.unwrap_err().kind, ProblemKind::Invalid);
     assert_eq!(lab.sessions.count(), 0);
 }

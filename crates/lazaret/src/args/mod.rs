@@ -1,9 +1,16 @@
 //! What can be typed.
 
+mod people;
+
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 use domain::{AgentName, ImageName, ModelName};
+
+pub(crate) use people::{
+    ApprovalsArgs, ApproveArgs, DenyArgs, EntriesArgs, GroupCommand, LedgerCommand, PersonCommand,
+    ServerCommand,
+};
 
 const EXIT_CODES: &str = "\
 Exit codes of `run` and `exec`:
@@ -45,6 +52,35 @@ pub(crate) enum Command {
     Exec(ExecArgs),
     /// Stop sessions, in order within 5 seconds.
     Stop(StopArgs),
+    /// Add, list and remove tool servers.
+    Server {
+        #[command(subcommand)]
+        command: ServerCommand,
+    },
+    /// List the questions that wait for a person: what agents want to do and may not by themselves.
+    #[command(after_help = "Example:\n  lazaret approvals --watch")]
+    Approvals(ApprovalsArgs),
+    /// Show a question in full, and say yes to exactly that, once.
+    #[command(after_help = "Example:\n  lazaret approve 4q8z")]
+    Approve(ApproveArgs),
+    /// Show a question in full, and say no.
+    #[command(after_help = "Example:\n  lazaret deny 4q8z --why 'we don\'t know this address'")]
+    Deny(DenyArgs),
+    /// Read and verify the ledger: every decision, question, answer and act.
+    Ledger {
+        #[command(subcommand)]
+        command: LedgerCommand,
+    },
+    /// List, add and remove the people of this installation.
+    Person {
+        #[command(subcommand)]
+        command: PersonCommand,
+    },
+    /// List and change groups of people, which policies name to answer questions.
+    Group {
+        #[command(subcommand)]
+        command: GroupCommand,
+    },
     /// Get, list and remove the images that cells run.
     Image {
         #[command(subcommand)]
@@ -158,6 +194,17 @@ pub(crate) enum AgentCommand {
     Ls {
         /// One JSON document instead of a table.
         #[arg(long)]
+        json: bool,
+    },
+    /// Show what an agent's files ask for, and apply them on a yes: until then it runs with no tools.
+    Apply {
+        /// Its name.
+        agent: AgentName,
+        /// Don't ask. What is applied is shown all the same.
+        #[arg(short, long)]
+        yes: bool,
+        /// Only show it, as one JSON document.
+        #[arg(long, conflicts_with = "yes")]
         json: bool,
     },
     /// Show what an agent may do.

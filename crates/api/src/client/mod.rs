@@ -1,5 +1,8 @@
 //! The client: one connection per request, every answer bounded, live sessions over a WebSocket.
 
+mod people;
+mod tools;
+
 use std::io;
 use std::path::{Path, PathBuf};
 

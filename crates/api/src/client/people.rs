@@ -1,0 +1,114 @@
+//! The client's part for people: questions, the ledger, who is who.
+
+use bytes::Bytes;
+use domain::{ApprovalId, GroupName, PersonName};
+use http::Method;
+
+use super::{Client, Lines, Result, json};
+use crate::{AnswerRequest, ApprovalView, GroupView, LedgerEntry, LedgerQuery, LedgerVerdict, PersonView};
+
+impl Client {
+    /// Who this client is to the daemon.
+    ///
+    /// # Errors
+    /// [`crate::ClientError`], like all that follow.
+    pub async fn whoami(&self) -> Result<PersonView> {
+        self.get("whoami").await
+    }
+
+    /// The questions that wait for anybody, the oldest first.
+    ///
+    /// # Errors
+    /// [`crate::ClientError`].
+    pub async fn approvals(&self) -> Result<Vec<ApprovalView>> {
+        self.get("approvals").await
+    }
+
+    /// One question, whatever became of it.
+    ///
+    /// # Errors
+    /// [`crate::ClientError`].
+    pub async fn approval(&self, id: ApprovalId) -> Result<ApprovalView> {
+        self.get(&format!("approvals/{id}")).await
+    }
+
+    /// The questions that wait now, and those to come.
+    ///
+    /// # Errors
+    /// [`crate::ClientError`].
+    pub async fn watch_approvals(&self) -> Result<Lines<ApprovalView>> {
+        Ok(Lines::new(self.request(Method::GET, "approvals/watch", Bytes::new()).await?))
+    }
+
+    /// Answers a question; gives it as it stands then.
+    ///
+    /// # Errors
+    /// [`crate::ClientError`].
+    pub async fn answer(&self, id: ApprovalId, answer: &AnswerRequest) -> Result<ApprovalView> {
+        self.send(Method::POST, &format!("approvals/{id}/answer"), json(answer)?).await
+    }
+
+    /// Entries of the ledger, the oldest first.
+    ///
+    /// # Errors
+    /// [`crate::ClientError`].
+    pub async fn ledger(&self, query: &LedgerQuery) -> Result<Vec<LedgerEntry>> {
+        self.send(Method::POST, "ledger/entries", json(query)?).await
+    }
+
+    /// Verifies the ledger, also against the newest entry that was seen before.
+    ///
+    /// # Errors
+    /// [`crate::ClientError`].
+    pub async fn verify_ledger(&self, seen: Option<&serde_json::Value>) -> Result<LedgerVerdict> {
+        self.send(Method::POST, "ledger/verify", json(&seen)?).await
+    }
+
+    /// Everybody.
+    ///
+    /// # Errors
+    /// [`crate::ClientError`].
+    pub async fn people(&self) -> Result<Vec<PersonView>> {
+        self.get("people").await
+    }
+
+    /// Adds a person, or changes one.
+    ///
+    /// # Errors
+    /// [`crate::ClientError`].
+    pub async fn put_person(&self, person: &PersonView) -> Result<()> {
+        self.send(Method::PUT, &format!("people/{}", person.name), json(person)?).await
+    }
+
+    /// Removes a person.
+    ///
+    /// # Errors
+    /// [`crate::ClientError`].
+    pub async fn remove_person(&self, name: &PersonName) -> Result<()> {
+        self.send(Method::DELETE, &format!("people/{name}"), Bytes::new()).await
+    }
+
+    /// Every group.
+    ///
+    /// # Errors
+    /// [`crate::ClientError`].
+    pub async fn groups(&self) -> Result<Vec<GroupView>> {
+        self.get("groups").await
+    }
+
+    /// Puts a person into a group.
+    ///
+    /// # Errors
+    /// [`crate::ClientError`].
+    pub async fn join_group(&self, group: &GroupName, person: &PersonName) -> Result<()> {
+        self.send(Method::PUT, &format!("groups/{group}/{person}"), Bytes::new()).await
+    }
+
+    /// Takes a person out of a group.
+    ///
+    /// # Errors
+    /// [`crate::ClientError`].
+    pub async fn leave_group(&self, group: &GroupName, person: &PersonName) -> Result<()> {
+        self.send(Method::DELETE, &format!("groups/{group}/{person}"), Bytes::new()).await
+    }
+}

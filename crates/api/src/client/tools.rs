@@ -1,0 +1,50 @@
+//! The client's part for tool servers and agents' tools.
+
+use bytes::Bytes;
+use domain::{AgentName, ServerName};
+use http::Method;
+
+use super::{Client, Result, json};
+use crate::{AgentTools, ApplyRequest, ServerView};
+
+impl Client {
+    /// Every tool server.
+    ///
+    /// # Errors
+    /// [`crate::ClientError`], like all that follow.
+    pub async fn servers(&self) -> Result<Vec<ServerView>> {
+        self.get("servers").await
+    }
+
+    /// Adds a tool server, or changes one.
+    ///
+    /// # Errors
+    /// [`crate::ClientError`].
+    pub async fn put_server(&self, server: &ServerView) -> Result<()> {
+        self.send(Method::PUT, &format!("servers/{}", server.name), json(server)?).await
+    }
+
+    /// Removes a tool server.
+    ///
+    /// # Errors
+    /// [`crate::ClientError`].
+    pub async fn remove_server(&self, name: &ServerName) -> Result<()> {
+        self.send(Method::DELETE, &format!("servers/{name}"), Bytes::new()).await
+    }
+
+    /// What an agent's files ask for. Asks its tool servers.
+    ///
+    /// # Errors
+    /// [`crate::ClientError`].
+    pub async fn agent_tools(&self, agent: &AgentName) -> Result<AgentTools> {
+        self.get(&format!("agents/{agent}/tools")).await
+    }
+
+    /// Applies an agent's files, and approves tools for it.
+    ///
+    /// # Errors
+    /// [`crate::ClientError`].
+    pub async fn apply_agent(&self, agent: &AgentName, request: &ApplyRequest) -> Result<()> {
+        self.send(Method::POST, &format!("agents/{agent}/apply"), json(request)?).await
+    }
+}

@@ -1,0 +1,147 @@
+//! What counts of an agent: the files that a person applied, and the tools that were approved with them.
+
+use std::collections::BTreeMap;
+
+use api::{AgentTools, ApplyRequest, PinState, Problem, ProblemKind, ToolView};
+use domain::{AgentFile, AgentName, Digest, PersonName, ToolRef};
+use gateway::tools::{Candidate, Servers};
+use policy::{AgentPolicy, KnownModel, KnownTool, Pin, Sources};
+use sha2::{Digest as _, Sha256};
+use store::{About, Event, Filter, Scope, Store};
+
+use crate::journal::now;
+
+/// The digest of an agent's file.
+pub(crate) fn digest(text: &str) -> Digest {
+    Digest::from_bytes(Sha256::digest(text).into())
+}
+
+/// The digest of the files that were applied last; none if none were.
+pub(crate) async fn applied(store: &Store, agent: &AgentName) -> Result<Option<Digest>, Problem> {
+    let filter = Filter { agent: Some(agent.clone()), session: None, kind: Some("agent-applied".to_owned()) };
+    let last = store.tail(1, &filter).await.map_err(internal)?;
+    Ok(last.into_iter().find_map(|entry| {
+        let Event::AgentApplied { digest, .. } = entry.event else { return None };
+        Some(digest)
+    }))
+}
+
+/// The tools that an agent's file names, as its servers offer them now.
+pub(crate) async fn known(servers: &Servers, file: &AgentFile) -> Result<Vec<KnownTool>, Problem> {
+    let mut known = Vec::new();
+    for rules in &file.tools {
+        let tools = servers.known(&file.name, &file.team, &rules.server).await.map_err(|failure| {
+            let message = format!("tool server {}: {}", rules.server, failure.message);
+            let problem = Problem::new(ProblemKind::Refused, message);
+            problem.hint(failure.hint.unwrap_or_else(|| "`lazaret server ls` lists the servers".to_owned()))
+        })?;
+        known.extend(tools);
+    }
+    Ok(known)
+}
+
+/// The agent's policy.
+pub(crate) fn compile(file: &AgentFile, source: &str, tools: &[KnownTool]) -> Result<AgentPolicy, Problem> {
+    let models: Vec<KnownModel> = Vec::new();
+    let from = Sources { agent: file, file: source, own: None, organisation: &[], tools, models: &models };
+    AgentPolicy::compile(&from).map_err(|e| Problem::new(ProblemKind::Invalid, e.to_string()))
+}
+
+/// What an agent's file asks for.
+pub(crate) async fn view(
+    servers: &Servers,
+    file: &AgentFile,
+    text: &str,
+    source: &str,
+) -> Result<AgentTools, Problem> {
+    let digest = digest(text);
+    let policy = compile(file, source, &known(servers, file).await?)?;
+    let pins = servers.store().pins(&file.name).await.map_err(internal)?;
+    let mut tools = Vec::new();
+    for rules in &file.tools {
+        let candidates = servers.candidates(&file.team, &rules.server).await;
+        let candidates = candidates.map_err(|failure| Problem::new(ProblemKind::Refused, failure.message))?;
+        for Candidate { pin, digest, classified } in candidates {
+            let pinned = pins.get(&pin.tool).map(|pinned| pinned.digest);
+            let changes = match pinned {
+                Some(old) if old != digest => changes(servers.store(), &pin, old).await?,
+                Some(_) | None => Vec::new(),
+            };
+            tools.push(ToolView {
+                effects: pin.effects,
+                classified,
+                offered: policy.offered().contains(&&pin.tool)
+                    || pinned != Some(digest) && named(file, &pin.tool),
+                description: pin.description,
+                digest,
+                pin: match pinned {
+                    None => PinState::New,
+                    Some(old) if old == digest => PinState::Approved,
+                    Some(_) => PinState::Changed,
+                },
+                changes,
+                tool: pin.tool,
+            });
+        }
+    }
+    tools.retain(|tool| tool.offered);
+    let applied = applied(servers.store(), &file.name).await? == Some(digest);
+    Ok(AgentTools { digest, applied, tools })
+}
+
+/// Whether a rule of the agent's file would let it call the tool.
+fn named(file: &AgentFile, tool: &ToolRef) -> bool {
+    let rules = file.tools.iter().filter(|rules| rules.server == tool.server).flat_map(|rules| &rules.rules);
+    let strictest = rules.filter(|rule| rule.pattern.names(&tool.tool)).map(|rule| rule.answer).max();
+    strictest.is_some_and(|answer| answer != domain::Answer::Deny)
+}
+
+async fn changes(store: &Store, pin: &Pin, old: Digest) -> Result<Vec<String>, Problem> {
+    let known = store.definitions(&pin.tool).await.map_err(internal)?;
+    let old = known.into_iter().find(|definition| definition.digest == old);
+    let old: Option<Pin> = old.and_then(|definition| serde_json::from_str(&definition.text).ok());
+    Ok(match old {
+        Some(old) => pin.changes_since(&old),
+        None => vec!["what was approved is no longer known".to_owned()],
+    })
+}
+
+/// Applies the files as they were shown, and pins the tools as they were shown.
+pub(crate) async fn apply(
+    servers: &Servers,
+    file: &AgentFile,
+    text: &str,
+    request: &ApplyRequest,
+    by: &PersonName,
+) -> Result<(), Problem> {
+    let changed = |what: String| {
+        Problem::new(ProblemKind::Conflict, what)
+            .hint("look at it again: `lazaret agent apply` shows it as it is now")
+    };
+    if digest(text) != request.digest {
+        return Err(changed(format!("the file of {} changed since it was shown", file.name)));
+    }
+    let mut offered = BTreeMap::new();
+    for rules in &file.tools {
+        let candidates = servers.candidates(&file.team, &rules.server).await;
+        let candidates = candidates.map_err(|failure| Problem::new(ProblemKind::Refused, failure.message))?;
+        offered.extend(candidates.into_iter().map(|candidate| (candidate.pin.tool, candidate.digest)));
+    }
+    for (tool, digest) in &request.tools {
+        if offered.get(tool) != Some(digest) {
+            return Err(changed(format!("{tool} changed since it was shown")));
+        }
+    }
+    let store = servers.store();
+    let first = applied(store, &file.name).await?.is_none();
+    store.pin(&file.name, &request.tools, by, now()).await.map_err(internal)?;
+    let scope = if first { Scope::New } else { Scope::Both };
+    let about = About { agent: Some(file.name.clone()), team: Some(file.team.clone()), session: None };
+    let event = Event::AgentApplied { digest: request.digest, scope, by: by.clone() };
+    store.record(&about, &event, None, now()).await.map_err(internal)?;
+    Ok(())
+}
+
+fn internal(error: impl std::fmt::Display) -> Problem {
+    Problem::new(ProblemKind::Internal, error.to_string())
+}

@@ -1,0 +1,85 @@
+//! Who calls: the person that the kernel's word about the connection makes of it, and what their role allows.
+
+use std::sync::Arc;
+
+use api::{Problem, ProblemKind};
+use axum::extract::connect_info::{ConnectInfo, Connected};
+use axum::extract::{FromRequestParts, Request, State};
+use axum::http::request::Parts;
+use axum::middleware::Next;
+use axum::response::{IntoResponse as _, Response};
+use axum::serve::IncomingStream;
+use domain::Role;
+use store::Person;
+
+use super::{Failed, internal};
+use crate::listener::People;
+use crate::session::Sessions;
+
+/// The user at the other end of a connection.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Peer(pub(crate) u32);
+
+impl Connected<IncomingStream<'_, People>> for Peer {
+    fn connect_info(stream: IncomingStream<'_, People>) -> Self {
+        Self(stream.io().uid())
+    }
+}
+
+/// The person who calls.
+#[derive(Debug, Clone)]
+pub(crate) struct Caller(pub(crate) Person);
+
+impl<S: Sync> FromRequestParts<S> for Caller {
+    type Rejection = Failed;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Failed> {
+        let caller = parts.extensions.get::<Self>().cloned();
+        caller.ok_or_else(|| Failed(Problem::new(ProblemKind::Refused, "nobody is known on this connection")))
+    }
+}
+
+/// What a route asks of who calls it.
+#[derive(Clone)]
+pub(super) struct Gate {
+    sessions: Arc<Sessions>,
+    least: Role,
+}
+
+impl Gate {
+    pub(super) fn new(sessions: &Arc<Sessions>, least: Role) -> Self {
+        Self { sessions: Arc::clone(sessions), least }
+    }
+}
+
+/// Lets through whoever has the role, as the store knows them now.
+pub(super) async fn check(
+    State(gate): State<Gate>,
+    ConnectInfo(Peer(uid)): ConnectInfo<Peer>,
+    mut request: Request,
+    next: Next,
+) -> Response {
+    let person = match gate.sessions.store.person_of_uid(uid).await {
+        Ok(Some(person)) => person,
+        Ok(None) => {
+            return refused(
+                format!("the OS user {uid} is nobody here"),
+                "an owner adds people: `lazaret person add`",
+            );
+        }
+        Err(error) => return internal(error).into_response(),
+    };
+    if person.role < gate.least {
+        let message = format!("{} is {}, and this needs {}", person.name, person.role, gate.least);
+        return refused(
+            message,
+            "an owner can do it, or change your role: `lazaret person add NAME --role ROLE`",
+        );
+    }
+    request.extensions_mut().insert(Caller(person));
+    next.run(request).await
+}
+
+fn refused(message: String, hint: &str) -> Response {
+    Failed(Problem::new(ProblemKind::Refused, message).hint(hint)).into_response()
+}

@@ -1,0 +1,101 @@
+//! Every endpoint refuses a stranger, and whoever has a lesser role than it needs.
+
+use axum::body::Body;
+use axum::extract::connect_info::ConnectInfo;
+use axum::http::{Method, Request};
+use domain::Role;
+use store::Person;
+use tower_service::Service as _;
+
+use super::*;
+use crate::journal::now;
+use crate::session::sessions_for_tests;
+
+/// Every endpoint, with the least role that it lets through. A new one that isn't here fails the last test.
+const ENDPOINTS: &[(Method, &str, Role)] = &[
+    (Method::GET, "status", Role::Viewer),
+    (Method::GET, "whoami", Role::Viewer),
+    (Method::GET, "agents", Role::Viewer),
+    (Method::GET, "agents/x", Role::Viewer),
+    (Method::GET, "sessions", Role::Viewer),
+    (Method::GET, "sessions/x", Role::Viewer),
+    (Method::GET, "sessions/x/events", Role::Viewer),
+    (Method::GET, "images", Role::Viewer),
+    (Method::GET, "approvals", Role::Viewer),
+    (Method::GET, "approvals/watch", Role::Viewer),
+    (Method::GET, "approvals/x", Role::Viewer),
+    (Method::POST, "ledger/entries", Role::Viewer),
+    (Method::POST, "ledger/verify", Role::Viewer),
+    (Method::GET, "people", Role::Viewer),
+    (Method::GET, "groups", Role::Viewer),
+    (Method::GET, "servers", Role::Viewer),
+    (Method::GET, "agents/x/tools", Role::Viewer),
+    (Method::POST, "sessions", Role::Approver),
+    (Method::POST, "sessions/x/stop", Role::Approver),
+    (Method::GET, "sessions/x/attach", Role::Approver),
+    (Method::GET, "sessions/x/exec", Role::Approver),
+    (Method::GET, "sessions/x/workspace", Role::Approver),
+    (Method::PUT, "sessions/x/workspace", Role::Approver),
+    (Method::POST, "approvals/x/answer", Role::Approver),
+    (Method::POST, "shutdown", Role::Owner),
+    (Method::POST, "doctor", Role::Owner),
+    (Method::POST, "images", Role::Owner),
+    (Method::DELETE, "images", Role::Owner),
+    (Method::PUT, "people/x", Role::Owner),
+    (Method::DELETE, "people/x", Role::Owner),
+    (Method::PUT, "servers/x", Role::Owner),
+    (Method::DELETE, "servers/x", Role::Owner),
+    (Method::POST, "agents/x/apply", Role::Owner),
+    (Method::PUT, "groups/x/y", Role::Owner),
+    (Method::DELETE, "groups/x/y", Role::Owner),
+];
+
+const STRANGER: u32 = 4000;
+
+fn uid(role: Role) -> u32 {
+    match role {
+        Role::Viewer => 4001,
+        Role::Approver => 4002,
+        Role::Owner => 4003,
+    }
+}
+
+async fn refuses(router: &Router, method: &Method, path: &str, uid: u32) -> bool {
+    let mut request = Request::builder()
+        .method(method.clone())
+        .uri(format!("/{}/{path}", api::VERSION))
+        .body(Body::from("null"))
+        .unwrap();
+    request.extensions_mut().insert(ConnectInfo(Peer(uid)));
+    let response = router.clone().call(request).await.unwrap();
+    response.status() == StatusCode::FORBIDDEN
+}
+
+#[tokio::test]
+async fn every_endpoint_refuses_strangers_and_lesser_roles() {
+    let (sessions, _folder) = sessions_for_tests().await;
+    let owner = sessions.store.people().await.unwrap().remove(0).name;
+    for role in [Role::Viewer, Role::Approver, Role::Owner] {
+        let name = format!("test-{role}").parse().unwrap();
+        let person = Person { name, uid: Some(uid(role)), role };
+        sessions.store.put_person(&person, &owner, now()).await.unwrap();
+    }
+    let router = router(&sessions);
+    for (method, path, least) in ENDPOINTS {
+        assert!(refuses(&router, method, path, STRANGER).await, "{method} {path} lets a stranger in");
+        for role in [Role::Viewer, Role::Approver, Role::Owner].into_iter().filter(|role| role < least) {
+            assert!(refuses(&router, method, path, uid(role)).await, "{method} {path} lets {role} in");
+        }
+        if *method == Method::GET && *path != "approvals/watch" {
+            assert!(!refuses(&router, method, path, uid(*least)).await, "{method} {path} refuses {least}");
+        }
+    }
+    assert!(!sessions.end.is_cancelled());
+}
+
+#[test]
+fn every_endpoint_is_in_the_list() {
+    let source = include_str!("mod.rs");
+    let methods = ["get(", "post(", "put(", "delete("].map(|method| source.matches(method).count());
+    assert_eq!(methods.iter().sum::<usize>(), ENDPOINTS.len(), "a route is missing in ENDPOINTS");
+}

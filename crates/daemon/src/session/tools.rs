@@ -1,0 +1,90 @@
+//! A session's gate to its tools: its policy, from what a person applied and what its servers offer now.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use domain::{Confidentiality, EndReason, Integrity, Labels};
+use gateway::tools::{NoTools, Session as GateSession, SessionGate, ToolEvent, ToolGate};
+use policy::Seen;
+use store::{About, Keeper, Randomness as _};
+use tokio::sync::{mpsc, watch};
+
+use super::task::Owner;
+use crate::applied;
+use crate::keeping::System;
+
+/// Events of tools that wait to be told.
+const EVENTS: usize = 32;
+
+/// A session's tools.
+pub(super) struct Tools {
+    pub(super) gate: Arc<dyn ToolGate>,
+    pub(super) events: mpsc::Receiver<ToolEvent>,
+    /// Whether there are any.
+    pub(super) any: bool,
+    /// Held for as long as the gate reads the policy from it.
+    _policy: Option<watch::Sender<Arc<policy::AgentPolicy>>>,
+}
+
+impl Owner {
+    /// The gate. An agent that was given tools has one only as it was applied.
+    pub(super) async fn tools(&self) -> Result<Tools, EndReason> {
+        let (sender, events) = mpsc::channel(EVENTS);
+        if self.agent.tools.is_empty() {
+            return Ok(Tools { gate: Arc::new(NoTools), events, any: false, _policy: None });
+        }
+        let refused = |problem: api::Problem| EndReason::Refused {
+            why: problem.message,
+            hint: problem.hint.unwrap_or_else(|| "`lazaret logs` shows what came before".to_owned()),
+        };
+        let name = &self.agent.name;
+        let digest = applied::digest(&self.text);
+        if applied::applied(&self.sessions.store, name).await.map_err(refused)? != Some(digest) {
+            return Err(EndReason::Refused {
+                why: format!("what {name} may do with tools was changed, and nobody has applied it"),
+                hint: format!("an owner looks at it and applies it: lazaret agent apply {name}"),
+            });
+        }
+        let servers = &self.sessions.tools;
+        let known = applied::known(servers, &self.agent).await.map_err(refused)?;
+        let policy = applied::compile(&self.agent, &self.source, &known).map_err(refused)?;
+        let (told, policy) = watch::channel(Arc::new(policy));
+        let failed = |e: &dyn std::fmt::Display| EndReason::CellFailed { why: e.to_string() };
+        let seen = self.seen().map_err(|e| failed(&e))?;
+        let session = GateSession {
+            about: About {
+                agent: Some(name.clone()),
+                team: Some(self.agent.team.clone()),
+                session: Some(self.view.borrow().id),
+            },
+            by: self.by.clone(),
+            disk: self.named.then(|| Keeper::Disk(name.clone())),
+        };
+        let gate = SessionGate::open(Arc::clone(servers), session, policy, seen, sender);
+        let gate = gate.await.map_err(|e| failed(&e))?;
+        if self.request.workspace || self.request.stdin {
+            // A workspace may be the organisation's code, and anybody's words; so may what is piped in.
+            let confidentiality = if self.request.workspace {
+                Confidentiality::Confidential
+            } else {
+                Confidentiality::Internal
+            };
+            let labels = Labels { confidentiality, compartments: BTreeSet::new(), integrity: Integrity::Web };
+            gate.met(&labels).await.map_err(|e| failed(&e))?;
+        }
+        Ok(Tools { gate: Arc::new(gate), events, any: true, _policy: Some(told) })
+    }
+
+    /// What the person typed. Piped input and files are not the person's words.
+    fn seen(&self) -> std::io::Result<Seen> {
+        let mut salt = [0; 32];
+        System.fill(&mut salt)?;
+        let mut seen = Seen::new(salt);
+        if let Some(prompt) = &self.request.prompt {
+            seen.person(prompt);
+        }
+        let year = 1970 + crate::journal::now() / 31_556_952_000;
+        seen.year(u16::try_from(year).unwrap_or(u16::MAX));
+        Ok(seen)
+    }
+}

@@ -1,0 +1,184 @@
+//! What can be typed of the people's side: questions, the ledger, who is who.
+
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand};
+use domain::{AgentName, GroupName, PersonName, Role};
+
+/// `approvals`.
+#[derive(Debug, Args)]
+pub(crate) struct ApprovalsArgs {
+    /// Go on, and show questions as they are asked.
+    #[arg(short, long)]
+    pub(crate) watch: bool,
+    /// One JSON document; with --watch, one a line.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// `approve`.
+#[derive(Debug, Args)]
+pub(crate) struct ApproveArgs {
+    /// The question's id, or its beginning.
+    pub(crate) question: String,
+    /// Also the same again in this session. Only for what can be undone.
+    #[arg(long)]
+    pub(crate) session: bool,
+    /// Don't ask once more. The question is shown all the same.
+    #[arg(short, long)]
+    pub(crate) yes: bool,
+}
+
+/// `deny`.
+#[derive(Debug, Args)]
+pub(crate) struct DenyArgs {
+    /// The question's id, or its beginning.
+    pub(crate) question: String,
+    /// Why. The agent reads it.
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) why: Option<String>,
+}
+
+/// Which entries of the ledger.
+#[derive(Debug, Args)]
+pub(crate) struct EntriesArgs {
+    /// Of this agent only.
+    #[arg(long)]
+    pub(crate) agent: Option<AgentName>,
+    /// Of this session only: its id.
+    #[arg(long)]
+    pub(crate) session: Option<domain::SessionId>,
+    /// Of this kind only, such as asked, answered, committed, refused.
+    #[arg(long)]
+    pub(crate) kind: Option<String>,
+}
+
+/// `ledger`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum LedgerCommand {
+    /// Show the newest entries.
+    Tail {
+        /// How many.
+        #[arg(short = 'n', long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=1000))]
+        count: u32,
+        #[command(flatten)]
+        which: EntriesArgs,
+        /// One JSON document instead of lines.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Show one entry whole, what is sealed in it too.
+    Show {
+        /// Its number.
+        seq: u64,
+    },
+    /// Verify that no entry was changed, removed, moved or cut off.
+    #[command(
+        after_help = "The newest entry is remembered in Lazaret's state folder, and verified against the next time. To \
+                      catch whoever can write there too, keep it elsewhere:\n  lazaret ledger verify --json > head.json\n  \
+                      lazaret ledger verify --seen head.json"
+    )]
+    Verify {
+        /// Against the newest entry of this earlier answer.
+        #[arg(long, value_name = "FILE")]
+        seen: Option<PathBuf>,
+        /// One JSON document instead of a line.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Print every entry, one JSON document a line.
+    Export {
+        #[command(flatten)]
+        which: EntriesArgs,
+    },
+}
+
+/// `person`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum PersonCommand {
+    /// List everybody.
+    Ls {
+        /// One JSON document instead of a table.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Add somebody, or change what they may do.
+    Add {
+        /// Their name here.
+        name: PersonName,
+        /// What they may do: viewer, approver or owner.
+        #[arg(long, default_value = "approver")]
+        role: Role,
+        /// The user of this machine that they are: its number.
+        #[arg(long)]
+        uid: Option<u32>,
+    },
+    /// Remove somebody.
+    Rm {
+        /// Their name.
+        name: PersonName,
+    },
+}
+
+/// `group`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum GroupCommand {
+    /// List the groups.
+    Ls {
+        /// One JSON document instead of a table.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Put people into a group.
+    Add {
+        /// The group.
+        group: GroupName,
+        /// Who.
+        #[arg(required = true)]
+        people: Vec<PersonName>,
+    },
+    /// Take people out of a group.
+    Rm {
+        /// The group.
+        group: GroupName,
+        /// Who.
+        #[arg(required = true)]
+        people: Vec<PersonName>,
+    },
+}
+
+/// `server`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum ServerCommand {
+    /// Add a tool server, or change one.
+    #[command(
+        after_help = "Example:\n  lazaret server add mail --url http://127.0.0.1:9000/mcp --table mail"
+    )]
+    Add {
+        /// What agents call it.
+        name: domain::ServerName,
+        /// Where it listens: an MCP endpoint over HTTP.
+        #[arg(long)]
+        url: String,
+        /// The table that says what its tools do: filesystem, everything, github, mail, or a file beside servers.toml.
+        #[arg(long)]
+        table: Option<String>,
+        /// A team whose agents may be given its tools; may be given more than once. Without it: every team.
+        #[arg(long = "team")]
+        teams: Vec<domain::TeamName>,
+        /// The variable of the daemon's environment that holds its bearer token.
+        #[arg(long, value_name = "NAME")]
+        token_env: Option<String>,
+    },
+    /// List the tool servers.
+    Ls {
+        /// One JSON document instead of a table.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Remove a tool server.
+    Rm {
+        /// Its name.
+        name: domain::ServerName,
+    },
+}
