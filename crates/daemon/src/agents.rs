@@ -26,6 +26,8 @@ pub(crate) struct Found {
     pub(crate) file: AgentFile,
     /// Its text.
     pub(crate) text: String,
+    /// The `policy.cedar` beside it.
+    pub(crate) cedar: Option<String>,
     /// Where it lies.
     pub(crate) source: String,
 }
@@ -53,7 +55,15 @@ impl Agents {
             let message = format!("`{source}` describes `{}`, not `{name}`", file.name);
             return Err(Problem::new(ProblemKind::Invalid, message).hint("name the folder as the agent"));
         }
-        Ok(Found { file, text, source })
+        let path = path.with_file_name("policy.cedar");
+        let cedar = match read(&path) {
+            Ok(cedar) => Some(cedar),
+            Err(error) if error.kind() == ErrorKind::NotFound => None,
+            Err(error) => {
+                return Err(Problem::new(ProblemKind::Invalid, format!("`{}`: {error}", path.display())));
+            }
+        };
+        Ok(Found { file, text, cedar, source })
     }
 
     /// Every agent, by name; one whose file has a mistake is told in the log and left out.

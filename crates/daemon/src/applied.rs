@@ -5,15 +5,33 @@ use std::collections::BTreeMap;
 use api::{AgentTools, ApplyRequest, PinState, Problem, ProblemKind, ToolView};
 use domain::{AgentFile, AgentName, Digest, PersonName, ToolRef};
 use gateway::tools::{Candidate, Servers};
-use policy::{AgentPolicy, KnownModel, KnownTool, Pin, Sources};
+use policy::{AgentPolicy, KnownTool, Pin, Sources, Text};
 use sha2::{Digest as _, Sha256};
 use store::{About, Event, Filter, Scope, Store};
 
+use crate::agents::Found;
 use crate::journal::now;
 
-/// The digest of an agent's file.
-pub(crate) fn digest(text: &str) -> Digest {
-    Digest::from_bytes(Sha256::digest(text).into())
+/// An agent's files, beside what its file says.
+#[derive(Debug)]
+pub(crate) struct Files {
+    /// Of all of them.
+    pub(crate) digest: Digest,
+    /// Its `policy.cedar`.
+    pub(crate) cedar: Option<String>,
+    /// Where its file lies.
+    pub(crate) source: String,
+}
+
+/// The digest of an agent's files.
+pub(crate) fn digest(text: &str, cedar: Option<&str>) -> Digest {
+    let mut hash = Sha256::new();
+    hash.update((text.len() as u64).to_be_bytes());
+    hash.update(text);
+    if let Some(cedar) = cedar {
+        hash.update(cedar);
+    }
+    Digest::from_bytes(hash.finalize().into())
 }
 
 /// The digest of the files that were applied last; none if none were.
@@ -41,21 +59,23 @@ pub(crate) async fn known(servers: &Servers, file: &AgentFile) -> Result<Vec<Kno
 }
 
 /// The agent's policy.
-pub(crate) fn compile(file: &AgentFile, source: &str, tools: &[KnownTool]) -> Result<AgentPolicy, Problem> {
-    let models: Vec<KnownModel> = Vec::new();
-    let from = Sources { agent: file, file: source, own: None, organisation: &[], tools, models: &models };
+pub(crate) fn compile(
+    file: &AgentFile,
+    source: &str,
+    cedar: Option<&str>,
+    tools: &[KnownTool],
+) -> Result<AgentPolicy, Problem> {
+    let own = cedar.map(|text| Text { name: "policy.cedar", text });
+    let from = Sources { agent: file, file: source, own, organisation: &[], tools, models: &[] };
     AgentPolicy::compile(&from).map_err(|e| Problem::new(ProblemKind::Invalid, e.to_string()))
 }
 
 /// What an agent's file asks for.
-pub(crate) async fn view(
-    servers: &Servers,
-    file: &AgentFile,
-    text: &str,
-    source: &str,
-) -> Result<AgentTools, Problem> {
-    let digest = digest(text);
-    let policy = compile(file, source, &known(servers, file).await?)?;
+pub(crate) async fn view(servers: &Servers, found: &Found) -> Result<AgentTools, Problem> {
+    let file = &found.file;
+    let cedar = found.cedar.as_deref();
+    let digest = digest(&found.text, cedar);
+    let policy = compile(file, &found.source, cedar, &known(servers, file).await?)?;
     let pins = servers.store().pins(&file.name).await.map_err(internal)?;
     let mut tools = Vec::new();
     for rules in &file.tools {
@@ -109,17 +129,17 @@ async fn changes(store: &Store, pin: &Pin, old: Digest) -> Result<Vec<String>, P
 /// Applies the files as they were shown, and pins the tools as they were shown.
 pub(crate) async fn apply(
     servers: &Servers,
-    file: &AgentFile,
-    text: &str,
+    found: &Found,
     request: &ApplyRequest,
     by: &PersonName,
 ) -> Result<(), Problem> {
+    let file = &found.file;
     let changed = |what: String| {
         Problem::new(ProblemKind::Conflict, what)
             .hint("look at it again: `lazaret agent apply` shows it as it is now")
     };
-    if digest(text) != request.digest {
-        return Err(changed(format!("the file of {} changed since it was shown", file.name)));
+    if digest(&found.text, found.cedar.as_deref()) != request.digest {
+        return Err(changed(format!("the files of {} changed since they were shown", file.name)));
     }
     let mut offered = BTreeMap::new();
     for rules in &file.tools {

@@ -59,7 +59,7 @@ pub(super) async fn check(
     mut request: Request,
     next: Next,
 ) -> Response {
-    let person = match gate.sessions.store.person_of_uid(uid).await {
+    let person = match gate.sessions.store().person_of_uid(uid).await {
         Ok(Some(person)) => person,
         Ok(None) => {
             return refused(

@@ -28,12 +28,12 @@ pub(super) async fn whoami(Caller(person): Caller) -> Json<PersonView> {
 // ---- questions ----
 
 pub(super) async fn approvals(State(sessions): Shared) -> Answer<Json<Vec<ApprovalView>>> {
-    let pending = sessions.store.pending(None, now()).await.map_err(of_store)?;
+    let pending = sessions.store().pending(None, now()).await.map_err(of_store)?;
     Ok(Json(pending.into_iter().map(approval_view).collect()))
 }
 
 pub(super) async fn approval(State(sessions): Shared, Path(id): Path<String>) -> Answer<Json<ApprovalView>> {
-    let found = sessions.store.approval(approval_id(&id)?, now()).await.map_err(of_store)?;
+    let found = sessions.store().approval(approval_id(&id)?, now()).await.map_err(of_store)?;
     Ok(Json(approval_view(found)))
 }
 
@@ -47,13 +47,13 @@ pub(super) async fn watch(State(sessions): Shared) -> Response {
                 line.push(b'\n');
                 return Ok::<_, std::io::Error>(Some((Bytes::from(line), (sessions, told, waiting))));
             }
-            let pending = sessions.store.pending(None, now()).await.map_err(std::io::Error::other)?;
+            let pending = sessions.store().pending(None, now()).await.map_err(std::io::Error::other)?;
             let pending: Vec<ApprovalView> = pending.into_iter().map(approval_view).collect();
             let ids: HashSet<ApprovalId> = pending.iter().map(|view| view.id).collect();
             waiting = pending.into_iter().filter(|view| !told.contains(&view.id)).rev().collect();
             told = ids;
             if waiting.is_empty() {
-                sessions.store.changed().await;
+                sessions.store().changed().await;
             }
         }
     });
@@ -77,7 +77,7 @@ pub(super) async fn answer(
         for_session: request.for_session,
         why: request.why.map(Private::new),
     };
-    sessions.store.answer(id, &given, now()).await.map_err(|error| match error {
+    sessions.store().answer(id, &given, now()).await.map_err(|error| match error {
         ApprovalError::Store(error) => of_store(error),
         refused @ (ApprovalError::Answer(_)
         | ApprovalError::NotApprover(_)
@@ -85,7 +85,7 @@ pub(super) async fn answer(
         | ApprovalError::TooMany(_)
         | ApprovalError::Foreign) => Failed(Problem::new(ProblemKind::Conflict, refused.to_string())),
     })?;
-    Ok(Json(approval_view(sessions.store.approval(id, now()).await.map_err(of_store)?)))
+    Ok(Json(approval_view(sessions.store().approval(id, now()).await.map_err(of_store)?)))
 }
 
 fn approval_id(text: &str) -> Answer<ApprovalId> {
@@ -133,8 +133,8 @@ pub(super) async fn entries(State(sessions): Shared, body: Bytes) -> Answer<Json
     }
     let filter = Filter { agent: query.agent, session: query.session, kind: query.kind };
     let found = match query.after {
-        Some(after) => sessions.store.entries_after(after, query.count, &filter).await,
-        None => sessions.store.tail(query.count, &filter).await,
+        Some(after) => sessions.store().entries_after(after, query.count, &filter).await,
+        None => sessions.store().tail(query.count, &filter).await,
     };
     let entries = found.map_err(of_store)?;
     let values = entries.iter().map(serde_json::to_value).collect::<Result<_, _>>().map_err(internal)?;
@@ -143,8 +143,8 @@ pub(super) async fn entries(State(sessions): Shared, body: Bytes) -> Answer<Json
 
 pub(super) async fn verify(State(sessions): Shared, body: Bytes) -> Answer<Json<LedgerVerdict>> {
     let seen: Option<Head> = json(&body)?;
-    let key = sessions.store.public_key();
-    match sessions.store.verify(seen.as_ref()).await {
+    let key = sessions.store().public_key();
+    match sessions.store().verify(seen.as_ref()).await {
         Ok(sound) => Ok(Json(LedgerVerdict {
             entries: sound.entries,
             erased: sound.erased,
@@ -162,7 +162,7 @@ pub(super) async fn verify(State(sessions): Shared, body: Bytes) -> Answer<Json<
 // ---- who is who ----
 
 pub(super) async fn people(State(sessions): Shared) -> Answer<Json<Vec<PersonView>>> {
-    let people = sessions.store.people().await.map_err(of_store)?;
+    let people = sessions.store().people().await.map_err(of_store)?;
     Ok(Json(people.into_iter().map(person_view).collect()))
 }
 
@@ -177,7 +177,7 @@ pub(super) async fn put_person(
         return Err(invalid(format!("the path names {name}, the request {}", view.name)));
     }
     let person = Person { name: view.name, uid: view.uid, role: view.role };
-    sessions.store.put_person(&person, &by.name, now()).await.map_err(of_people)?;
+    sessions.store().put_person(&person, &by.name, now()).await.map_err(of_people)?;
     sessions.know_people().await.map_err(of_store)?;
     Ok(Json(()))
 }
@@ -187,15 +187,15 @@ pub(super) async fn remove_person(
     Caller(by): Caller,
     Path(name): Path<PersonName>,
 ) -> Answer<Json<()>> {
-    sessions.store.remove_person(&name, &by.name, now()).await.map_err(of_people)?;
+    sessions.store().remove_person(&name, &by.name, now()).await.map_err(of_people)?;
     sessions.know_people().await.map_err(of_store)?;
     Ok(Json(()))
 }
 
 pub(super) async fn groups(State(sessions): Shared) -> Answer<Json<Vec<GroupView>>> {
     let mut views = Vec::new();
-    for name in sessions.store.groups().await.map_err(of_store)? {
-        let people = sessions.store.group(&name).await.map_err(of_store)?;
+    for name in sessions.store().groups().await.map_err(of_store)? {
+        let people = sessions.store().group(&name).await.map_err(of_store)?;
         views.push(GroupView { name, people });
     }
     Ok(Json(views))
@@ -206,7 +206,7 @@ pub(super) async fn join_group(
     Caller(by): Caller,
     Path((group, person)): Path<(GroupName, PersonName)>,
 ) -> Answer<Json<()>> {
-    sessions.store.set_in_group(&group, &person, true, &by.name, now()).await.map_err(of_people)?;
+    sessions.store().set_in_group(&group, &person, true, &by.name, now()).await.map_err(of_people)?;
     Ok(Json(()))
 }
 
@@ -215,7 +215,7 @@ pub(super) async fn leave_group(
     Caller(by): Caller,
     Path((group, person)): Path<(GroupName, PersonName)>,
 ) -> Answer<Json<()>> {
-    sessions.store.set_in_group(&group, &person, false, &by.name, now()).await.map_err(of_people)?;
+    sessions.store().set_in_group(&group, &person, false, &by.name, now()).await.map_err(of_people)?;
     Ok(Json(()))
 }
 

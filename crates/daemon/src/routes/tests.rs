@@ -74,11 +74,11 @@ async fn refuses(router: &Router, method: &Method, path: &str, uid: u32) -> bool
 #[tokio::test]
 async fn every_endpoint_refuses_strangers_and_lesser_roles() {
     let (sessions, _folder) = sessions_for_tests().await;
-    let owner = sessions.store.people().await.unwrap().remove(0).name;
+    let owner = sessions.store().people().await.unwrap().remove(0).name;
     for role in [Role::Viewer, Role::Approver, Role::Owner] {
         let name = format!("test-{role}").parse().unwrap();
         let person = Person { name, uid: Some(uid(role)), role };
-        sessions.store.put_person(&person, &owner, now()).await.unwrap();
+        sessions.store().put_person(&person, &owner, now()).await.unwrap();
     }
     let router = router(&sessions);
     for (method, path, least) in ENDPOINTS {

@@ -48,7 +48,7 @@ pub(super) async fn remove_server(
 async fn changed(sessions: &crate::session::Sessions, name: &ServerName, event: &Event) -> Answer<Json<()>> {
     sessions.tools.forget(name).await;
     sessions.servers.classify(&sessions.tools);
-    sessions.store.record(&About::default(), event, None, now()).await.map_err(internal)?;
+    sessions.store().record(&About::default(), event, None, now()).await.map_err(internal)?;
     Ok(Json(()))
 }
 
@@ -58,7 +58,7 @@ pub(super) async fn agent_tools(
 ) -> Answer<Json<AgentTools>> {
     let found = sessions.agents.find(&agent)?;
     sessions.servers.classify(&sessions.tools);
-    Ok(Json(applied::view(&sessions.tools, &found.file, &found.text, &found.source).await?))
+    Ok(Json(applied::view(&sessions.tools, &found).await?))
 }
 
 pub(super) async fn apply(
@@ -69,6 +69,6 @@ pub(super) async fn apply(
 ) -> Answer<Json<()>> {
     let request: ApplyRequest = json(&body)?;
     let found = sessions.agents.find(&agent)?;
-    applied::apply(&sessions.tools, &found.file, &found.text, &request, &by.name).await?;
+    applied::apply(&sessions.tools, &found, &request, &by.name).await?;
     Ok(Json(()))
 }

@@ -28,6 +28,7 @@ use tokio_util::task::TaskTracker;
 use wire::process::ToProcess;
 
 use crate::agents::{self, Agents, Found};
+use crate::applied::{self, Files};
 use crate::config::Config;
 use crate::error::DaemonError;
 use crate::journal::{Journal, Journals, now};
@@ -53,7 +54,6 @@ pub(crate) struct Sessions {
     pub(crate) host: Arc<dyn Host>,
     /// Cancelled when a client asks the daemon to end.
     pub(crate) end: CancellationToken,
-    pub(crate) store: Store,
     /// The tool servers that are known.
     pub(crate) servers: Arc<KnownServers>,
     /// The way to them.
@@ -76,7 +76,7 @@ impl Sessions {
     ) -> Result<Self, DaemonError> {
         let servers = Arc::new(KnownServers::read(&folders.config)?);
         let connector: Arc<dyn gateway::tools::Connector> = Arc::clone(&servers) as _;
-        let tools = Arc::new(Servers::new(store.clone(), Arc::new(System), now, connector));
+        let tools = Arc::new(Servers::new(store, Arc::new(System), now, connector));
         servers.classify(&tools);
         Ok(Self {
             servers,
@@ -86,7 +86,6 @@ impl Sessions {
             config,
             host,
             end: CancellationToken::new(),
-            store,
             people: watch::Sender::default(),
             models: Arc::new(models),
             live: Mutex::new(BTreeMap::new()),
@@ -101,7 +100,7 @@ impl Sessions {
         request: NewSession,
         by: Option<PersonName>,
     ) -> Result<SessionView, Problem> {
-        let (Found { file: agent, text, source }, named) = self.agent(&request)?;
+        let (Found { file: agent, text, cedar, source }, named) = self.agent(&request)?;
         let internal =
             |e: std::io::Error| Problem::new(ProblemKind::Internal, format!("the session's folder: {e}"));
         let view = SessionView {
@@ -132,8 +131,7 @@ impl Sessions {
         let owner = Owner {
             sessions: Arc::clone(self),
             agent,
-            text,
-            source,
+            files: Files { digest: applied::digest(&text, cedar.as_deref()), cedar, source },
             by,
             named,
             request,
@@ -159,7 +157,10 @@ impl Sessions {
             AgentRef::Name(name) => (self.agents.find(name)?, true),
             AgentRef::File(text) => {
                 let source = "agent.toml".to_owned();
-                (Found { file: agents::parse(text, &source)?, text: text.clone(), source }, false)
+                (
+                    Found { file: agents::parse(text, &source)?, text: text.clone(), cedar: None, source },
+                    false,
+                )
             }
         };
         let agent = &mut found.file;
@@ -234,6 +235,11 @@ impl Sessions {
         self.tasks.wait().await;
     }
 
+    /// What is kept, and the ledger.
+    pub(crate) fn store(&self) -> &Store {
+        self.tools.store()
+    }
+
     /// The users of this machine that are people here, as they change.
     pub(crate) fn people(&self) -> watch::Receiver<BTreeSet<u32>> {
         self.people.subscribe()
@@ -241,7 +247,7 @@ impl Sessions {
 
     /// Takes the people of the store for those who may connect.
     pub(crate) async fn know_people(&self) -> Result<(), StoreError> {
-        let people = self.store.people().await?;
+        let people = self.store().people().await?;
         self.people.send_replace(people.iter().filter_map(|person| person.uid).collect());
         Ok(())
     }
@@ -249,8 +255,8 @@ impl Sessions {
     /// Lets go of the store, the last thing of all.
     pub(crate) async fn close(&self) -> Result<(), StoreError> {
         let ended = Happened::DaemonStopped {};
-        self.store.record(&store::About::default(), &ended, None, now()).await?;
-        self.store.close().await;
+        self.store().record(&store::About::default(), &ended, None, now()).await?;
+        self.store().close().await;
         Ok(())
     }
 

@@ -24,6 +24,7 @@ use super::models::{Models, Told};
 use super::process::Process;
 use super::tools::Tools;
 use super::{Sessions, workspace};
+use crate::applied::Files;
 use crate::harness::{self, MODEL_PORT, TOOLS_PORT, Task};
 use crate::journal::Journal;
 
@@ -46,9 +47,8 @@ const SIGKILL: u8 = 9;
 pub(super) struct Owner {
     pub(super) sessions: Arc<Sessions>,
     pub(super) agent: AgentFile,
-    /// Its file's text, and where that lies.
-    pub(super) text: String,
-    pub(super) source: String,
+    /// What else its folder holds.
+    pub(super) files: Files,
     /// Whose prompt it follows.
     pub(super) by: Option<PersonName>,
     /// Whether the agent is one of the host's own, with a disk that lasts.

@@ -38,8 +38,15 @@ impl Owner {
             hint: problem.hint.unwrap_or_else(|| "`lazaret logs` shows what came before".to_owned()),
         };
         let name = &self.agent.name;
-        let digest = applied::digest(&self.text);
-        if applied::applied(&self.sessions.store, name).await.map_err(refused)? != Some(digest) {
+        if !self.named {
+            return Err(EndReason::Refused {
+                why: format!(
+                    "{name} was given tools, and is run by its folder: nobody can have applied that"
+                ),
+                hint: format!("put the folder into Lazaret's `agents`, then: lazaret agent apply {name}"),
+            });
+        }
+        if applied::applied(self.sessions.store(), name).await.map_err(refused)? != Some(self.files.digest) {
             return Err(EndReason::Refused {
                 why: format!("what {name} may do with tools was changed, and nobody has applied it"),
                 hint: format!("an owner looks at it and applies it: lazaret agent apply {name}"),
@@ -47,7 +54,8 @@ impl Owner {
         }
         let servers = &self.sessions.tools;
         let known = applied::known(servers, &self.agent).await.map_err(refused)?;
-        let policy = applied::compile(&self.agent, &self.source, &known).map_err(refused)?;
+        let policy = applied::compile(&self.agent, &self.files.source, self.files.cedar.as_deref(), &known)
+            .map_err(refused)?;
         let (told, policy) = watch::channel(Arc::new(policy));
         let failed = |e: &dyn std::fmt::Display| EndReason::CellFailed { why: e.to_string() };
         let seen = self.seen().map_err(|e| failed(&e))?;
@@ -58,7 +66,7 @@ impl Owner {
                 session: Some(self.view.borrow().id),
             },
             by: self.by.clone(),
-            disk: self.named.then(|| Keeper::Disk(name.clone())),
+            disk: Some(Keeper::Disk(name.clone())),
         };
         let gate = SessionGate::open(Arc::clone(servers), session, policy, seen, sender);
         let gate = gate.await.map_err(|e| failed(&e))?;
