@@ -230,9 +230,9 @@ async fn labels_rise_with_results_and_stay_with_the_agents_disk() {
 async fn a_call_that_fails_at_its_server_has_that_outcome() {
     let lab = lab(true).await;
     assert!(lab.call("all__fails", "{}").await.unwrap().is_error);
-    let ended = lab.ledger().await.into_iter().find_map(|event| match event {
-        Event::Ended { outcome, .. } => Some(outcome),
-        _ => None,
+    let ended = lab.ledger().await.into_iter().find_map(|event| {
+        let Event::Ended { outcome, .. } = event else { return None };
+        Some(outcome)
     });
     assert!(matches!(ended, Some(store::Outcome::Failed { .. })), "{ended:?}");
 }
