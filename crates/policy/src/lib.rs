@@ -5,7 +5,7 @@
 //! 1. [`Pin::digest`] of the tool as its server lists it: is it what a person approved?
 //! 2. [`Arguments::new`]: the one form of the arguments, which is decided, shown, recorded and executed.
 //! 3. [`Seen::judge`]: where each argument came from. [`Seen`] learns what the person types and what results hold.
-//! 4. [`decide`]: allow, ask or deny, by the [`AgentPolicy`] that was compiled from `agent.toml`, `policy.cedar`, the
+//! 4. [`decide()`]: allow, ask or deny, by the [`AgentPolicy`] that was compiled from `agent.toml`, `policy.cedar`, the
 //!    organisation's policies and the built-in rules.
 //! 5. [`Allowed`] is what a commit takes. It comes from an *allow*, or from [`Question::granted`] with the [`Grant`] that
 //!    people gave to exactly that question; nothing else makes one.

@@ -1,9 +1,9 @@
-//! Tools: what a door asks about them is answered by a [`ToolGate`], and tool servers are reached as [`Upstream`]s.
+//! Tools: what a door asks about them is answered by a [`ToolGate`], and tool servers are reached as [`upstream::Upstream`]s.
 //!
 //! ```text
 //! door ── DoorOpens::Tools ──▶ serve ▶ ToolGate (who decides) ▶ Upstream ── MCP ──▶ tool server
 //! ```
-//! [`serve`] reads nothing but bounded, checked questions and sends nothing but bounded, checked answers; what may
+//! [`serve()`] reads nothing but bounded, checked questions and sends nothing but bounded, checked answers; what may
 //! happen is the gate's to say.
 
 mod asking;
