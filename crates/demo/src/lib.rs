@@ -9,6 +9,8 @@ pub mod scripted;
 
 mod aftermath;
 mod attack;
+#[cfg(test)]
+mod breaches;
 mod fixer;
 mod layers;
 mod stage;

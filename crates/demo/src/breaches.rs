@@ -2,7 +2,7 @@
 
 use std::process::Command;
 
-use demo::report::{Outcome, Report};
+use crate::report::{Outcome, Report};
 
 /// Probes whose success can't be shown without harm or without the machine for it, and why.
 const NOT_SHOWN: &[(&str, &str)] = &[
@@ -20,13 +20,23 @@ fn absent(report: &Report) -> bool {
     report.outcome == Outcome::Blocked && reasons.into_iter().all(|reason| ABSENT.contains(&reason))
 }
 
+/// The static program that cells run, where `./x build` puts it. An integration test would have cargo put another,
+/// which needs the host's libraries, in its place.
+fn hostile() -> std::path::PathBuf {
+    let test = std::env::current_exe().expect("this program");
+    let program =
+        test.parent().and_then(std::path::Path::parent).expect("its folder").join("lazaret-hostile");
+    assert!(program.exists(), "`{}` is missing: ./x build makes it", program.display());
+    program
+}
+
 #[test]
 fn every_probe_breaches_a_system_that_stops_nothing() {
     if !nix::unistd::geteuid().is_root() {
         eprintln!("skipped: it takes root to have nothing that stops one");
         return;
     }
-    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/unconfined.py");
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/src/unconfined.py");
     let output = Command::new("unshare")
         .args([
             "--mount",
@@ -40,7 +50,7 @@ fn every_probe_breaches_a_system_that_stops_nothing() {
             "python3",
             script,
         ])
-        .arg(env!("CARGO_BIN_EXE_lazaret-hostile"))
+        .arg(hostile())
         .output()
         .expect("unshare");
     let text = String::from_utf8_lossy(&output.stdout);
