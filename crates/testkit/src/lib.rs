@@ -1,5 +1,7 @@
-//! For tests only: a laboratory around the real `lazaret` binary, with the scripted model as its provider.
+//! For tests only: a laboratory around the real `lazaret` binary, with the scripted model as its provider; and a session's
+//! tools without a cell.
 
+pub mod cell_less;
 mod lab;
 
 pub use lab::{CANARY, Done, Lab, deadline};

@@ -26,7 +26,10 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("lazaret", &["domain", "api", "daemon", "door", "demo"]),
     ("door", &["domain", "wire", "sys"]),
     ("guest", &["wire", "sys"]),
-    ("testkit", &["domain", "wire", "sys", "cell", "gateway", "daemon", "door", "api", "demo"]),
+    (
+        "testkit",
+        &["domain", "wire", "sys", "policy", "store", "cell", "gateway", "daemon", "door", "api", "demo"],
+    ),
 ];
 
 fn metadata() -> Value {
