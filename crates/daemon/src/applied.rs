@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use api::{AgentTools, ApplyRequest, PinState, Problem, ProblemKind, ToolView};
 use domain::{AgentFile, AgentName, Digest, PersonName, ToolRef};
 use gateway::tools::{Candidate, Servers};
-use policy::{AgentPolicy, KnownTool, Pin, Sources, Text};
+use policy::{AgentPolicy, KnownModel, KnownTool, Pin, Sources, Text};
 use sha2::{Digest as _, Sha256};
 use store::{About, Event, Filter, Scope, Store};
 
@@ -64,9 +64,10 @@ pub(crate) fn compile(
     source: &str,
     cedar: Option<&str>,
     tools: &[KnownTool],
+    models: &[KnownModel],
 ) -> Result<AgentPolicy, Problem> {
     let own = cedar.map(|text| Text { name: "policy.cedar", text });
-    let from = Sources { agent: file, file: source, own, organisation: &[], tools, models: &[] };
+    let from = Sources { agent: file, file: source, own, organisation: &[], tools, models };
     AgentPolicy::compile(&from).map_err(|e| Problem::new(ProblemKind::Invalid, e.to_string()))
 }
 
@@ -75,7 +76,7 @@ pub(crate) async fn view(servers: &Servers, found: &Found) -> Result<AgentTools,
     let file = &found.file;
     let cedar = found.cedar.as_deref();
     let digest = digest(&found.text, cedar);
-    let policy = compile(file, &found.source, cedar, &known(servers, file).await?)?;
+    let policy = compile(file, &found.source, cedar, &known(servers, file).await?, &[])?;
     let pins = servers.store().pins(&file.name).await.map_err(internal)?;
     let mut tools = Vec::new();
     for rules in &file.tools {

@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::io::{ErrorKind, Read as _};
 use std::path::{Path, PathBuf};
 
+use domain::{Confidentiality, ModelName};
+use policy::KnownModel;
 use serde::Deserialize;
 
 use crate::error::DaemonError;
@@ -36,6 +38,14 @@ pub(crate) struct ProviderEntry {
     /// Whether prompts may go to another machine unencrypted.
     #[serde(default)]
     pub(crate) plain_http: bool,
+    /// The most confidential data that it may read.
+    #[serde(default = "usual_clearance")]
+    pub(crate) clearance: Confidentiality,
+}
+
+/// What a provider may read where nothing is said: all but secrets.
+fn usual_clearance() -> Confidentiality {
+    Confidentiality::Confidential
 }
 
 /// The protocols of model providers.
@@ -86,6 +96,16 @@ impl Config {
         }
     }
 
+    /// An agent's models, with what their providers may read.
+    pub(crate) fn known(&self, models: &[ModelName]) -> Vec<KnownModel> {
+        let known = |model: &ModelName| {
+            let entry = self.providers.get(model.provider());
+            let clearance = entry.map_or_else(usual_clearance, |entry| entry.clearance);
+            KnownModel { model: model.clone(), clearance }
+        };
+        models.iter().map(known).collect()
+    }
+
     fn parse(text: &str) -> Result<Self, String> {
         let config: Self = toml::from_str(text).map_err(|e| e.to_string().trim_end().to_owned())?;
         if let Some(kernel) = config.kernel.as_deref().filter(|kernel| !kernel.is_absolute()) {
@@ -102,9 +122,12 @@ mod tests {
     #[test]
     fn providers_are_added_to_the_usual_ones() {
         let config = Config::parse(
-            "allow_emulation = true\n[providers.local]\nurl = \"http://127.0.0.1:11434\"\napi = \"chat\"\n",
+            "allow_emulation = true\n[providers.local]\nurl = \"http://127.0.0.1:11434\"\napi = \"chat\"\nclearance = \"secret\"\n",
         )
         .unwrap();
+        let known = config.known(&["local/a".parse().unwrap(), "anthropic/b".parse().unwrap()]);
+        let clearances: Vec<_> = known.iter().map(|model| model.clearance).collect();
+        assert_eq!(clearances, [Confidentiality::Secret, Confidentiality::Confidential]);
         assert!(config.allow_emulation);
         assert_eq!(config.providers["local"].key_env, None);
         assert_eq!(config.api("local"), Some(ProviderApi::Chat));

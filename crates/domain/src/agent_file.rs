@@ -124,11 +124,12 @@ impl AgentFile {
 
 const KEYS: &[&str] =
     &["name", "team", "harness", "models", "image", "instructions", "limits", "tools", "approvals"];
-const LIMIT_KEYS: &[&str] = &["memory", "cpus", "disk", "pids", "wall_clock", "output", "tokens"];
+const LIMIT_KEYS: &[&str] =
+    &["memory", "cpus", "disk", "pids", "wall_clock", "output", "tokens", "tokens_per_day"];
 
 /// Keys of the design that a later version will give an effect: refused, so that nobody relies on them.
 const NO_EFFECT_YET: &[&str] = &["egress", "secrets", "schedules", "skills", "memory", "shares"];
-const LIMITS_WITHOUT_EFFECT_YET: &[&str] = &["tokens_per_day", "usd_per_day"];
+const LIMITS_WITHOUT_EFFECT_YET: &[&str] = &["usd_per_day"];
 
 const MEMORY: RangeInclusive<ByteSize> = ByteSize::mib(128)..=ByteSize::mib(64 << 10);
 const DISK: RangeInclusive<ByteSize> = ByteSize::mib(64)..=ByteSize::mib(1 << 20);
@@ -330,6 +331,9 @@ impl Check<'_> {
         }
         if let Some(item) = table.get("tokens") {
             limits.tokens = self.number(item, "tokens", &TOKENS)?;
+        }
+        if let Some(item) = table.get("tokens_per_day") {
+            limits.tokens_per_day = self.number(item, "tokens_per_day", &TOKENS)?;
         }
         Some(limits)
     }

@@ -21,6 +21,8 @@ pub struct Limits {
     pub output: ByteSize,
     /// Model tokens, input and output together, cached ones included.
     pub tokens: u64,
+    /// The same of all its sessions of one day, counted from midnight UTC.
+    pub tokens_per_day: u64,
 }
 
 impl Default for Limits {
@@ -33,6 +35,7 @@ impl Default for Limits {
             wall_clock: Span::seconds(3600),
             output: ByteSize::mib(64),
             tokens: 2_000_000,
+            tokens_per_day: 20_000_000,
         }
     }
 }

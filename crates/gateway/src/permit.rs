@@ -4,12 +4,69 @@ use domain::{CommitId, GrantId, Labels};
 use policy::{Act, Allowed, ModelCall, ToolCall};
 use store::{About, ByRight, Commit, CommitError, Outcome, Private, Reserved, Spend, Store, StoreError};
 
-/// The right to do one thing once. It owns exactly what was decided on, and only [`Permit::commit`] makes one.
+/// The right to do one thing once. It owns exactly what was decided on, and only [`Permit::commit`] makes one, of what a
+/// decision allowed:
+///
+/// ```
+/// # use gateway::{Committing, Permit};
+/// # use policy::{Allowed, ModelCall, ToolCall};
+/// async fn tool(store: &store::Store, allowed: Allowed<ToolCall>, with: Committing) -> Option<Permit<ToolCall>> {
+///     Permit::commit(store, allowed, with).await.ok()
+/// }
+/// async fn model(store: &store::Store, allowed: Allowed<ModelCall>, with: Committing) -> Option<Permit<ModelCall>> {
+///     Permit::commit(store, allowed, with).await.ok()
+/// }
+/// ```
+/// There is no way around it for a tool call, nor for a model call:
+///
+/// ```compile_fail
+/// # use gateway::Permit;
+/// fn tool(action: policy::ToolCall, commit: domain::CommitId, store: store::Store) -> Permit<policy::ToolCall> {
+///     Permit { action, commit, reserved: Vec::new(), store }
+/// }
+/// ```
+/// ```compile_fail
+/// # use gateway::{Committing, Permit};
+/// async fn tool(store: &store::Store, call: policy::ToolCall, with: Committing) -> Option<Permit<policy::ToolCall>> {
+///     Permit::commit(store, call, with).await.ok()
+/// }
+/// ```
+/// ```compile_fail
+/// # use gateway::{Committing, Permit};
+/// async fn model(store: &store::Store, call: policy::ModelCall, with: Committing) -> Option<Permit<policy::ModelCall>> {
+///     Permit::commit(store, call, with).await.ok()
+/// }
+/// ```
+/// A decision is used up by its commit, and a permit by its end; what is permitted can't be changed in between:
+///
+/// ```compile_fail
+/// # use gateway::{Committing, Permit};
+/// # use policy::{Allowed, ToolCall};
+/// async fn twice(store: &store::Store, allowed: Allowed<ToolCall>, one: Committing, other: Committing) {
+///     drop(Permit::commit(store, allowed, one).await);
+///     drop(Permit::commit(store, allowed, other).await);
+/// }
+/// ```
+/// ```compile_fail
+/// # use gateway::Permit;
+/// async fn twice(permit: Permit<policy::ToolCall>, outcome: &store::Outcome) {
+///     drop(permit.ended(outcome, &[], 0).await);
+///     drop(permit.ended(outcome, &[], 0).await);
+/// }
+/// ```
+/// ```compile_fail
+/// # use gateway::Permit;
+/// fn alter(permit: &mut Permit<policy::ToolCall>, other: policy::ToolCall) {
+///     *permit.action() = other;
+/// }
+/// ```
 #[derive(Debug)]
 #[must_use = "what is permitted is on the ledger as if it were done"]
 pub struct Permit<A> {
     action: A,
     commit: CommitId,
+    /// What was set aside for it.
+    reserved: Vec<Reserved>,
     store: Store,
 }
 
@@ -71,25 +128,32 @@ impl<A: Committed> Permit<A> {
             (Some(_), Some(grant)) => ByRight::Grant(grant),
             (Some(approval), None) => ByRight::Approval(approval),
         };
+        let reserved = with.spend.iter().map(|spend| spend.reserve.clone()).collect();
         let commit = Commit {
             id: with.id,
             about: with.about,
             act: allowed.action().act(),
             binding: allowed.binding(),
             by_right,
-            reasons: Vec::new(),
+            reasons: allowed.reasons().iter().map(ToString::to_string).collect(),
             labels: with.labels,
             spend: with.spend,
             idempotent: with.idempotent,
             arguments: Private::new(allowed.action().arguments()),
         };
         let id = store.commit(&commit, with.now).await?;
-        Ok(Self { action: allowed.into_action(), commit: id, store: store.clone() })
+        Ok(Self { action: allowed.into_action(), commit: id, reserved, store: store.clone() })
     }
 
     /// What may be done.
     pub fn action(&self) -> &A {
         &self.action
+    }
+
+    /// What was set aside of a budget, with this amount of it used.
+    pub(crate) fn used_of(&self, budget: &str, amount: u64) -> Option<Reserved> {
+        let reserved = self.reserved.iter().find(|reserved| reserved.budget == budget)?;
+        Some(Reserved { amount, ..reserved.clone() })
     }
 
     /// Writes what came of it, and ends the permit.

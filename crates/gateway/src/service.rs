@@ -1,9 +1,11 @@
 //! The model service: from a door's request to the bytes of a provider's answer.
 
 use domain::ModelName;
+use policy::ModelCall;
 use reqwest::header::{ACCEPT, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, LOCATION};
 use reqwest::{Client, Response, StatusCode};
 use serde_json::json;
+use store::Outcome;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use wire::frame::{self, CHUNK, FrameError, SMALL};
 use wire::host::ModelAnswer;
@@ -11,6 +13,8 @@ use wire::model::{Dialect, FailureKind, ModelFailure, ModelRequest, Rebuilt, pas
 
 use crate::budget::Reservation;
 use crate::front::ServiceError;
+use crate::model_gate::{Ended, NotPermitted};
+use crate::permit::Permit;
 use crate::provider::{Api, Provider};
 use crate::session::{ModelEvent, ModelSession};
 use crate::upstream::{self, Patience};
@@ -45,6 +49,9 @@ struct Call {
     /// Whether the provider may have begun to work on it.
     sent: bool,
     reader: Option<UsageReader>,
+    permit: Option<Permit<ModelCall>>,
+    /// Whether all of the answer was passed on.
+    whole: bool,
 }
 
 /// Why a call ended without a whole answer.
@@ -124,15 +131,37 @@ impl ModelService {
         let body = rebuilt.to_string();
         let headers = headers(request, provider, rebuilt.streams())?;
         reserve(session, request.dialect, &rebuilt, &body, call).await?;
+        permit(session, model, call).await?;
         call.number = session.next_call();
         let started =
             ModelEvent::Started { call: call.number, model: model.clone(), dialect: request.dialect };
         session.tell(started).await;
-        let response = self.ask(session, provider, request.dialect, (headers, body), call).await?;
+        let why = tokio::select! {
+            passed = self.pass(session, (provider, request.dialect), (headers, body), call, to) => return passed,
+            why = session.gate.withdrawn(model) => why,
+        };
+        // In the middle of an answer, only its end can tell.
+        let begun = call.reader.is_some();
+        Err(if begun { Failure::Cut } else { failed(FailureKind::NotGranted, why) })
+    }
+
+    /// Asks the provider, and passes its answer on.
+    async fn pass<W>(
+        &self,
+        session: &ModelSession,
+        (provider, dialect): (&Provider, Dialect),
+        request: (HeaderMap, String),
+        call: &mut Call,
+        to: &mut W,
+    ) -> Result<(), Failure>
+    where
+        W: AsyncWrite + Unpin,
+    {
+        let response = self.ask(session, provider, dialect, request, call).await?;
         call.status = Some(response.status().as_u16());
         let head = checked_head(&response, provider)?;
         let events = response.status().is_success() && is_events(&response);
-        call.reader = Some(UsageReader::new(request.dialect, events));
+        call.reader = Some(UsageReader::new(dialect, events));
         frame::write(to, &head, SMALL).await.map_err(|_| Failure::Cut)?;
         self.stream(response, call, to).await
     }
@@ -174,9 +203,12 @@ impl ModelService {
         let mut attempt = 1;
         loop {
             let url = provider.base.of(dialect);
+            let Some(permit) = &call.permit else {
+                return Err(failed(FailureKind::NotGranted, "nobody permitted this call"));
+            };
             call.sent = true;
-            let outcome =
-                upstream::send(&self.client, &self.patience, url, headers.clone(), body.clone()).await;
+            let request = (url, headers.clone(), body.clone());
+            let outcome = upstream::send(&self.client, &self.patience, permit, request).await;
             let Some(wait) = upstream::wait_before_retry(&self.patience, attempt, &outcome) else {
                 // A provider that was not reached has not worked; one that broke off or is late may have.
                 call.sent = !matches!(outcome, Err(upstream::UpstreamError::Unreachable(_)));
@@ -220,7 +252,9 @@ impl ModelService {
         if let Some(reader) = &mut call.reader {
             reader.end();
         }
-        frame::write(to, &ModelAnswer::End, SMALL).await.map_err(|_| Failure::Cut)
+        frame::write(to, &ModelAnswer::End, SMALL).await.map_err(|_| Failure::Cut)?;
+        call.whole = true;
+        Ok(())
     }
 }
 
@@ -251,6 +285,22 @@ async fn reserve(
     }
 }
 
+/// Has the gate decide, and commit: the agent's tokens of the day are set aside as the session's are.
+async fn permit(session: &ModelSession, model: &ModelName, call: &mut Call) -> Result<(), Failure> {
+    let at_worst = call.prompt_at_worst.saturating_add(call.output_at_worst);
+    match session.gate.permit_model(model, at_worst).await {
+        Ok(permit) => {
+            call.permit = Some(permit);
+            Ok(())
+        }
+        Err(NotPermitted::DayLimit(what)) => {
+            session.tell(ModelEvent::DayLimitReached { what: what.clone() }).await;
+            Err(failed(FailureKind::LimitReached, what))
+        }
+        Err(NotPermitted::Refused(failure)) => Err(Failure::Told(failure)),
+    }
+}
+
 /// Counts what a call cost: what the provider said, or the worst case where it was cut off or did not say.
 async fn settle(session: &ModelSession, call: Call) {
     let Some(reservation) = call.reservation else { return };
@@ -265,6 +315,18 @@ async fn settle(session: &ModelSession, call: Call) {
         }
     };
     reservation.settle(counted);
+    if let Some(permit) = call.permit {
+        let outcome = match call.status {
+            _ if !call.sent => Outcome::NotDone { why: "the provider was not reached".to_owned() },
+            Some(status) if answered_badly => Outcome::Failed { why: format!("HTTP {status}") },
+            _ if call.whole => Outcome::Done,
+            _ => Outcome::Unknown { why: "its answer was cut short".to_owned() },
+        };
+        let ended = Ended { outcome, counted, usage };
+        if let Err(error) = session.gate.model_ended(permit, &ended).await {
+            tracing::error!(%error, "a model call's end can't be recorded");
+        }
+    }
     let used = session.budget.used();
     session.tell(ModelEvent::Finished { call: call.number, status: call.status, usage, counted, used }).await;
 }

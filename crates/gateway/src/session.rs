@@ -8,10 +8,10 @@ use domain::ModelName;
 use tokio::sync::mpsc;
 use wire::model::{Dialect, Grants, ModelFailure};
 
+use crate::tools::SessionGate;
 use crate::{Budget, Usage};
 
 /// One session's right to use models. It ends with the session.
-#[derive(Debug)]
 pub struct ModelSession {
     /// The agent's models. A request names one of them, whole or without its provider.
     pub models: Vec<ModelName>,
@@ -19,6 +19,8 @@ pub struct ModelSession {
     pub grants: Grants,
     /// The session's tokens.
     pub budget: Arc<Budget>,
+    /// Who decides about each call, and records it.
+    pub gate: Arc<SessionGate>,
     /// Where events go. When nobody listens any more they are dropped.
     pub events: mpsc::Sender<ModelEvent>,
     calls: AtomicU64,
@@ -69,14 +71,24 @@ pub enum ModelEvent {
         /// Tokens that the call could have taken.
         needed: u64,
     },
+    /// A request was refused since the agent's tokens of the day do not suffice.
+    DayLimitReached {
+        /// What is left, and what it could take.
+        what: String,
+    },
 }
 
 impl ModelSession {
     /// A session with these models and tokens. Events go to `events`.
     #[must_use]
-    pub fn new(models: Vec<ModelName>, tokens: u64, events: mpsc::Sender<ModelEvent>) -> Self {
+    pub fn new(
+        models: Vec<ModelName>,
+        tokens: u64,
+        gate: Arc<SessionGate>,
+        events: mpsc::Sender<ModelEvent>,
+    ) -> Self {
         let (grants, budget) = (Grants::default(), Budget::new(tokens));
-        Self { models, grants, budget, events, calls: AtomicU64::new(0) }
+        Self { models, grants, budget, gate, events, calls: AtomicU64::new(0) }
     }
 
     /// The agent's model that a request names.

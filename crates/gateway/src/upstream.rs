@@ -2,9 +2,12 @@
 
 use std::time::Duration;
 
+use policy::ModelCall;
 use reqwest::header::{HeaderMap, RETRY_AFTER};
 use reqwest::redirect::Policy;
 use reqwest::{Client, Response, StatusCode, Url};
+
+use crate::permit::Permit;
 
 /// How long to wait for a provider, and how often to ask it again.
 #[derive(Debug, Clone, Copy)]
@@ -61,13 +64,12 @@ pub(crate) fn client(patience: &Patience) -> Result<Client, reqwest::Error> {
         .build()
 }
 
-/// Sends one request, once.
+/// Sends one request, once. Tries of one call share its permit.
 pub(crate) async fn send(
     client: &Client,
     patience: &Patience,
-    url: Url,
-    headers: HeaderMap,
-    body: String,
+    _permit: &Permit<ModelCall>,
+    (url, headers, body): (Url, HeaderMap, String),
 ) -> Result<Response, UpstreamError> {
     let sent = client.post(url).headers(headers).body(body).send();
     match tokio::time::timeout(patience.first_byte, sent).await {

@@ -91,7 +91,7 @@ pub enum Decision<A: Act> {
 /// ```compile_fail
 /// # use policy::{Allowed, ModelCall};
 /// # fn forge(action: ModelCall) -> Allowed<ModelCall> {
-/// Allowed { action, binding: domain::Digest::from_bytes([0; 32]), grant: None, labels: Default::default() }
+/// Allowed { action, binding: domain::Digest::from_bytes([0; 32]), grant: None, labels: Default::default(), reasons: Vec::new() }
 /// # }
 /// ```
 #[derive(Debug, Clone, PartialEq)]
@@ -101,6 +101,7 @@ pub struct Allowed<A> {
     binding: Digest,
     grant: Option<ApprovalId>,
     labels: Labels,
+    reasons: Vec<Reason>,
 }
 
 impl<A> Allowed<A> {
@@ -127,6 +128,11 @@ impl<A> Allowed<A> {
     /// The session's labels when it was decided.
     pub fn labels(&self) -> &Labels {
         &self.labels
+    }
+
+    /// Why it may be done; where people approved it, why they were asked.
+    pub fn reasons(&self) -> &[Reason] {
+        &self.reasons
     }
 }
 
@@ -285,8 +291,13 @@ impl<A: Act> Question<A> {
         if self.binding_under(&grant.ceiling) != grant.binding {
             return Err(GrantError::Other);
         }
-        let binding = grant.binding;
-        Ok(Allowed { action: self.action, binding, grant: Some(grant.approval), labels: self.labels })
+        Ok(Allowed {
+            action: self.action,
+            binding: grant.binding,
+            grant: Some(grant.approval),
+            labels: self.labels,
+            reasons: self.reasons,
+        })
     }
 
     fn binding_under(&self, ceiling: &Labels) -> Digest {
@@ -319,6 +330,7 @@ pub fn decide<A: Act>(policy: &AgentPolicy, call: Call<A>) -> Decision<A> {
             binding: prepared.bound,
             grant: None,
             labels,
+            reasons: reasons(policy, &prepared, &at_once),
         });
     }
     let with_grant = match ask(&prepared, true) {
@@ -358,7 +370,7 @@ fn ask(prepared: &Prepared<'_>, granted: bool) -> Result<Response, Reason> {
     Ok(response)
 }
 
-/// The rules behind an answer of no, in an order that doesn't change.
+/// The rules behind an answer, in an order that doesn't change.
 fn reasons(policy: &AgentPolicy, prepared: &Prepared<'_>, response: &Response) -> Vec<Reason> {
     let mut reasons: Vec<Reason> = response
         .diagnostics()

@@ -5,12 +5,12 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use domain::{AgentFile, PersonName, ServerName, SessionId, TeamName};
+use domain::{AgentFile, Confidentiality, ModelName, PersonName, ServerName, SessionId, TeamName};
 use futures::future::BoxFuture;
 use gateway::tools::upstream::{Upstream, UpstreamLimits};
 use gateway::tools::{Connector, Servers, Session, SessionGate, ToolEvent};
 use gateway::{BaseUrl, Credential};
-use policy::{AgentPolicy, Seen, Sources, Table};
+use policy::{AgentPolicy, KnownModel, Seen, Sources, Table};
 use store::{About, Answer, Keeper, Place, Store};
 use tokio::net::{TcpListener, UnixStream};
 use tokio::sync::{mpsc, watch};
@@ -54,6 +54,56 @@ pub struct CellLess {
     _folder: tempfile::TempDir,
 }
 
+/// The gate of an agent without tools that may ask these models, which are cleared for all.
+///
+/// # Panics
+/// When anything of it fails: it is for tests.
+pub async fn models_only(models: &[ModelName]) -> (Arc<SessionGate>, tempfile::TempDir) {
+    let (folder, store) = fresh_store().await;
+    let nowhere = Arc::new(OneServer(BaseUrl::parse("http://127.0.0.1:9", false).expect("an address")));
+    let servers = Servers::new(store, Arc::new(random), now, nowhere);
+    let names: Vec<String> = models.iter().map(|model| format!("\"{model}\"")).collect();
+    let file = format!("name = \"clerk\"\nmodels = [{}]\n", names.join(", "));
+    let file = AgentFile::parse(&file).expect("the agent's file");
+    let clearance = Confidentiality::Secret;
+    let known: Vec<KnownModel> =
+        models.iter().map(|model| KnownModel { model: model.clone(), clearance }).collect();
+    let from = Sources {
+        agent: &file,
+        file: "agent.toml",
+        own: None,
+        organisation: &[],
+        tools: &[],
+        models: &known,
+    };
+    let (_, policy) = watch::channel(Arc::new(AgentPolicy::compile(&from).expect("a policy")));
+    let (events, _) = mpsc::channel(8);
+    let session = session(&file, None);
+    let gate = SessionGate::open(Arc::new(servers), session, policy, Seen::new([0; 32]), events).await;
+    (Arc::new(gate.expect("a gate")), folder)
+}
+
+fn random(bytes: &mut [u8]) -> std::io::Result<()> {
+    std::io::Read::read_exact(&mut std::fs::File::open("/dev/urandom")?, bytes)
+}
+
+async fn fresh_store() -> (tempfile::TempDir, Store) {
+    let folder = tempfile::Builder::new().prefix("lazaret-cell-less-").tempdir().expect("a folder");
+    let place = Place::File(folder.path().join("store/store.db"));
+    let key = folder.path().join("store/store.key");
+    let store = Store::open(&place, &key, Arc::new(random)).await.expect("a store");
+    (folder, store)
+}
+
+fn session(file: &AgentFile, by: Option<PersonName>) -> Session {
+    let about = About {
+        agent: Some(file.name.clone()),
+        team: Some(file.team.clone()),
+        session: Some(SessionId::from_parts(now(), u128::from(std::process::id()))),
+    };
+    Session { about, by, disk: Some(Keeper::Disk(file.name.clone())), tokens_per_day: u64::from(u32::MAX) }
+}
+
 /// The system's clock, in milliseconds since 1970.
 #[must_use]
 pub fn now() -> u64 {
@@ -79,35 +129,22 @@ impl CellLess {
     /// # Panics
     /// When anything of it fails: it is for tests.
     pub async fn open(given: Given<'_>) -> Self {
-        let folder = tempfile::Builder::new().prefix("lazaret-cell-less-").tempdir().expect("a folder");
-        let place = Place::File(folder.path().join("store/store.db"));
-        let random = Arc::new(|bytes: &mut [u8]| {
-            let mut system = std::fs::File::open("/dev/urandom")?;
-            std::io::Read::read_exact(&mut system, bytes)
-        });
-        let key = folder.path().join("store/store.key");
-        let store = Store::open(&place, &key, random.clone()).await.expect("a store");
+        let (folder, store) = fresh_store().await;
         let person: PersonName = "ada".parse().expect("a name");
         store.install_owner(&person, 1000, now()).await.expect("its owner");
         let address = BaseUrl::parse(given.server, false).expect("the server's address");
-        let servers = Servers::new(store.clone(), random, now, Arc::new(OneServer(address)));
+        let servers = Servers::new(store.clone(), Arc::new(random), now, Arc::new(OneServer(address)));
         let server: ServerName = SERVER.parse().expect("a name");
         servers.classify(BTreeMap::from([(server.clone(), Arc::new(given.table))]));
         let file = AgentFile::parse(given.agent).expect("the agent's file");
         let policy = applied(&servers, &file, &server, &person).await;
         let (told, policy) = watch::channel(Arc::new(policy));
         let mut salt = [0; 32];
-        std::io::Read::read_exact(&mut std::fs::File::open("/dev/urandom").expect("random bytes"), &mut salt)
-            .expect("random bytes");
+        random(&mut salt).expect("random bytes");
         let mut seen = Seen::new(salt);
         seen.person(given.prompt);
         seen.year(given.year);
-        let about = About {
-            agent: Some(file.name.clone()),
-            team: Some(file.team),
-            session: Some(SessionId::from_parts(now(), u128::from(std::process::id()))),
-        };
-        let session = Session { about, by: Some(person.clone()), disk: Some(Keeper::Disk(file.name)) };
+        let session = session(&file, Some(person.clone()));
         let (tell, events) = mpsc::channel(64);
         let gate = SessionGate::open(Arc::new(servers), session, policy, seen, tell).await.expect("a gate");
         let mut tasks = JoinSet::new();

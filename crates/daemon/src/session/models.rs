@@ -11,7 +11,7 @@ use wire::mux::Stream;
 
 use super::tools::Tools;
 
-/// The calls of one session. Dropping it gives them up.
+/// The calls of one session. Dropping it gives them up; [`Models::end`] also concludes them.
 pub(super) struct Models {
     service: Arc<ModelService>,
     session: Arc<ModelSession>,
@@ -35,7 +35,8 @@ impl Models {
     /// For a session of this agent: its models, its tokens, its tools.
     pub(super) fn new(service: Arc<ModelService>, agent: &AgentFile, tools: Tools) -> Self {
         let (sender, events) = mpsc::channel(32);
-        let session = ModelSession::new(agent.models.clone(), agent.limits.tokens, sender);
+        let gate = Arc::clone(&tools.gate);
+        let session = ModelSession::new(agent.models.clone(), agent.limits.tokens, gate, sender);
         Self { service, session: Arc::new(session), tools, events, calls: JoinSet::new() }
     }
 
@@ -50,6 +51,14 @@ impl Models {
                 tracing::warn!(%error, "a door was not served");
             }
         });
+    }
+
+    /// Gives up what runs, and concludes what it left open.
+    pub(super) async fn end(mut self) {
+        self.calls.shutdown().await;
+        if let Err(error) = self.tools.gate.end().await {
+            tracing::error!(%error, "what a session left open can't be concluded");
+        }
     }
 
     /// What happened next. Safe to cancel.
@@ -77,6 +86,7 @@ impl Models {
             Some(ModelEvent::LimitReached { used, limit, needed }) => Told::Limit(format!(
                 "tokens: {used} of {limit} are used, and the next call could take {needed}"
             )),
+            Some(ModelEvent::DayLimitReached { what }) => Told::Limit(what),
             // Never: this side holds a sender too.
             None => std::future::pending().await,
         }

@@ -73,6 +73,7 @@ impl Owner {
             Ok(reason) | Err(reason) => reason,
         };
         tracing::info!(%id, %reason, "session ended");
+        self.record(store::Event::SessionEnded { reason: reason.clone() }).await;
         let exit_code = reason.exit_code().0;
         self.advance(SessionEvent::Ended, |view| view.ended = Some(reason.clone()));
         self.tell(Event::Ended { reason, exit_code }).await;
@@ -94,6 +95,13 @@ impl Owner {
                 Arc::clone(&image.env),
                 self.request.options.guest_root,
             )));
+            self.record(store::Event::SessionStarted {
+                harness: self.agent.harness.to_string(),
+                image: self.agent.image.to_string(),
+                isolation,
+                by: self.by.clone(),
+            })
+            .await;
             self.tell(Event::Started { isolation }).await;
             self.advance(SessionEvent::Started, |_| {});
             Ok((self.harness(link, &image, cell.as_mut(), deadline, tools).await, ()))
@@ -106,6 +114,18 @@ impl Owner {
         };
         cell.stop(if self.stops.now.is_cancelled() { Duration::ZERO } else { CELL_GRACE }).await;
         Ok(reason)
+    }
+
+    /// Puts an event of the session's life on the ledger.
+    async fn record(&self, event: store::Event) {
+        let about = store::About {
+            agent: Some(self.agent.name.clone()),
+            team: Some(self.agent.team.clone()),
+            session: Some(self.view.borrow().id),
+        };
+        if let Err(error) = self.sessions.store().record(&about, &event, None, crate::journal::now()).await {
+            tracing::error!(%error, "a session's event can't be recorded");
+        }
     }
 
     /// Waits for the agent's turn. An agent without a lasting disk needs none.
@@ -200,7 +220,7 @@ impl Owner {
     /// Runs the harness to its end, and gives the link back where there is still a guest to speak to.
     async fn harness(
         &mut self,
-        mut link: Link,
+        link: Link,
         image: &Image,
         cell: &mut dyn LiveCell,
         deadline: Instant,
@@ -210,15 +230,29 @@ impl Owner {
             Ok(process) => process,
             Err(why) => return (EndReason::CellFailed { why }, Some(link)),
         };
+        let mut models = Models::new(Arc::clone(&self.sessions.models), &self.agent, tools);
+        let ended = self.drive(&mut process, link, cell, deadline, &mut models).await;
+        models.end().await;
+        ended
+    }
+
+    /// Takes what the harness says and its door asks for, until it ends or is ended.
+    async fn drive(
+        &mut self,
+        process: &mut Process,
+        mut link: Link,
+        cell: &mut dyn LiveCell,
+        deadline: Instant,
+        models: &mut Models,
+    ) -> (EndReason, Option<Link>) {
         let stops = self.stops.clone();
         let mut watch = Watch::new(self.agent.limits.output.as_u64());
-        let mut models = Models::new(Arc::clone(&self.sessions.models), &self.agent, tools);
         loop {
             tokio::select! {
                 biased;
                 () = stops.now.cancelled() => return (EndReason::Stopped, None),
-                () = stops.asked.cancelled(), if watch.cause.is_none() => watch.end(EndReason::Stopped, &process),
-                () = tokio::time::sleep_until(deadline), if watch.cause.is_none() => watch.end(self.late(), &process),
+                () = stops.asked.cancelled(), if watch.cause.is_none() => watch.end(EndReason::Stopped, process),
+                () = tokio::time::sleep_until(deadline), if watch.cause.is_none() => watch.end(self.late(), process),
                 () = watch.grace_over(), if watch.cause.is_some() => {
                     return (watch.cause.unwrap_or(EndReason::Stopped), Some(link));
                 }
@@ -232,11 +266,11 @@ impl Owner {
                 told = models.told() => match told {
                     Told::Nothing => {}
                     Told::Note(message) => self.progress(message).await,
-                    Told::Limit(what) if watch.cause.is_none() => watch.end(EndReason::Limit { what }, &process),
+                    Told::Limit(what) if watch.cause.is_none() => watch.end(EndReason::Limit { what }, process),
                     Told::Limit(_) => {}
                 },
                 message = process.next() => {
-                    if let Some(reason) = self.message(message, &mut watch, &process).await {
+                    if let Some(reason) = self.message(message, &mut watch, process).await {
                         return match self.last_words(reason, &mut watch, &mut link).await {
                             Ok(reason) => (reason, Some(link)),
                             Err(reason) => (reason, None),

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use domain::{Confidentiality, EndReason, Integrity, Labels};
-use gateway::tools::{NoTools, Session as GateSession, SessionGate, ToolEvent, ToolGate};
+use gateway::tools::{Session as GateSession, SessionGate, ToolEvent};
 use policy::Seen;
 use store::{About, Keeper, Randomness as _};
 use tokio::sync::{mpsc, watch};
@@ -18,26 +18,60 @@ const EVENTS: usize = 32;
 
 /// A session's tools.
 pub(super) struct Tools {
-    pub(super) gate: Arc<dyn ToolGate>,
+    pub(super) gate: Arc<SessionGate>,
     pub(super) events: mpsc::Receiver<ToolEvent>,
     /// Whether there are any.
     pub(super) any: bool,
     /// Held for as long as the gate reads the policy from it.
-    _policy: Option<watch::Sender<Arc<policy::AgentPolicy>>>,
+    _policy: watch::Sender<Arc<policy::AgentPolicy>>,
 }
 
 impl Owner {
-    /// The gate. An agent that was given tools has one only as it was applied.
+    /// The gate, which decides about models too.
     pub(super) async fn tools(&self) -> Result<Tools, EndReason> {
         let (sender, events) = mpsc::channel(EVENTS);
-        if self.agent.tools.is_empty() {
-            return Ok(Tools { gate: Arc::new(NoTools), events, any: false, _policy: None });
-        }
-        let refused = |problem: api::Problem| EndReason::Refused {
-            why: problem.message,
-            hint: problem.hint.unwrap_or_else(|| "`lazaret logs` shows what came before".to_owned()),
-        };
         let name = &self.agent.name;
+        let servers = &self.sessions.tools;
+        self.may_have_tools().await?;
+        let known = applied::known(servers, &self.agent).await.map_err(refused)?;
+        let models = self.sessions.config.known(&self.agent.models);
+        let policy =
+            applied::compile(&self.agent, &self.files.source, self.files.cedar.as_deref(), &known, &models)
+                .map_err(refused)?;
+        let (told, policy) = watch::channel(Arc::new(policy));
+        let failed = |e: &dyn std::fmt::Display| EndReason::CellFailed { why: e.to_string() };
+        let seen = self.seen().map_err(|e| failed(&e))?;
+        let session = GateSession {
+            about: About {
+                agent: Some(name.clone()),
+                team: Some(self.agent.team.clone()),
+                session: Some(self.view.borrow().id),
+            },
+            by: self.by.clone(),
+            disk: self.named.then(|| Keeper::Disk(name.clone())),
+            tokens_per_day: self.agent.limits.tokens_per_day,
+        };
+        let gate = SessionGate::open(Arc::clone(servers), session, policy, seen, sender);
+        let gate = gate.await.map_err(|e| failed(&e))?;
+        if self.request.workspace || self.request.stdin {
+            // A workspace may be the organisation's code, and anybody's words; so may what is piped in.
+            let confidentiality = if self.request.workspace {
+                Confidentiality::Confidential
+            } else {
+                Confidentiality::Internal
+            };
+            let labels = Labels { confidentiality, compartments: BTreeSet::new(), integrity: Integrity::Web };
+            gate.met(&labels).await.map_err(|e| failed(&e))?;
+        }
+        Ok(Tools { gate: Arc::new(gate), events, any: !self.agent.tools.is_empty(), _policy: told })
+    }
+
+    /// An agent that was given tools has them only as it was applied.
+    async fn may_have_tools(&self) -> Result<(), EndReason> {
+        let name = &self.agent.name;
+        if self.agent.tools.is_empty() {
+            return Ok(());
+        }
         if !self.named {
             return Err(EndReason::Refused {
                 why: format!(
@@ -52,35 +86,7 @@ impl Owner {
                 hint: format!("an owner looks at it and applies it: lazaret agent apply {name}"),
             });
         }
-        let servers = &self.sessions.tools;
-        let known = applied::known(servers, &self.agent).await.map_err(refused)?;
-        let policy = applied::compile(&self.agent, &self.files.source, self.files.cedar.as_deref(), &known)
-            .map_err(refused)?;
-        let (told, policy) = watch::channel(Arc::new(policy));
-        let failed = |e: &dyn std::fmt::Display| EndReason::CellFailed { why: e.to_string() };
-        let seen = self.seen().map_err(|e| failed(&e))?;
-        let session = GateSession {
-            about: About {
-                agent: Some(name.clone()),
-                team: Some(self.agent.team.clone()),
-                session: Some(self.view.borrow().id),
-            },
-            by: self.by.clone(),
-            disk: Some(Keeper::Disk(name.clone())),
-        };
-        let gate = SessionGate::open(Arc::clone(servers), session, policy, seen, sender);
-        let gate = gate.await.map_err(|e| failed(&e))?;
-        if self.request.workspace || self.request.stdin {
-            // A workspace may be the organisation's code, and anybody's words; so may what is piped in.
-            let confidentiality = if self.request.workspace {
-                Confidentiality::Confidential
-            } else {
-                Confidentiality::Internal
-            };
-            let labels = Labels { confidentiality, compartments: BTreeSet::new(), integrity: Integrity::Web };
-            gate.met(&labels).await.map_err(|e| failed(&e))?;
-        }
-        Ok(Tools { gate: Arc::new(gate), events, any: true, _policy: Some(told) })
+        Ok(())
     }
 
     /// What the person typed. Piped input and files are not the person's words.
@@ -94,5 +100,12 @@ impl Owner {
         let year = 1970 + crate::journal::now() / 31_556_952_000;
         seen.year(u16::try_from(year).unwrap_or(u16::MAX));
         Ok(seen)
+    }
+}
+
+fn refused(problem: api::Problem) -> EndReason {
+    EndReason::Refused {
+        why: problem.message,
+        hint: problem.hint.unwrap_or_else(|| "`lazaret logs` shows what came before".to_owned()),
     }
 }

@@ -142,7 +142,7 @@ fn every_mistake_is_told_with_its_place() {
         limit("wall_clock = \"8d\""),
         limit("wall_clock = \"1 hour\""),
         limit("output = \"1B\""),
-        limit("tokens_per_day = 5"),
+        limit("tokens_per_day = \"5k\""),
         limit("usd_per_day = 20"),
         limit("memroy = \"1GiB\""),
         "name = \"a\"\nmodels = [\"sonnet\"]".to_owned(),

@@ -1,6 +1,7 @@
 //! The services between doors on one side and a scripted model and tool servers on the other, over real HTTP.
 
 mod limits;
+mod permits;
 mod through_the_door;
 mod tools;
 mod upstream;
@@ -16,7 +17,7 @@ use wire::frame::{self, LARGE, SMALL};
 use wire::host::{DoorOpens, ModelAnswer};
 use wire::model::{Dialect, FailureKind, ModelFailure, ModelRequest};
 
-use crate::tools::NoTools;
+use self::permits::Kept;
 use crate::{Api, BaseUrl, Credential, ModelEvent, ModelService, ModelSession, Patience, Provider, Services};
 
 /// The host's key: it must reach the provider, and nobody else.
@@ -25,6 +26,7 @@ const KEY: &str = "canary-key-of-the-host";
 /// A provider, the service that asks it, and one session.
 struct Rig {
     model: Arc<ScriptedModel>,
+    kept: Kept,
     service: Arc<ModelService>,
     session: Arc<ModelSession>,
     events: mpsc::Receiver<ModelEvent>,
@@ -49,6 +51,10 @@ impl Rig {
     }
 
     async fn with(tokens: u64, credential: Credential, patience: Patience) -> Self {
+        Self::kept_by(Kept::open(1_000_000_000).await, tokens, credential, patience).await
+    }
+
+    async fn kept_by(kept: Kept, tokens: u64, credential: Credential, patience: Patience) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let base = format!("http://{}", listener.local_addr().unwrap());
         let model = Arc::new(ScriptedModel::new(KEY));
@@ -56,8 +62,8 @@ impl Rig {
         let service = ModelService::new(vec![provider(&base, credential)], patience).unwrap();
         let (tell, events) = mpsc::channel(64);
         let models = vec!["scripted/reviewer".parse().unwrap(), "elsewhere/reviewer2".parse().unwrap()];
-        let session = Arc::new(ModelSession::new(models, tokens, tell));
-        Self { model, service: Arc::new(service), session, events }
+        let session = Arc::new(ModelSession::new(models, tokens, Arc::clone(&kept.gate), tell));
+        Self { model, kept, service: Arc::new(service), session, events }
     }
 
     /// A door's stream that asks this, and is being served.
@@ -65,7 +71,8 @@ impl Rig {
         let (mut near, far) = duplex(64 * 1024);
         let (service, session) = (Arc::clone(&self.service), Arc::clone(&self.session));
         tokio::spawn(async move {
-            let services = Services { models: &service, session: &session, tools: &NoTools };
+            let tools = session.gate.as_ref();
+            let services = Services { models: &service, session: &session, tools };
             drop(services.serve(far).await);
         });
         frame::write(&mut near, question, LARGE).await.unwrap();

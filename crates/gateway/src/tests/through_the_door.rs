@@ -18,7 +18,7 @@ pub(super) struct Cell {
 }
 
 async fn cell(rig: &Rig) -> Cell {
-    cell_with(rig, Arc::new(NoTools)).await
+    cell_with(rig, Arc::clone(&rig.kept.gate) as Arc<dyn ToolGate>).await
 }
 
 /// A cell whose tools this gate decides about.

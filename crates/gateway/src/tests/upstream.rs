@@ -27,7 +27,8 @@ async fn faults_that_pass_are_tried_again() {
                 | ModelEvent::Started { .. }
                 | ModelEvent::Finished { .. }
                 | ModelEvent::Refused(_)
-                | ModelEvent::LimitReached { .. } => None,
+                | ModelEvent::LimitReached { .. }
+                | ModelEvent::DayLimitReached { .. } => None,
             })
             .collect();
         let why = format!("HTTP {fault}");

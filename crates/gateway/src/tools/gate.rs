@@ -10,7 +10,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use domain::{Integrity, Labels, PersonName, ToolRef};
+use domain::{Integrity, Labels, ModelName, PersonName, ToolRef};
 use futures::future::BoxFuture;
 use policy::{AgentPolicy, Allowed, Arguments, Call, Counts, Decision, Row, Seen, ToolFacts, decide};
 use serde_json::Value;
@@ -21,6 +21,7 @@ use wire::tools::{Content, ResourceBody, Tool, ToolFailure, ToolFailureKind, Too
 use super::asking::Planned;
 use super::servers::{Returned, Servers};
 use super::{CallContext, ToolCall, ToolGate};
+use crate::daily;
 use crate::permit::{Committing, Permit};
 
 /// How long a tool may take.
@@ -35,6 +36,8 @@ pub struct Session {
     pub by: Option<PersonName>,
     /// Where its disk's labels are kept; none if it leaves nothing behind.
     pub disk: Option<Keeper>,
+    /// Tokens that its agent may use of models in a day.
+    pub tokens_per_day: u64,
 }
 
 /// What people are told while a session runs.
@@ -58,18 +61,22 @@ pub enum ToolEvent {
 
 /// A session's gate.
 pub struct SessionGate {
-    pub(super) servers: Arc<Servers>,
-    pub(super) session: Session,
-    pub(super) policy: watch::Receiver<Arc<AgentPolicy>>,
-    pub(super) state: Mutex<State>,
+    pub(crate) servers: Arc<Servers>,
+    pub(crate) session: Session,
+    pub(crate) policy: watch::Receiver<Arc<AgentPolicy>>,
+    pub(crate) state: Mutex<State>,
     pub(super) events: mpsc::Sender<ToolEvent>,
+    /// Counts the rises of the session's labels.
+    pub(crate) rises: watch::Sender<u64>,
 }
 
 /// What a gate remembers of its session.
-pub(super) struct State {
+pub(crate) struct State {
     pub(super) seen: Seen,
-    pub(super) labels: Labels,
+    pub(crate) labels: Labels,
     pub(super) calls: HashMap<ToolRef, u32>,
+    /// How often each model was asked.
+    pub(crate) asked: HashMap<ModelName, u32>,
     /// Calls of approved plans that were not made yet.
     pub(super) planned: Vec<Planned>,
 }
@@ -98,8 +105,9 @@ impl SessionGate {
             Some(disk) => servers.store().labels(disk).await?,
             None => Labels::default(),
         };
-        let state = State { seen, labels, calls: HashMap::new(), planned: Vec::new() };
-        Ok(Self { servers, session, policy, state: Mutex::new(state), events })
+        let (calls, asked, planned) = (HashMap::new(), HashMap::new(), Vec::new());
+        let state = Mutex::new(State { seen, labels, calls, asked, planned });
+        Ok(Self { servers, session, policy, state, events, rises: watch::Sender::default() })
     }
 
     /// The session has met something that has these labels: a workspace, piped input.
@@ -121,7 +129,10 @@ impl SessionGate {
         if let Some(disk) = &self.session.disk {
             self.servers.store().raise(disk, &raised, about, now).await?;
         }
-        state.labels = raised;
+        if state.labels != raised {
+            state.labels = raised;
+            self.rises.send_modify(|rises| *rises = rises.wrapping_add(1));
+        }
         Ok(())
     }
 
@@ -148,7 +159,13 @@ impl SessionGate {
     pub(super) async fn look(&self, call: ToolCall) -> Result<Looked, ToolFailure> {
         let policy = Arc::clone(&self.policy.borrow());
         let Some(row) = policy.row(&call.tool).filter(|_| policy.offered().contains(&&call.tool)) else {
-            return Err(self.refuse(&call, "there is no such tool for this agent").await);
+            let none = policy.offered().is_empty();
+            let why =
+                if none { "this agent was given no tools" } else { "there is no such tool for this agent" };
+            return Err(self
+                .refuse(&call, why)
+                .await
+                .hint("a person can give it some in agent.toml: `[tools.SERVER]`"));
         };
         let row = row.clone();
         let known = self.servers.tool(policy.team(), &call.tool).await?;
@@ -163,6 +180,7 @@ impl SessionGate {
     /// Steps 4 and 5: the facts, and the decision. A no and a question are on the ledger before anybody hears of them.
     pub(super) async fn decided(&self, looked: &Looked) -> Result<Decision<policy::ToolCall>, ToolFailure> {
         let policy = Arc::clone(&self.policy.borrow());
+        let today = self.calls_today(&looked.call.tool).await.map_err(internal)?;
         let (decision, labels) = {
             let mut state = self.state.lock().await;
             let tool = &looked.call.tool;
@@ -172,7 +190,7 @@ impl SessionGate {
             };
             let session = state.calls.get(tool).copied().unwrap_or_default();
             let labels = state.labels.clone();
-            let calls = Counts { session, today: session };
+            let calls = Counts { session, today };
             let facts = ToolFacts { labels: labels.clone(), origins, pin: looked.pin, calls };
             (decide(&policy, Call { action: looked.call.clone(), facts }), labels)
         };
@@ -215,7 +233,7 @@ impl SessionGate {
             about: self.session.about.clone(),
             grant,
             labels: state.labels.clone(),
-            spend: Vec::new(),
+            spend: daily::one_call(&self.session.about, &looked.call.tool, now).into_iter().collect(),
             idempotent: looked.idempotent,
             now,
         };
@@ -268,6 +286,46 @@ impl SessionGate {
         self.raise(&mut state, &labels).await.map_err(internal)
     }
 
+    /// How often its agent has called this today, in all its sessions.
+    pub(crate) async fn calls_today(
+        &self,
+        what: &(dyn std::fmt::Display + Sync),
+    ) -> Result<u32, store::StoreError> {
+        let Some(agent) = &self.session.about.agent else { return Ok(0) };
+        let (budget, today) = (daily::calls(agent, what), daily::day(self.servers.now()));
+        let used = self.servers.store().used(&budget, today).await?;
+        Ok(u32::try_from(used).unwrap_or(u32::MAX))
+    }
+
+    /// What is left to do when its session has ended, and nothing of it runs any more: questions that nobody waits for
+    /// are called off, grants end, and acts that were cut short have an unknown outcome.
+    ///
+    /// # Errors
+    /// The store failed.
+    pub async fn end(&self) -> Result<(), store::StoreError> {
+        let Some(session) = self.session.about.session else { return Ok(()) };
+        let (store, now, why) = (self.servers.store(), self.servers.now(), "its session ended");
+        for question in store.pending(None, now).await? {
+            if question.about.session == Some(session) {
+                match store.cancel(question.id, None, why, now).await {
+                    // Somebody was faster: it is over, too.
+                    Ok(()) | Err(store::ApprovalError::Answer(_)) => {}
+                    Err(store::ApprovalError::Store(error)) => return Err(error),
+                    Err(other) => tracing::warn!(%other, "a question can't be called off"),
+                }
+            }
+        }
+        store.end_grants(session, why, &self.session.about, now).await?;
+        for act in store.unfinished().await? {
+            if act.about.session == Some(session) {
+                let outcome =
+                    store::Outcome::Unknown { why: "its session ended before its answer".to_owned() };
+                store.outcome(act.id, &outcome, &[], None, now).await?;
+            }
+        }
+        Ok(())
+    }
+
     pub(super) async fn record(&self, event: &Event, sealed: &str) -> Result<(), ToolFailure> {
         let sealed = Private::new(sealed.to_owned());
         let now = self.servers.now();
@@ -295,6 +353,9 @@ impl ToolGate for SessionGate {
     fn list(&self) -> BoxFuture<'_, Result<Vec<Tool>, ToolFailure>> {
         Box::pin(async {
             let policy = Arc::clone(&self.policy.borrow());
+            if policy.offered().is_empty() {
+                return Ok(Vec::new());
+            }
             let mut tools = vec![super::asking::plan_tool()];
             for tool in policy.offered() {
                 // One that is withheld or whose server is down is not offered; a call of it says why.

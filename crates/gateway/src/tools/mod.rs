@@ -125,19 +125,3 @@ pub trait ToolGate: Send + Sync {
 fn not_found(what: &str) -> ToolFailure {
     ToolFailure::new(ToolFailureKind::NotFound, format!("there is no such {what} for this agent"))
 }
-
-/// The gate of an agent that was given no tools.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct NoTools;
-
-impl ToolGate for NoTools {
-    fn list(&self) -> BoxFuture<'_, Result<Vec<Tool>, ToolFailure>> {
-        Box::pin(async { Ok(Vec::new()) })
-    }
-
-    fn call(&self, _call: ToolCall, _context: CallContext) -> BoxFuture<'_, Result<ToolResult, ToolFailure>> {
-        let refused = ToolFailure::new(ToolFailureKind::Refused, "this agent was given no tools")
-            .hint("a person can give it some in agent.toml: `[tools.SERVER]`");
-        Box::pin(async { Err(refused) })
-    }
-}

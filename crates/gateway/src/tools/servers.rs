@@ -99,7 +99,7 @@ impl Servers {
         &self.store
     }
 
-    pub(super) fn now(&self) -> u64 {
+    pub(crate) fn now(&self) -> u64 {
         (self.clock)()
     }
 
@@ -113,7 +113,7 @@ impl Servers {
         Ok(u128::from_le_bytes(bytes))
     }
 
-    pub(super) fn commit_id(&self) -> std::io::Result<(u64, CommitId)> {
+    pub(crate) fn commit_id(&self) -> std::io::Result<(u64, CommitId)> {
         let now = self.now();
         Ok((now, CommitId::from_parts(now, self.random()?)))
     }

@@ -9,5 +9,6 @@ fn main() {
         binding: domain::Digest::from_bytes([0; 32]),
         grant: None,
         labels: domain::Labels::default(),
+        reasons: Vec::new(),
     };
 }

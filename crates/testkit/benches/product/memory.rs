@@ -65,7 +65,7 @@ pub async fn run(ground: &mut Ground) -> Result<Vec<Number>> {
 async fn door_peaks(ground: &Ground) -> Result<(f64, f64)> {
     let mut cell = ground.cell(StartMode::Clone).await?;
     let provider = Scripted::serve().await?;
-    provider.answer(cell.asked()?)?;
+    provider.answer(cell.asked()?).await?;
     let idle = door_peak()?;
     ask_inside(&cell, wire::model::MAX_BYTES).await?;
     let largest = door_peak()?;

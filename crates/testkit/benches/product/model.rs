@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use cell::StartMode;
 use demo::scripted::{Action, Fault, Script, ScriptedModel, serve};
-use gateway::tools::NoTools;
 use gateway::{Api, BaseUrl, Credential, ModelService, ModelSession, Patience, Provider, Services};
+use testkit::cell_less::models_only;
 use tokio::net::TcpListener;
 use tokio::process::Command;
 use tokio::sync::mpsc;
@@ -48,7 +48,7 @@ impl Scripted {
     }
 
     /// Answers what a cell's door asks, as the daemon does.
-    pub fn answer(&self, mut asked: Incoming) -> Result<()> {
+    pub async fn answer(&self, mut asked: Incoming) -> Result<()> {
         let provider = Provider {
             name: "scripted".to_owned(),
             base: BaseUrl::parse(&format!("http://{}", self.address), false)?,
@@ -58,13 +58,16 @@ impl Scripted {
         let service = Arc::new(ModelService::new(vec![provider], Patience::default())?);
         let (events, mut told) = mpsc::channel(32);
         let models = vec![format!("scripted/{MODEL}").parse()?];
-        let session = Arc::new(ModelSession::new(models, u64::MAX / 2, events));
+        let (gate, folder) = models_only(&models).await;
+        let session = Arc::new(ModelSession::new(models, u64::MAX / 2, gate, events));
         tokio::spawn(async move { while told.recv().await.is_some() {} });
         tokio::spawn(async move {
+            let _folder = folder;
             while let Some(stream) = asked.next().await {
                 let (service, session) = (Arc::clone(&service), Arc::clone(&session));
                 tokio::spawn(async move {
-                    let services = Services { models: &service, session: &session, tools: &NoTools };
+                    let services =
+                        Services { models: &service, session: &session, tools: session.gate.as_ref() };
                     if let Err(error) = services.serve(stream).await {
                         eprintln!("bench: a model call was not served: {error}");
                     }
@@ -123,7 +126,7 @@ pub async fn run(ground: &mut Ground) -> Result<Vec<Number>> {
     ground.ready().await?;
     let mut cell = ground.cell(StartMode::Clone).await?;
     let provider = Scripted::serve().await?;
-    provider.answer(cell.asked()?)?;
+    provider.answer(cell.asked()?).await?;
     let (mut fast, mut paced, mut large) = (Pairs::default(), Pairs::default(), Pairs::default());
     for round in 1..=ROUNDS {
         eprintln!("bench: answers {round}/{ROUNDS}");

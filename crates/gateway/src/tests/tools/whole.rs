@@ -12,9 +12,10 @@ use wire::tools::{Contents, Prompt, PromptText, Resource, Tool, ToolFailure, Too
 use super::everything::Everything;
 use super::*;
 use crate::tests::Rig;
+use crate::tests::permits::Kept;
 use crate::tests::through_the_door::{Cell, cell_with};
 use crate::tools::upstream::Acted;
-use crate::tools::{CallContext, NoTools, ToolCall, ToolGate};
+use crate::tools::{CallContext, ToolCall, ToolGate};
 use crate::{BaseUrl, Credential};
 
 /// A gate that lets everything of one server through.
@@ -200,7 +201,7 @@ async fn a_message_can_cancel_a_request_of_another_connection() {
 
 #[tokio::test]
 async fn every_revision_is_spoken() {
-    let reached = reached(Arc::new(NoTools)).await;
+    let reached = reached(Kept::open(0).await.gate).await;
     for version in ["2024-11-05", "2025-03-26", "2025-06-18", "2025-11-25"] {
         let body = format!(
             r#"{{"jsonrpc":"2.0","id":1,"method":"initialize","params":{{"protocolVersion":"{version}","capabilities":{{}},"clientInfo":{{"name":"c","version":"1"}}}}}}"#
@@ -229,7 +230,7 @@ async fn every_revision_is_spoken() {
 
 #[tokio::test]
 async fn an_agent_without_tools_sees_none_and_calls_none() {
-    let reached = reached(Arc::new(NoTools)).await;
+    let reached = reached(Kept::open(0).await.gate).await;
     let program = reached.program().await;
     assert!(program.list().await.unwrap().tools.is_empty());
     assert!(program.resources().await.unwrap().is_empty() && program.prompts().await.unwrap().is_empty());
@@ -273,7 +274,7 @@ async fn messages_that_are_not_strict_never_reach_the_gate() {
 
 #[tokio::test]
 async fn what_is_not_served_is_refused() {
-    let reached = reached(Arc::new(NoTools)).await;
+    let reached = reached(Kept::open(0).await.gate).await;
     let list = r#"{"jsonrpc":"2.0","id":1,"method":"tools/list"}"#;
     let other = |from: &str, to: &str| HEADERS.replace(from, to);
     for (line, headers, status) in [

@@ -1,0 +1,27 @@
+//! What an agent uses up in a day, in all its sessions: the names under which the store counts it.
+
+use std::fmt::Display;
+
+use domain::AgentName;
+use store::{About, Reserved, Spend};
+
+/// Days since 1970, in UTC.
+pub(crate) fn day(now: u64) -> u32 {
+    u32::try_from(now / 86_400_000).unwrap_or(u32::MAX)
+}
+
+/// Tokens of all models.
+pub(crate) fn tokens(agent: &AgentName) -> String {
+    format!("agent:{agent}/tokens")
+}
+
+/// Calls of one tool or model.
+pub(crate) fn calls(agent: &AgentName, of: &dyn Display) -> String {
+    format!("agent:{agent}/calls/{of}")
+}
+
+/// One call more; there is no limit but those of policy.
+pub(crate) fn one_call(about: &About, of: &dyn Display, now: u64) -> Option<Spend> {
+    let budget = calls(about.agent.as_ref()?, of);
+    Some(Spend { reserve: Reserved { budget, day: day(now), amount: 1 }, limit: u64::from(u32::MAX) })
+}

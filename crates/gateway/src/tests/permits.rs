@@ -1,0 +1,177 @@
+//! A model call's permit: what it needs, what it leaves on the ledger, and how it is withdrawn.
+
+use domain::{AgentFile, Confidentiality, Integrity, Labels, ServerName, TeamName};
+use futures::future::BoxFuture;
+use policy::{AgentPolicy, KnownModel, Seen, Sources, Text};
+use store::{About, Act, Event, Filter, Outcome, Place, Store, Verdict};
+use tokio::sync::watch;
+use wire::tools::{ToolFailure, ToolFailureKind};
+
+use super::*;
+use crate::tools::upstream::Upstream;
+use crate::tools::{Connector, Servers, Session, SessionGate};
+
+const NOW: u64 = 1_795_000_000_000;
+
+const AGENT: &str = "name = \"clerk\"\nteam = \"sales\"\nharness = { command = [\"true\"] }\n\
+                     models = [\"scripted/reviewer\", \"elsewhere/reviewer2\"]\n";
+
+struct Nowhere;
+
+impl Connector for Nowhere {
+    fn connect<'s>(
+        &'s self,
+        _team: &'s TeamName,
+        server: &'s ServerName,
+    ) -> BoxFuture<'s, Result<Upstream, ToolFailure>> {
+        let none = format!("there is no tool server {server}");
+        Box::pin(async { Err(ToolFailure::new(ToolFailureKind::NotFound, none)) })
+    }
+}
+
+/// The gate of an agent without tools, and where it keeps its ledger.
+pub(super) struct Kept {
+    pub(super) gate: Arc<SessionGate>,
+    store: Store,
+    policy: watch::Sender<Arc<AgentPolicy>>,
+    _folder: tempfile::TempDir,
+}
+
+fn compile(own: Option<&str>) -> Arc<AgentPolicy> {
+    let agent = AgentFile::parse(AGENT).unwrap();
+    let clearance = Confidentiality::Confidential;
+    let models: Vec<KnownModel> =
+        agent.models.iter().map(|model| KnownModel { model: model.clone(), clearance }).collect();
+    let own = own.map(|text| Text { name: "policy.cedar", text });
+    let from =
+        Sources { agent: &agent, file: "agent.toml", own, organisation: &[], tools: &[], models: &models };
+    Arc::new(AgentPolicy::compile(&from).unwrap())
+}
+
+impl Kept {
+    pub(super) async fn open(tokens_per_day: u64) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let place = Place::File(folder.path().join("store/store.db"));
+        let random = |bytes: &mut [u8]| {
+            static COUNT: std::sync::atomic::AtomicU8 = std::sync::atomic::AtomicU8::new(1);
+            bytes.fill_with(|| COUNT.fetch_add(1, std::sync::atomic::Ordering::Relaxed));
+            Ok(())
+        };
+        let key = folder.path().join("store/store.key");
+        let store = Store::open(&place, &key, Arc::new(random)).await.unwrap();
+        let servers = Servers::new(store.clone(), Arc::new(random), || NOW, Arc::new(Nowhere));
+        let file = AgentFile::parse(AGENT).unwrap();
+        let session = domain::SessionId::from_parts(NOW, 1);
+        let about = About { agent: Some(file.name), team: Some(file.team), session: Some(session) };
+        let session = Session { about, by: None, disk: None, tokens_per_day };
+        let (policy, told) = watch::channel(compile(None));
+        let (events, _) = mpsc::channel(8);
+        let gate = SessionGate::open(Arc::new(servers), session, told, Seen::new([7; 32]), events).await;
+        Self { gate: Arc::new(gate.unwrap()), store, policy, _folder: folder }
+    }
+
+    async fn ledger(&self) -> Vec<Event> {
+        self.store.verify(None).await.unwrap();
+        self.store.tail(100, &Filter::default()).await.unwrap().into_iter().map(|entry| entry.event).collect()
+    }
+
+    async fn holds_secrets(&self) {
+        let labels = Labels { confidentiality: Confidentiality::Secret, ..Labels::default() };
+        self.gate.met(&labels).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn every_model_call_is_committed_to_before_it_is_made_and_its_end_is_recorded() {
+    let rig = Rig::new(1_000_000).await;
+    assert_eq!(status(&rig.ask(anthropic()).await), 200);
+    let ledger = rig.kept.ledger().await;
+    let model = "scripted/reviewer".parse().unwrap();
+    let committed = ledger.iter().find_map(|event| {
+        let Event::Committed { commit, act: Act::Model(name), reasons, reserved, .. } = event else {
+            return None;
+        };
+        assert_eq!(*name, model);
+        assert!(reasons[0].starts_with("agent.toml, ") && reasons[0].contains("`models`"), "{reasons:?}");
+        assert_eq!(reserved.len(), 2, "a call, and its tokens at worst: {reserved:?}");
+        Some(*commit)
+    });
+    let ended = ledger.iter().find_map(|event| {
+        let Event::Ended { commit, outcome, spent } = event else { return None };
+        Some((*commit, outcome.clone(), spent.clone()))
+    });
+    let (commit, outcome, spent) = ended.unwrap();
+    assert_eq!((Some(commit), outcome), (committed, Outcome::Done));
+    assert_eq!(spent[0].amount, rig.session.budget.used(), "what it didn't use is given back");
+    let used = rig.kept.store.used("agent:clerk/tokens", 20_775).await.unwrap();
+    assert_eq!(used, rig.session.budget.used());
+    assert!(ledger.iter().any(|event| matches!(event, Event::ModelCalled { ok: true, .. })));
+    assert!(rig.kept.store.unfinished().await.unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn the_tokens_of_a_day_end_for_all_sessions_of_the_agent() {
+    let kept = Kept::open(500).await;
+    let mut rig = Rig::kept_by(kept, 1_000_000, Credential::ApiKey(KEY.into()), quick()).await;
+    let failure = rig.failure(anthropic()).await;
+    assert_eq!(failure.kind, FailureKind::LimitReached);
+    assert!(failure.message.contains("tokens of the day: 500 of 500 are left"), "{}", failure.message);
+    assert!(rig.model.recorded().is_empty());
+    assert!(matches!(rig.events().await[0], ModelEvent::DayLimitReached { .. }));
+    assert!(rig.kept.ledger().await.iter().any(|event| matches!(event, Event::CommitRefused { .. })));
+}
+
+#[tokio::test]
+async fn a_provider_reads_nothing_above_its_clearance() {
+    let rig = Rig::new(1_000_000).await;
+    rig.kept.holds_secrets().await;
+    let failure = rig.failure(anthropic()).await;
+    assert_eq!(failure.kind, FailureKind::NotGranted);
+    assert!(failure.message.contains("clearance"), "{}", failure.message);
+    assert!(rig.model.recorded().is_empty(), "no byte of it left");
+    let denied = |event: &Event| matches!(event, Event::Decided { verdict: Verdict::Deny, .. });
+    assert!(rig.kept.ledger().await.iter().any(denied));
+}
+
+#[tokio::test]
+async fn labels_that_rise_cut_an_answer_that_is_no_longer_allowed() {
+    for narrowed in [false, true] {
+        let mut rig = Rig::new(1_000_000).await;
+        rig.model.fail_next(demo::scripted::Fault::Slow(Duration::from_secs(60)));
+        let mut stream = rig.open(&DoorOpens::Model(anthropic())).await;
+        let head: Option<ModelAnswer> = frame::read(&mut stream, SMALL).await.unwrap();
+        assert!(matches!(head, Some(ModelAnswer::Head { status: 200, .. })));
+        // What is still allowed goes on.
+        let labels = Labels { integrity: Integrity::Web, ..Labels::default() };
+        rig.kept.gate.met(&labels).await.unwrap();
+        if narrowed {
+            let own = "forbid (principal, action == Action::\"model\", resource);";
+            rig.kept.policy.send_replace(compile(Some(own)));
+        } else {
+            rig.kept.holds_secrets().await;
+        }
+        loop {
+            match frame::read::<ModelAnswer, _>(&mut stream, SMALL).await {
+                Ok(Some(ModelAnswer::Body(_))) => {}
+                Ok(None) => break,
+                other => panic!("not cut: {other:?}"),
+            }
+        }
+        assert!(!counted(&rig.events().await).1, "it is counted at the worst");
+        let unknown = |event: &Event| matches!(event, Event::Ended { outcome: Outcome::Unknown { .. }, .. });
+        assert!(rig.kept.ledger().await.iter().any(unknown));
+    }
+}
+
+#[tokio::test]
+async fn what_a_session_leaves_open_is_concluded_at_its_end() {
+    let rig = Rig::new(1_000_000).await;
+    let model = "scripted/reviewer".parse().unwrap();
+    let permit = rig.kept.gate.permit_model(&model, 10).await.unwrap();
+    drop(permit);
+    assert_eq!(rig.kept.store.unfinished().await.unwrap().len(), 1);
+    rig.kept.gate.end().await.unwrap();
+    assert!(rig.kept.store.unfinished().await.unwrap().is_empty());
+    let used = rig.kept.store.used("agent:clerk/tokens", 20_775).await.unwrap();
+    assert_eq!(used, 10, "nobody knows what it used");
+}
