@@ -1,21 +1,17 @@
 //! Birth: what turns a booted machine, which may be one of many clones, into one cell of its own.
 
 use std::fs;
-use std::path::Path;
 use std::time::Duration;
 
 use nix::sys::time::TimeSpec;
 use nix::time::{ClockId, clock_settime};
 use wire::early::Birth;
 
+use crate::disks;
 use crate::fault::{During, Fault};
-use crate::{boot, disks};
 
 /// Where the machine id is kept until the container gets it.
 pub(crate) const MACHINE_ID: &str = "/run/machine-id";
-
-/// Modules that are loaded only now, so that templates boot without disks.
-const DISK_MODULES: &str = "/modules/disk";
 
 /// Most bytes of a host name, as the kernel has it.
 const HOST_NAME_MAX: usize = 64;
@@ -27,8 +23,7 @@ pub(crate) fn apply(birth: &Birth) -> Result<(), Fault> {
         .during("setting the clock")?;
     nix::unistd::sethostname(host_name(&birth.host_name)?).during("setting the host name")?;
     fs::write(MACHINE_ID, machine_id(&birth.machine_id)).during("keeping the machine id")?;
-    disks::look_again()?;
-    boot::load_modules(Path::new(DISK_MODULES))?;
+    disks::bind_all()?;
     disks::mount_all()
 }
 

@@ -10,16 +10,21 @@ use std::path::{Path, PathBuf};
 use nix::mount::{MsFlags, mount};
 
 use crate::fault::{During, Fault};
-use crate::{channel, early, machine};
+use crate::{channel, disks, early, machine};
 
 /// Where the initramfs shows its modules, before and after the change of root.
 const MODULES: &str = "/modules";
+
+/// Modules of disks and their file systems.
+const DISK_MODULES: &str = "/modules/disk";
 
 /// Boots, then answers early questions until the machine is born and this program is executed anew.
 pub(crate) fn run() -> Result<(), Fault> {
     machine::power_off_on_panic();
     change_root()?;
     load_modules(Path::new(MODULES))?;
+    disks::leave_alone()?;
+    load_modules(Path::new(DISK_MODULES))?;
     early::answer(channel::open()?)
 }
 
@@ -74,7 +79,7 @@ fn bind_file(from: &str, to: &str) -> Result<(), Fault> {
 }
 
 /// Loads every `*.ko` that lies directly in this folder, in the order of their names, and frees the memory of each.
-pub(crate) fn load_modules(folder: &Path) -> Result<(), Fault> {
+fn load_modules(folder: &Path) -> Result<(), Fault> {
     if !folder.is_dir() {
         return Ok(());
     }

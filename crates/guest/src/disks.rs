@@ -17,26 +17,41 @@ pub(crate) const IMAGE: &str = "/image";
 /// Where the container's root is: the agent's changes over the image.
 pub(crate) const CELL: &str = "/cell";
 
-/// The driver of the disks.
-const DRIVER: &str = "/sys/bus/virtio/drivers/virtio_blk";
+/// The bus of the disks, as the kernel shows it.
+const BUS: &str = "/sys/bus/virtio";
 
-/// Lets a driver that is built into the kernel ask the disks for their sizes once more: in a clone it remembers those
-/// of the template's empty disks. A driver that is a module has not been loaded yet.
-pub(crate) fn look_again() -> Result<(), Fault> {
-    bind_again(Path::new(DRIVER))
+/// What a disk is on the bus: `VIRTIO_ID_BLOCK`.
+const KIND: &str = "0x0002";
+
+/// Keeps drivers that are loaded from now on away from the disks until [`bind_all`]: a driver asks a disk for its size
+/// when it is bound to it, and the disks of a template are empty.
+pub(crate) fn leave_alone() -> Result<(), Fault> {
+    let switch = Path::new(BUS).join("drivers_autoprobe");
+    if switch.exists() { fs::write(switch, "0").during("keeping drivers from the disks") } else { Ok(()) }
 }
 
-fn bind_again(driver: &Path) -> Result<(), Fault> {
-    let what = "binding the disks to their driver again";
-    let listed = match fs::read_dir(driver) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
-        listed => listed.during(what)?,
-    };
-    let names: Vec<_> =
-        listed.map(|entry| Ok(entry?.file_name())).collect::<std::io::Result<_>>().during(what)?;
-    for name in names.iter().map(|name| name.to_string_lossy()).filter(|name| name.starts_with("virtio")) {
-        for step in ["unbind", "bind"] {
-            fs::write(driver.join(step), name.as_bytes()).during(format_args!("{what}: {step} `{name}`"))?;
+/// Binds the driver to every disk, anew where it is bound already because it is built into the kernel.
+pub(crate) fn bind_all() -> Result<(), Fault> {
+    bind(Path::new(BUS))
+}
+
+fn bind(bus: &Path) -> Result<(), Fault> {
+    let what = "binding the disks to their driver";
+    let driver = bus.join("drivers/virtio_blk");
+    if !driver.exists() {
+        return Ok(());
+    }
+    for device in fs::read_dir(bus.join("devices")).during(what)? {
+        let device = device.during(what)?;
+        let kind = fs::read_to_string(device.path().join("device")).during(what)?;
+        if kind.trim_end() != KIND {
+            continue;
+        }
+        let name = device.file_name();
+        let bound = device.path().join("driver").exists();
+        for step in ["unbind", "bind"].into_iter().skip(usize::from(!bound)) {
+            fs::write(driver.join(step), name.as_encoded_bytes())
+                .during(format_args!("{what}: {step} `{}`", name.display()))?;
         }
     }
     Ok(())
@@ -51,7 +66,7 @@ pub(crate) fn mount_all() -> Result<(), Fault> {
         attach(image, IMAGE, "squashfs", hard | MsFlags::MS_RDONLY, None)?;
     }
     if let Some(disk) = &disk {
-        attach(disk, DISK, "ext4", hard | MsFlags::MS_NOATIME, Some("errors=remount-ro"))?;
+        attach(disk, DISK, "ext4", hard | MsFlags::MS_NOATIME, Some("errors=remount-ro,noinit_itable"))?;
     }
     if image.is_some() && disk.is_some() { lay_over(hard) } else { Ok(()) }
 }
@@ -94,17 +109,24 @@ mod tests {
     use super::*;
 
     #[test]
-    fn disks_that_a_driver_has_are_bound_again_and_without_a_driver_nothing_is_done() {
-        let driver = std::env::temp_dir().join(format!("lazaret-driver-{}", std::process::id()));
-        bind_again(&driver).unwrap();
-        for name in ["virtio1", "module", "bind", "unbind"] {
-            fs::create_dir_all(&driver).unwrap();
-            fs::write(driver.join(name), "").unwrap();
+    fn disks_are_bound_anew_if_they_were_bound_and_nothing_else_is() {
+        let bus = std::env::temp_dir().join(format!("lazaret-bus-{}", std::process::id()));
+        let driver = bus.join("drivers/virtio_blk");
+        bind(&bus).unwrap();
+        fs::create_dir_all(&driver).unwrap();
+        for (name, kind) in [("virtio0", "0x0003\n"), ("virtio1", "0x0002\n")] {
+            fs::create_dir_all(bus.join("devices").join(name)).unwrap();
+            fs::write(bus.join("devices").join(name).join("device"), kind).unwrap();
         }
-        bind_again(&driver).unwrap();
-        let written = ["unbind", "bind", "module"].map(|name| fs::read_to_string(driver.join(name)).unwrap());
-        fs::remove_dir_all(&driver).unwrap();
-        assert_eq!(written, ["virtio1", "virtio1", ""]);
+        bind(&bus).unwrap();
+        let written = || ["unbind", "bind"].map(|step| fs::read_to_string(driver.join(step)).ok());
+        let fresh = written();
+        fs::create_dir(bus.join("devices/virtio1/driver")).unwrap();
+        bind(&bus).unwrap();
+        let anew = written();
+        fs::remove_dir_all(&bus).unwrap();
+        let name = Some("virtio1".to_owned());
+        assert_eq!((fresh, anew), ([None, name.clone()], [name.clone(), name]));
     }
 
     #[test]
