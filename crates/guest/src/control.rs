@@ -91,7 +91,7 @@ async fn configure(
     if guest.container.get().is_some() {
         return Err(Fault::new("the container is already configured"));
     }
-    let (container, protections) = Container::start(&spec, &guest.reaper).await?;
+    let (container, protections) = Container::start(&spec).await?;
     let endpoints = [(spec.model_port, GuestOpens::Model), (spec.tools_port, GuestOpens::Tools)];
     relay::listen(container.init, &endpoints, &guest.opener)?;
     limits::watch(hits.clone())?;

@@ -35,18 +35,12 @@ const PROGRAM: &str = "/lazaret-guest";
 const USAGE: u8 = 64;
 
 fn main() -> ExitCode {
-    let mut all = std::env::args();
-    let mapper = all.next().and_then(|program| container::mapper::file_of(&program));
-    let arguments: Vec<String> = all.collect();
-    if let Some(file) = mapper {
-        return container::mapper::run(file, &arguments);
-    }
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
     let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
     let init = std::process::id() == 1;
     match words.as_slice() {
         ["container"] if init => container::init::run(),
         ["born", _] if init => machine::end(born::run()),
-        ["create"] => container::create::run(),
         ["put", folder] => archive::put(Path::new(folder)),
         ["get", folder] => archive::get(Path::new(folder)),
         ["builtin", ..] => harness::builtin(arguments.get(1..).unwrap_or_default()),

@@ -1,15 +1,16 @@
 //! The container: how it is made, watched and ended, as the guest's PID 1 sees it.
 //!
 //! ```text
-//! PID 1 ── create (a process) ── libcontainer ──▶ init, confined (see `plan`), checks itself (`inside`)
+//! PID 1 ── a child in new namespaces (`enter`) ──▶ init, confined (see `plan`), checks itself (`inside`)
 //!   └───────────── link (`packets`) ─────────────▶ starts the cell's processes
 //! ```
 
-pub(crate) mod create;
+mod cgroup;
+mod enter;
+mod filter;
 pub(crate) mod init;
 mod inside;
 mod link;
-pub(crate) mod mapper;
 mod outside;
 mod packets;
 pub(crate) mod plan;
@@ -17,14 +18,16 @@ mod prepare;
 mod status;
 mod syscalls;
 
-use std::fs;
-use std::os::fd::OwnedFd;
+use std::fs::{self, File};
+use std::io::Write;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
-use std::process::Stdio;
 use std::time::Duration;
 
+use nix::fcntl::OFlag;
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
-use tokio::io::AsyncReadExt;
+use rustix::process::{Resource, Rlimit, prlimit};
+use sys::namespaces::{Forked, Namespaces, fork_into};
 use wire::guest::{ContainerSpec, Protections};
 
 pub(crate) use link::{Link, Running};
@@ -32,11 +35,13 @@ pub(crate) use link::{Link, Running};
 use crate::async_file::AsyncFile;
 use crate::disks::CELL;
 use crate::fault::{During, Fault};
-use crate::reaper::Reaper;
-use crate::{PROGRAM, machine};
+use crate::machine;
 
 /// How long the making of the container may take, emulated and on a busy host.
 const PATIENCE: Duration = Duration::from_secs(120);
+
+/// Open files of one process: what build tools want, and no more than the guest's memory stands.
+const OPEN_FILES: u64 = 8192;
 
 /// Where the guest sees the container's cgroup.
 pub(crate) const CGROUP: &str = "/sys/fs/cgroup/agent";
@@ -54,13 +59,13 @@ impl Container {
     ///
     /// # Errors
     /// When anything failed or is missing; the machine must then power off.
-    pub(crate) async fn start(spec: &ContainerSpec, reaper: &Reaper) -> Result<(Self, Protections), Fault> {
-        tokio::time::timeout(PATIENCE, Self::make(spec, reaper))
+    pub(crate) async fn start(spec: &ContainerSpec) -> Result<(Self, Protections), Fault> {
+        tokio::time::timeout(PATIENCE, Self::make(spec))
             .await
             .map_err(|_| Fault::new(format!("the container didn't stand within {} s", PATIENCE.as_secs())))?
     }
 
-    async fn make(spec: &ContainerSpec, reaper: &Reaper) -> Result<(Self, Protections), Fault> {
+    async fn make(spec: &ContainerSpec) -> Result<(Self, Protections), Fault> {
         plausible(spec)?;
         if !Path::new(CELL).join("usr").exists() && !Path::new(CELL).join("bin").exists() {
             return Err(Fault::new(
@@ -71,10 +76,9 @@ impl Container {
         let host_name = host_name.to_string_lossy();
         prepare::root(&host_name)?;
         machine::harden()?;
-        write_document(spec, &host_name)?;
         let (near, far) = socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC)
             .during("making the container's link")?;
-        let init = create(far, reaper).await?;
+        let init = create(spec, &host_name, far)?;
         let near = AsyncFile::new(near).during("watching the container's link")?;
         let (link, inside) = Link::open(near).await?;
         machine::forbid_namespaces()?;
@@ -131,41 +135,37 @@ fn plausible(spec: &ContainerSpec) -> Result<(), Fault> {
     Ok(())
 }
 
-fn write_document(spec: &ContainerSpec, host_name: &str) -> Result<(), Fault> {
-    let document =
-        serde_json::to_vec(&plan::document(spec, host_name)).during("writing the container's document")?;
-    fs::create_dir_all(create::BUNDLE).during("making the container's bundle")?;
-    fs::write(Path::new(create::BUNDLE).join("config.json"), document)
-        .during("writing the container's document")
+/// Makes the first process of the container; its process id. What it meets on the way, it says over the link.
+fn create(spec: &ContainerSpec, host_name: &str, link: OwnedFd) -> Result<i32, Fault> {
+    let cgroup = cgroup::make(spec)?;
+    let (wait, go) = nix::unistd::pipe2(OFlag::O_CLOEXEC).during("preparing the container")?;
+    let forked = fork_into(Namespaces { user: true }, Some(cgroup.as_fd()));
+    match forked.during("making the container's namespaces")? {
+        Forked::Child => {
+            // So that the end of PID 1's copy is seen.
+            drop(go);
+            let go = File::from(wait);
+            enter::run(enter::Inheritance { link, go, host_name, memory: spec.memory })
+        }
+        Forked::Parent { pid, .. } => {
+            for file in ["uid_map", "gid_map"] {
+                fs::write(format!("/proc/{pid}/{file}"), plan::ids())
+                    .during("mapping the container's ids")?;
+            }
+            limit(pid).during("limiting files")?;
+            File::from(go).write_all(&[1]).during("letting the container begin")?;
+            Ok(pid)
+        }
+    }
 }
 
-/// Has another process create the container, so that PID 1 never forks as libcontainer does.
-async fn create(link: OwnedFd, reaper: &Reaper) -> Result<i32, Fault> {
-    let mut command = std::process::Command::new(PROGRAM);
-    mapper::install()?;
-    command
-        .arg("create")
-        .env_clear()
-        // The library looks for the mappers here.
-        .env("PATH", mapper::FOLDER)
-        .stdin(Stdio::from(link))
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped());
-    let mut child = reaper.spawn(&mut command).during("starting the creation of the container")?;
-    drop(command);
-    let (mut output, mut errors) = (String::new(), String::new());
-    if let (Some(stdout), Some(stderr)) = (child.stdout.take(), child.stderr.take()) {
-        let stdout = AsyncFile::new(OwnedFd::from(stdout)).during("watching the creation")?;
-        let stderr = AsyncFile::new(OwnedFd::from(stderr)).during("watching the creation")?;
-        let (mut stdout, mut stderr) = (stdout.take(64), stderr.take(8 * 1024));
-        let read = tokio::join!(stdout.read_to_string(&mut output), stderr.read_to_string(&mut errors));
-        read.0.and(read.1).during("reading the outcome of the creation")?;
+/// Limits of each process, which only the guest's root may raise.
+fn limit(pid: i32) -> rustix::io::Result<()> {
+    let pid = rustix::process::Pid::from_raw(pid);
+    for (resource, most) in [(Resource::Nofile, OPEN_FILES), (Resource::Core, 0)] {
+        prlimit(pid, resource, Rlimit { current: Some(most), maximum: Some(most) })?;
     }
-    let exit = child.exited.await.during("waiting for the creation of the container")?;
-    output
-        .trim()
-        .parse()
-        .map_err(|_| Fault::new(format!("the container could not be created ({exit:?}): {}", errors.trim())))
+    Ok(())
 }
 
 #[cfg(test)]

@@ -7,7 +7,8 @@ use wire::guest::ContainerSpec;
 use super::inside::Verified;
 use super::plan::{self, AGENT};
 use super::status::Status;
-use super::{CGROUP, PROGRAM};
+use super::{CGROUP, cgroup};
+use crate::PROGRAM;
 use crate::fault::{During, Fault};
 
 /// Checks the init, whose place every process of the container inherits.
@@ -28,7 +29,7 @@ pub(crate) fn verify(init: i32, spec: &ContainerSpec) -> Result<Verified, Fault>
     check("identity", identity(init))?;
     check("namespaces", namespaces(init))?;
     check("root", root(init))?;
-    check("cgroup", cgroup(init))?;
+    check("cgroup", place(init))?;
     check("limits", limits(spec))?;
     Ok(verified)
 }
@@ -69,7 +70,7 @@ fn root(init: i32) -> Result<String, Fault> {
     Ok("the image under the agent's disk, nothing of the guest's".to_owned())
 }
 
-fn cgroup(init: i32) -> Result<String, Fault> {
+fn place(init: i32) -> Result<String, Fault> {
     let found = fs::read_to_string(format!("/proc/{init}/cgroup")).during("reading the init's cgroup")?;
     let wanted = format!("0::{}", plan::CGROUP);
     if found.trim_end() == wanted {
@@ -80,14 +81,7 @@ fn cgroup(init: i32) -> Result<String, Fault> {
 }
 
 fn limits(spec: &ContainerSpec) -> Result<String, Fault> {
-    // The kernel keeps memory in whole pages.
-    let memory = spec.memory / 4096 * 4096;
-    let wanted = [
-        ("memory.max", memory.to_string()),
-        ("memory.swap.max", "0".to_owned()),
-        ("pids.max", spec.pids.to_string()),
-        ("cpu.max", format!("{} 100000", u64::from(spec.cpu_millis) * 100)),
-    ];
+    let wanted = cgroup::limits(spec);
     for (file, wanted) in &wanted {
         let found =
             fs::read_to_string(format!("{CGROUP}/{file}")).during(format_args!("reading `{file}`"))?;

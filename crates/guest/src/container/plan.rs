@@ -1,15 +1,17 @@
-//! What the container is, as the document that an OCI runtime reads.
+//! What the container is: ids, paths, mounts. `enter` makes it so, `inside` and `outside` check it.
 
-use serde_json::{Value, json};
-use wire::guest::ContainerSpec;
-
-use super::syscalls;
+use nix::mount::MsFlags;
 
 /// The user and group of every process of the cell, inside the container and outside.
 pub(crate) const AGENT: u32 = 1000;
 
 /// What the container's own root is outside: an id that owns nothing anywhere.
 pub(crate) const NOBODY: u32 = 0x7fff_0000;
+
+/// Lines of the container's user and group maps: inside, outside, count.
+pub(crate) fn ids() -> String {
+    format!("0 {NOBODY} 1\n{AGENT} {AGENT} 1\n")
+}
 
 /// The container's cgroup, below the root of the hierarchy.
 pub(crate) const CGROUP: &str = "/agent";
@@ -63,131 +65,83 @@ pub(crate) const READ_ONLY: &[&str] = &["/proc/sys", "/proc/sysrq-trigger", "/sy
 /// Devices of the container; `/dev` holds these, the folders `pts` and `shm`, and links.
 pub(crate) const DEVICES: [&str; 6] = ["full", "null", "random", "tty", "urandom", "zero"];
 
-/// The document. `host_name` is the cell's.
-pub(crate) fn document(spec: &ContainerSpec, host_name: &str) -> Value {
-    json!({
-        "ociVersion": "1.0.2",
-        "hostname": host_name,
-        "root": { "path": crate::disks::CELL, "readonly": false },
-        "process": process(),
-        "mounts": mounts(spec.memory),
-        "linux": {
-            "namespaces": namespaces(),
-            "uidMappings": mappings(),
-            "gidMappings": mappings(),
-            "cgroupsPath": CGROUP,
-            "resources": resources(spec),
-            "rootfsPropagation": "private",
-            "seccomp": syscalls::filter(),
-            "maskedPaths": MASKED,
-            "readonlyPaths": READ_ONLY,
-        },
-    })
+/// One mount of the container, besides its root.
+pub(crate) struct Mount {
+    /// Where, in the container.
+    pub(crate) at: &'static str,
+    /// The kind of file system; without one, what lies at `source` in the guest is shown.
+    pub(crate) kind: Option<&'static str>,
+    /// What the guest calls it.
+    pub(crate) source: &'static str,
+    /// What it may not do.
+    pub(crate) flags: MsFlags,
+    /// Options of its kind.
+    pub(crate) options: String,
 }
 
-fn namespaces() -> Vec<Value> {
-    let kinds = ["user", "pid", "mount", "network", "ipc", "uts", "cgroup"];
-    kinds.into_iter().map(|kind| json!({ "type": kind })).collect()
-}
-
-fn process() -> Value {
-    let none: [&str; 0] = [];
-    json!({
-        "terminal": false,
-        "user": { "uid": AGENT, "gid": AGENT, "umask": 0o022 },
-        "args": [PROGRAM, "container"],
-        "env": [format!("PATH={PATH}"), "HOME=/home/agent"],
-        "cwd": "/",
-        "capabilities": {
-            "bounding": none, "effective": none, "inheritable": none, "permitted": none, "ambient": none,
-        },
-        "noNewPrivileges": true,
-    })
-}
-
-fn mappings() -> Value {
-    json!([
-        { "containerID": 0, "hostID": NOBODY, "size": 1 },
-        { "containerID": AGENT, "hostID": AGENT, "size": 1 },
-    ])
-}
-
-fn mounts(memory: u64) -> Value {
-    let scratch = format!("size={}", memory / 4);
-    let own = |at: &str, kind: &str, options: &[&str]| {
-        let hard = ["nosuid", "noexec"].into_iter().chain(options.iter().copied()).collect::<Vec<_>>();
-        json!({ "destination": at, "type": kind, "source": kind, "options": hard })
+/// The mounts in their order, for a container of so much memory.
+pub(crate) fn mounts(memory: u64) -> Vec<Mount> {
+    const PROCESSORS: &str = "/sys/devices/system/cpu";
+    let hard = MsFlags::MS_NOSUID | MsFlags::MS_NODEV;
+    let data = hard | MsFlags::MS_NOEXEC;
+    // Device nodes, of which the guest's root makes none here but single ones.
+    let devices = MsFlags::MS_NOSUID | MsFlags::MS_NOEXEC;
+    let scratch = format!("mode=1777,size={}", memory / 4);
+    let own = |at, kind: &'static str, flags, options: &str| Mount {
+        at,
+        kind: Some(kind),
+        source: kind,
+        flags,
+        options: options.to_owned(),
     };
-    let program = ["bind", "ro", "nosuid", "nodev"];
-    let processors = "/sys/devices/system/cpu";
-    json!([
-        own("/proc", "proc", &["nodev"]),
-        own("/dev", "tmpfs", &["mode=755", "size=64k"]),
-        own("/dev/pts", "devpts", &["newinstance", "ptmxmode=0666", "mode=0620"]),
-        own("/dev/shm", "tmpfs", &["nodev", "mode=1777", &scratch]),
+    let shown = |at, source, flags| Mount { at, kind: None, source, flags, options: String::new() };
+    vec![
+        own("/proc", "proc", data, ""),
+        own("/dev", "tmpfs", devices, "mode=755,size=64k"),
+        own("/dev/pts", "devpts", devices, "newinstance,ptmxmode=0666,mode=0620"),
+        own("/dev/shm", "tmpfs", data, &scratch),
         // Of sysfs only what runtimes read to size themselves.
-        own("/sys", "tmpfs", &["nodev", "mode=755", "size=64k"]),
-        json!({ "destination": processors, "type": "bind", "source": processors,
-                "options": ["bind", "ro", "nosuid", "nodev", "noexec"] }),
-        own("/sys/fs/cgroup", "cgroup", &["nodev", "ro"]),
-        json!({ "destination": "/tmp", "type": "tmpfs", "source": "tmpfs",
-                "options": ["nosuid", "nodev", "mode=1777", scratch] }),
-        json!({ "destination": PROGRAM, "type": "bind", "source": crate::PROGRAM, "options": program }),
-    ])
+        own("/sys", "tmpfs", data, "mode=755,size=64k"),
+        shown(PROCESSORS, PROCESSORS, data | MsFlags::MS_RDONLY),
+        own("/sys/fs/cgroup", "cgroup2", data | MsFlags::MS_RDONLY, ""),
+        own("/tmp", "tmpfs", hard, &scratch),
+        shown(PROGRAM, crate::PROGRAM, hard | MsFlags::MS_RDONLY),
+    ]
 }
 
-fn resources(spec: &ContainerSpec) -> Value {
-    json!({
-        "memory": { "limit": spec.memory },
-        // libcontainer takes a `swap` that allows none for one that is not set.
-        "unified": { "memory.swap.max": "0" },
-        "cpu": { "quota": u64::from(spec.cpu_millis) * 100, "period": 100_000 },
-        "pids": { "limit": spec.pids },
-    })
-}
+/// Links in `/dev`: name, then target.
+pub(crate) const LINKS: [(&str, &str); 5] = [
+    ("fd", "/proc/self/fd"),
+    ("ptmx", "pts/ptmx"),
+    ("stderr", "/proc/self/fd/2"),
+    ("stdin", "/proc/self/fd/0"),
+    ("stdout", "/proc/self/fd/1"),
+];
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn spec() -> ContainerSpec {
-        ContainerSpec {
-            memory: 256 << 20,
-            cpu_millis: 1500,
-            pids: 64,
-            model_port: 8181,
-            tools_port: 8182,
-            allow_guest_root: false,
-        }
-    }
-
-    #[test]
-    fn an_oci_runtime_reads_the_document() {
-        let document = document(&spec(), "cell");
-        let read: libcontainer::oci_spec::runtime::Spec = serde_json::from_value(document).unwrap();
-        let process = read.process().as_ref().unwrap();
-        assert_eq!(process.no_new_privileges(), Some(true));
-        assert!(process.capabilities().as_ref().unwrap().bounding().as_ref().unwrap().is_empty());
-        assert_eq!(read.linux().as_ref().unwrap().namespaces().as_ref().unwrap().len(), 7);
-    }
-
-    #[test]
-    fn limits_are_passed_on_in_the_units_of_the_document() {
-        let resources = resources(&spec());
-        assert_eq!(resources["memory"], json!({ "limit": 268_435_456 }));
-        assert_eq!(resources["cpu"], json!({ "quota": 150_000, "period": 100_000 }));
-        assert_eq!(resources["pids"]["limit"], 64);
-    }
-
     #[test]
     fn every_mount_forbids_setuid_and_only_dev_may_hold_devices() {
-        let mounts = mounts(256 << 20);
-        for mount in mounts.as_array().unwrap() {
-            let options: Vec<_> =
-                mount["options"].as_array().unwrap().iter().filter_map(Value::as_str).collect();
-            let at = mount["destination"].as_str().unwrap();
-            assert!(options.contains(&"nosuid"), "{at}");
-            assert!(options.contains(&"nodev") || at == "/dev" || at == "/dev/pts", "{at}");
+        for mount in mounts(256 << 20) {
+            assert!(mount.flags.contains(MsFlags::MS_NOSUID), "{}", mount.at);
+            let devices = mount.at == "/dev" || mount.at == "/dev/pts";
+            assert!(mount.flags.contains(MsFlags::MS_NODEV) || devices, "{}", mount.at);
         }
+    }
+
+    #[test]
+    fn what_shows_something_of_the_guest_is_read_only() {
+        let shown: Vec<_> = mounts(0).into_iter().filter(|mount| mount.kind.is_none()).collect();
+        assert_eq!(shown.len(), 2);
+        assert!(shown.iter().all(|mount| mount.flags.contains(MsFlags::MS_RDONLY)));
+    }
+
+    #[test]
+    fn scratch_is_a_quarter_of_the_memory() {
+        let mounts = mounts(256 << 20);
+        let tmp = mounts.iter().find(|mount| mount.at == "/tmp").unwrap();
+        assert_eq!(tmp.options, "mode=1777,size=67108864");
     }
 }
