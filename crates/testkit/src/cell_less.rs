@@ -83,7 +83,11 @@ pub async fn models_only(models: &[ModelName]) -> (Arc<SessionGate>, tempfile::T
     (Arc::new(gate.expect("a gate")), folder)
 }
 
-fn random(bytes: &mut [u8]) -> std::io::Result<()> {
+/// Random bytes of the system.
+///
+/// # Errors
+/// It has none.
+pub fn random(bytes: &mut [u8]) -> std::io::Result<()> {
     std::io::Read::read_exact(&mut std::fs::File::open("/dev/urandom")?, bytes)
 }
 

@@ -6,9 +6,11 @@
 mod bare;
 mod boot;
 mod cells;
+mod decision;
 mod door;
 mod import;
 mod inside;
+mod ledger;
 mod memory;
 mod model;
 mod report;
@@ -39,6 +41,8 @@ const BENCHES: &[Bench] = &[
     Bench { name: "boot", lacks: bare::lacks, run: |ground| Box::pin(boot::run(ground)) },
     Bench { name: "door", lacks: bare::lacks, run: |ground| Box::pin(door::run(ground)) },
     Bench { name: "model", lacks: || None, run: |ground| Box::pin(model::run(ground)) },
+    Bench { name: "decision", lacks: || None, run: |_| Box::pin(decision::run()) },
+    Bench { name: "ledger", lacks: ledger::lacks, run: |_| Box::pin(ledger::run()) },
     Bench { name: "memory", lacks: memory::lacks, run: |ground| Box::pin(memory::run(ground)) },
     Bench { name: "import", lacks: import::lacks, run: |ground| Box::pin(import::run(ground)) },
 ];
