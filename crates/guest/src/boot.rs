@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use nix::mount::{MsFlags, mount};
 
 use crate::fault::{During, Fault};
-use crate::{channel, disks, early, machine};
+use crate::{channel, container, disks, early, machine};
 
 /// Where the initramfs shows its modules, before and after the change of root.
 const MODULES: &str = "/modules";
@@ -25,6 +25,7 @@ pub(crate) fn run() -> Result<(), Fault> {
     load_modules(Path::new(MODULES))?;
     disks::leave_alone()?;
     load_modules(Path::new(DISK_MODULES))?;
+    container::lay_ground()?;
     early::answer(channel::open()?)
 }
 

@@ -93,7 +93,7 @@ async fn configure(
     }
     let (container, protections) = Container::start(&spec).await?;
     let endpoints = [(spec.model_port, GuestOpens::Model), (spec.tools_port, GuestOpens::Tools)];
-    relay::listen(container.init, &endpoints, &guest.opener)?;
+    relay::listen(&endpoints, &guest.opener)?;
     limits::watch(hits.clone())?;
     guest.guest_root.set(spec.allow_guest_root);
     guest.container.set(container).map_err(|_| Fault::new("the container is already configured"))?;

@@ -10,6 +10,8 @@ use nix::libc;
 pub struct Namespaces {
     /// A user namespace, with no id mapped yet.
     pub user: bool,
+    /// A network namespace, with loopback that is down; without, the child stays in the network of this process.
+    pub network: bool,
 }
 
 /// Which side of [`fork_into`] this is.
@@ -26,8 +28,7 @@ pub enum Forked {
     },
 }
 
-/// Makes a child with mount, pid, network, ipc, uts and cgroup namespaces of its own, and a user namespace if asked
-/// for. With `cgroup` (a cgroup v2 folder), the child starts in it.
+/// Makes a child with mount, pid, ipc, uts and cgroup namespaces of its own, and those that are asked for. With `cgroup` (a cgroup v2 folder), the child starts in it.
 ///
 /// # Errors
 /// When this process has more than one thread (its other threads' locks would stay locked in the child), or when the
@@ -39,13 +40,15 @@ pub fn fork_into(namespaces: Namespaces, cgroup: Option<BorrowedFd<'_>>) -> io::
     }
     let mut flags = libc::CLONE_NEWNS
         | libc::CLONE_NEWPID
-        | libc::CLONE_NEWNET
         | libc::CLONE_NEWIPC
         | libc::CLONE_NEWUTS
         | libc::CLONE_NEWCGROUP
         | libc::CLONE_PIDFD;
     if namespaces.user {
         flags |= libc::CLONE_NEWUSER;
+    }
+    if namespaces.network {
+        flags |= libc::CLONE_NEWNET;
     }
     let mut flags = flags as u64;
     if cgroup.is_some() {
@@ -103,7 +106,7 @@ mod tests {
     fn a_process_with_threads_is_not_forked() {
         let (stop, wait) = std::sync::mpsc::channel::<()>();
         let thread = std::thread::spawn(move || wait.recv().is_err());
-        assert!(fork_into(Namespaces { user: true }, None).is_err());
+        assert!(fork_into(Namespaces { user: true, network: true }, None).is_err());
         drop(stop);
         assert!(thread.join().unwrap());
     }

@@ -91,7 +91,7 @@ fn start(spec: &JailSpec, descriptors: Vec<OwnedFd>, control: &UnixStream) -> io
         None => None,
     };
     let user = !matches!(spec.identity, Identity::Alone { .. });
-    let forked = fork_into(Namespaces { user }, None).map_err(|error| {
+    let forked = fork_into(Namespaces { user, network: true }, None).map_err(|error| {
         io::Error::new(
             error.kind(),
             format!("{} can't be made: {error}; {}", Wall::Namespaces.name(), Wall::Namespaces.advice()),

@@ -1,8 +1,6 @@
-//! The container's cgroup: made by the guest's root with its limits set, before a process is in it.
+//! The container's cgroup: made before a template is saved, with its limits set before a process is in it.
 
-use std::fs;
-use std::fs::File;
-use std::io;
+use std::fs::{self, File};
 
 use wire::guest::ContainerSpec;
 
@@ -28,16 +26,22 @@ pub(crate) fn limits(spec: &ContainerSpec) -> [(&'static str, String); 4] {
     ]
 }
 
-/// Makes the cgroup and opens its folder.
-pub(crate) fn make(spec: &ContainerSpec) -> Result<File, Fault> {
+/// Makes the cgroup. Its processor time is limited at once, only because the kernel rewrites its own code when it
+/// limits the first one.
+pub(crate) fn make() -> Result<(), Fault> {
     let what = "making the container's cgroup";
     fs::write(format!("{ROOT}/cgroup.subtree_control"), "+cpu +memory +pids").during(what)?;
-    match fs::create_dir(CGROUP) {
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-        made => made.during(what)?,
-    }
-    for (file, limit) in limits(spec) {
-        fs::write(format!("{CGROUP}/{file}"), limit).during(format_args!("{what}: setting `{file}`"))?;
-    }
-    File::open(CGROUP).during(what)
+    fs::create_dir(CGROUP).during(what)?;
+    set("cpu.max", &format!("{PERIOD} {PERIOD}"))
+}
+
+/// Sets the limits, and opens the cgroup's folder.
+pub(crate) fn limit(spec: &ContainerSpec) -> Result<File, Fault> {
+    limits(spec).iter().try_for_each(|(file, limit)| set(file, limit))?;
+    File::open(CGROUP).during("opening the container's cgroup")
+}
+
+fn set(file: &str, limit: &str) -> Result<(), Fault> {
+    fs::write(format!("{CGROUP}/{file}"), limit)
+        .during(format_args!("setting `{file}` of the container's cgroup"))
 }

@@ -57,43 +57,34 @@ pub(crate) fn program() -> Vec<Step> {
     steps
 }
 
+/// More than any number that is named.
+const NUMBERS: u32 = 512;
+
 /// Ranges of numbers with one fate, by their first number, in order; the last has no end.
 fn fates() -> Vec<(u32, Fate)> {
-    let of = |calls: &[c_long], fate| {
-        calls.iter().filter_map(|number| u32::try_from(*number).ok()).map(|n| (n, fate)).collect::<Vec<_>>()
+    let mut fates = [Fate::Unknown; NUMBERS as usize];
+    let mut give = |calls: &[c_long], fate| {
+        for call in calls {
+            if let Some(place) = usize::try_from(*call).ok().and_then(|call| fates.get_mut(call)) {
+                *place = fate;
+            }
+        }
     };
-    let mut named = of(ALLOWED, Fate::Allow);
-    named.extend(of(REFUSED, Fate::Refuse));
-    for (call, look) in [
-        (libc::SYS_clone, Look::Clone),
-        (libc::SYS_socket, Look::Socket),
-        (libc::SYS_socketpair, Look::SocketPair),
-        (libc::SYS_personality, Look::Personality),
-    ] {
-        named.extend(of(&[call], Fate::Look(look)));
-    }
-    named.sort_unstable_by_key(|(number, _)| *number);
-    let mut ranges = vec![(0, Fate::Unknown)];
-    let mut next = 0;
-    for (number, fate) in named {
-        if number > next {
-            ranges.push((next, Fate::Unknown));
+    give(ALLOWED, Fate::Allow);
+    give(REFUSED, Fate::Refuse);
+    give(&[libc::SYS_clone], Fate::Look(Look::Clone));
+    give(&[libc::SYS_socket], Fate::Look(Look::Socket));
+    give(&[libc::SYS_socketpair], Fate::Look(Look::SocketPair));
+    give(&[libc::SYS_personality], Fate::Look(Look::Personality));
+    let mut ranges = Vec::new();
+    let mut last = None;
+    for (number, fate) in (0..).zip(fates).chain([(NUMBERS, Fate::Unknown)]) {
+        if last != Some(fate) {
+            ranges.push((number, fate));
         }
-        ranges.push((number, fate));
-        next = number + 1;
+        last = Some(fate);
     }
-    ranges.push((next, Fate::Unknown));
-    // Of ranges that begin at one number the last one counts; neighbours of one fate become one.
-    let mut merged: Vec<(u32, Fate)> = Vec::new();
-    for (first, fate) in ranges {
-        while merged.last().is_some_and(|last| last.0 == first) {
-            merged.pop();
-        }
-        if merged.last().is_none_or(|last| last.1 != fate) {
-            merged.push((first, fate));
-        }
-    }
-    merged
+    ranges
 }
 
 /// Finds the range of the number that is loaded.

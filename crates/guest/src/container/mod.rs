@@ -11,6 +11,7 @@ mod filter;
 pub(crate) mod init;
 mod inside;
 mod link;
+pub(crate) mod network;
 mod outside;
 mod packets;
 pub(crate) mod plan;
@@ -52,6 +53,12 @@ pub(crate) struct Container {
     pub(crate) init: i32,
     /// Starts processes in it.
     pub(crate) link: Link,
+}
+
+/// Makes what of the container needs nothing of the cell, once, before a template is saved.
+pub(crate) fn lay_ground() -> Result<(), Fault> {
+    cgroup::make()?;
+    network::make()
 }
 
 impl Container {
@@ -137,26 +144,27 @@ fn plausible(spec: &ContainerSpec) -> Result<(), Fault> {
 
 /// Makes the first process of the container; its process id. What it meets on the way, it says over the link.
 fn create(spec: &ContainerSpec, host_name: &str, link: OwnedFd) -> Result<i32, Fault> {
-    let cgroup = cgroup::make(spec)?;
+    let cgroup = cgroup::limit(spec)?;
     let (wait, go) = nix::unistd::pipe2(OFlag::O_CLOEXEC).during("preparing the container")?;
-    let forked = fork_into(Namespaces { user: true }, Some(cgroup.as_fd()));
-    match forked.during("making the container's namespaces")? {
-        Forked::Child => {
-            // So that the end of PID 1's copy is seen.
-            drop(go);
-            let go = File::from(wait);
-            enter::run(enter::Inheritance { link, go, host_name, memory: spec.memory })
-        }
-        Forked::Parent { pid, .. } => {
-            for file in ["uid_map", "gid_map"] {
-                fs::write(format!("/proc/{pid}/{file}"), plan::ids())
-                    .during("mapping the container's ids")?;
+    let (pid, go) = network::within(|| {
+        let namespaces = Namespaces { user: true, network: false };
+        match fork_into(namespaces, Some(cgroup.as_fd())).during("making the container's namespaces")? {
+            // It must not come back from here: it is a copy of PID 1.
+            Forked::Child => {
+                // So that the end of PID 1's copy is seen.
+                drop(go);
+                let go = File::from(wait);
+                enter::run(enter::Inheritance { link, go, host_name, memory: spec.memory })
             }
-            limit(pid).during("limiting files")?;
-            File::from(go).write_all(&[1]).during("letting the container begin")?;
-            Ok(pid)
+            Forked::Parent { pid, .. } => Ok((pid, go)),
         }
+    })?;
+    for file in ["uid_map", "gid_map"] {
+        fs::write(format!("/proc/{pid}/{file}"), plan::ids()).during("mapping the container's ids")?;
     }
+    limit(pid).during("limiting files")?;
+    File::from(go).write_all(&[1]).during("letting the container begin")?;
+    Ok(pid)
 }
 
 /// Limits of each process, which only the guest's root may raise.
