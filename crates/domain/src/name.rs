@@ -122,8 +122,8 @@ label_name! {
     GroupName
 }
 
-/// Which image a cell runs: a name that is reserved and built here (`base`, `claude-code`, `codex`), or an OCI
-/// reference (`registry.example/repo:tag`, `…@sha256:…`).
+/// Which image a cell runs: a name that is reserved and built here (`base`, `claude-code`, `codex`, `npm:NAME@VERSION`), or
+/// an OCI reference (`registry.example/repo:tag`, `…@sha256:…`).
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct ImageName(String);
@@ -134,6 +134,9 @@ impl ImageName {
 
     /// The images that Lazaret builds itself.
     pub const RESERVED: [&'static str; 3] = ["base", "claude-code", "codex"];
+
+    /// How the name of an npm package's image begins: `npm:NAME@VERSION`.
+    pub const NPM: &'static str = "npm:";
 
     /// The image an agent runs when its file names none.
     #[must_use]
@@ -159,10 +162,10 @@ impl ImageName {
         &self.0
     }
 
-    /// Whether the name is one of [`Self::RESERVED`].
+    /// Whether the name is one that Lazaret builds: one of [`Self::RESERVED`], or a package.
     #[must_use]
     pub fn is_reserved(&self) -> bool {
-        Self::RESERVED.contains(&self.0.as_str())
+        Self::RESERVED.contains(&self.0.as_str()) || self.0.starts_with(Self::NPM)
     }
 }
 

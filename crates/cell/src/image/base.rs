@@ -114,7 +114,7 @@ pub(super) fn assemble(
         Ok(())
     };
     merged(assembly).map_err(ImageError::layer("the folder layout"))?;
-    let rules = Rules { whiteouts: false, keep_links: true, place: &without_documentation };
+    let rules = Rules { place: &without_documentation, ..Rules::PACKAGE };
     let mut reporter = Reporter::new(progress, "unpacking packages", Some(packages.debs.len() as u64));
     for deb in &packages.debs {
         let name = package_name(deb);

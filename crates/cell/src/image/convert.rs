@@ -9,7 +9,7 @@ use super::error::{ImageError, LayerError};
 use super::layer::{Assembly, Rules, unpack};
 use super::progress::{Progress, Reporter};
 use super::source::{LocalImage, LocalLayer};
-use super::store::{Image, ImageStore, Work};
+use super::store::{Entry, Image, ImageStore, Work};
 
 /// Makes the image `name` of `local`, or takes the one that is here if it is the same.
 pub(super) fn convert(
@@ -31,7 +31,8 @@ pub(super) fn convert(
         reporter.add(layer.packed.map_or(0, |(_, size)| size));
     }
     progress.say("writing the image");
-    store.commit(work, assembly, (name, local.digest), local.config.clone(), false)
+    let entry = Entry { name, digest: local.digest, config: local.config.clone(), packages: Vec::new() };
+    store.commit(work, assembly, entry, false)
 }
 
 fn add(

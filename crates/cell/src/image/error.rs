@@ -55,8 +55,18 @@ pub enum ImageError {
     #[error("`{0}` is a reserved name: choose another, or build it with `lazaret image build {0}`")]
     Reserved(String),
     /// The name is not one that Lazaret builds.
-    #[error("`{0}` can't be built here: only base, claude-code and codex can; others are pulled or imported")]
+    #[error(
+        "`{0}` can't be built here: only base, claude-code, codex and npm:NAME@VERSION can; others are pulled or imported"
+    )]
     NotBuildable(String),
+    /// A package, or what it needs, can't be had.
+    #[error("`{package}`: {why}")]
+    Package {
+        /// The package that was asked for.
+        package: String,
+        /// What is wrong, and what to do.
+        why: String,
+    },
     /// No image of that name is in the store.
     #[error("no image `{name}` is here: get it with `{hint}`")]
     Missing {

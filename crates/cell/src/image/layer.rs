@@ -1,5 +1,6 @@
 //! Lays one layer over the tree: decompresses it, reads its entries, and keeps what an image may hold.
 
+use std::fs::File;
 use std::io::{self, BufReader, Read};
 
 use serde::{Deserialize, Serialize};
@@ -29,6 +30,9 @@ pub(super) struct Rules<'a> {
     pub(super) whiteouts: bool,
     /// Whether a folder leaves a symbolic link to a folder in its place, as Debian's packages expect.
     pub(super) keep_links: bool,
+    /// Whether there is nothing but files and folders, which become root's and can be read by all: a package's owner and
+    /// modes are those of whoever packed it.
+    pub(super) plain: bool,
     /// The place of a path in the image; `None` leaves it out. The path has no leading `/` or `./`.
     pub(super) place: &'a dyn Fn(&[u8]) -> Option<Vec<u8>>,
 }
@@ -36,7 +40,10 @@ pub(super) struct Rules<'a> {
 impl Rules<'_> {
     /// The rules of OCI layers.
     pub(super) const OCI: Rules<'static> =
-        Rules { whiteouts: true, keep_links: false, place: &|path| Some(path.to_vec()) };
+        Rules { whiteouts: true, keep_links: false, plain: false, place: &|path| Some(path.to_vec()) };
+
+    /// The rules of packages.
+    pub(super) const PACKAGE: Rules<'static> = Rules { whiteouts: false, keep_links: true, ..Self::OCI };
 }
 
 /// How a layer is compressed.
@@ -80,6 +87,13 @@ impl Assembly {
         Self { tree, spool, left_out: LeftOut::default(), members: 0, unpacked: 0, files: 0 }
     }
 
+    /// Lays the archive of `base` down.
+    pub(super) fn add_base(&mut self, base: File) -> Result<(), LayerError> {
+        let packed = base.metadata()?.len();
+        let (_, archive) = unpack(base, packed, self.tree.limits().ratio)?;
+        self.add_layer(archive, &Rules { whiteouts: false, ..Rules::OCI })
+    }
+
     /// Lays the archive that `source` unpacks to over what is there, and reads `source` to its end.
     pub(super) fn add_layer(&mut self, source: impl Read, rules: &Rules<'_>) -> Result<(), LayerError> {
         self.tree.next_layer();
@@ -110,6 +124,9 @@ impl Assembly {
             return Ok(());
         }
         let Some(path) = (rules.place)(&components.join(&b'/')) else { return Ok(()) };
+        if rules.plain {
+            return self.add_plain(&path, member, archive);
+        }
         match &member.kind {
             MemberKind::Folder => {
                 let meta = self.meta(member, 0o1777);
@@ -130,6 +147,26 @@ impl Assembly {
             MemberKind::Device | MemberKind::Fifo => {
                 self.left_out.special_files = self.left_out.special_files.saturating_add(1);
                 self.tree.remove(&path)
+            }
+        }
+    }
+
+    fn add_plain<R: Read>(
+        &mut self,
+        path: &[u8],
+        member: &Member,
+        archive: &mut TarReader<R>,
+    ) -> Result<(), LayerError> {
+        let all = Meta { mtime: member.mtime, ..Meta::FOLDER };
+        match &member.kind {
+            MemberKind::Folder => self.tree.put_folder(path, all, false),
+            MemberKind::File => {
+                let meta = if member.mode & 0o111 == 0 { Meta { mode: 0o644, ..all } } else { all };
+                self.add_file(path, meta, member.size, archive)
+            }
+            MemberKind::Symlink(_) | MemberKind::HardLink(_) | MemberKind::Device | MemberKind::Fifo => {
+                let path = shown(&member.path);
+                Err(LayerError::Path { path, why: "is a link or a device, and packages have none" })
             }
         }
     }

@@ -20,6 +20,7 @@ mod limits;
 mod manifest;
 mod npm;
 mod progress;
+mod recipe;
 mod reference;
 mod registry;
 mod source;
@@ -42,13 +43,14 @@ pub use digest::{BadDigest, Digest};
 pub use error::{ImageError, LayerError};
 pub use layer::LeftOut;
 pub use progress::{Progress, Step};
-pub use store::{Image, ImageConfig, ImageStore};
+pub use store::{Image, ImageConfig, ImagePackage, ImageStore};
 
-use agents::Agent;
 use credentials::Credential;
+use recipe::Recipe;
 use reference::Reference;
 use registry::Repository;
 use source::LocalImage;
+use store::Entry;
 
 impl ImageStore {
     /// Pulls an image from a registry. A tag is looked up anew each time; what it led to stays pinned by digest in the store
@@ -111,13 +113,14 @@ impl ImageStore {
         .await
     }
 
-    /// Builds `base`, `claude-code` or `codex`; where it is here already, anew if there are newer packages.
+    /// Builds `base`, `claude-code`, `codex` or the image of an npm package; where it is here already, anew if there are
+    /// newer packages. A name with a digest is what comes out, or an error.
     pub async fn build(&self, name: &ImageName, progress: &Progress) -> Result<Image, ImageError> {
         if *name == ImageName::base() {
             let (store, progress) = (self.clone(), progress.clone());
             return blocking(move || store.build_base(&progress)).await;
         }
-        let agent = Agent::named(name.as_str()).ok_or_else(|| ImageError::NotBuildable(name.to_string()))?;
+        let recipe = Recipe::of(name, progress).await?;
         let base = match self.resolve(&ImageName::base()) {
             Ok(base) if self.layer_of(base.digest).is_file() => base,
             Ok(_) | Err(ImageError::Missing { .. }) => {
@@ -125,12 +128,16 @@ impl ImageStore {
             }
             Err(error) => return Err(error),
         };
-        let digest = agent.digest(base.digest);
+        let digest = recipe.digest(base.digest);
+        if let Some(expected) = reference::digest_in(name) {
+            expected.check_found(digest, "what the registry has now")?;
+        }
+        let name = &recipe.name(name);
         if let Some(image) = self.reuse(name, digest, &base.config)? {
             return Ok(image);
         }
         let work = self.begin()?;
-        agent.fetch(&work, progress).await?;
+        recipe.fetch(&work, progress).await?;
         let (store, name, progress) = (self.clone(), name.clone(), progress.clone());
         blocking(move || {
             let _ours = store.lock_digest(digest)?;
@@ -140,9 +147,10 @@ impl ImageStore {
             let layer = store.layer_of(base.digest);
             let file = File::open(&layer).map_err(ImageError::io("open", &layer))?;
             let mut assembly = store.assembly(&work)?;
-            agent.assemble(file, &work, &mut assembly, &progress)?;
+            recipe.assemble(file, &work, &mut assembly, &progress)?;
             progress.say("writing the image");
-            store.commit(&work, assembly, (&name, digest), base.config, false)
+            let entry = Entry { name: &name, digest, config: base.config, packages: recipe.packages() };
+            store.commit(&work, assembly, entry, false)
         })
         .await
     }
@@ -170,7 +178,8 @@ impl ImageStore {
         let mut assembly = self.assembly(&work)?;
         base::assemble(&packages, &work, &mut assembly, progress)?;
         progress.say("writing the image");
-        self.commit(&work, assembly, (&name, packages.digest), base::config(), true)
+        let (digest, config) = (packages.digest, base::config());
+        self.commit(&work, assembly, Entry { name: &name, digest, config, packages: Vec::new() }, true)
     }
 }
 

@@ -35,6 +35,32 @@ pub struct ImageConfig {
     pub cmd: Vec<String>,
 }
 
+/// A package that an image was built of.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ImagePackage {
+    /// Where it lies, such as `node_modules/a`.
+    pub place: String,
+    /// Its name at the registry.
+    pub name: String,
+    /// Its version.
+    pub version: String,
+    /// The digest that its archive has.
+    pub integrity: String,
+}
+
+/// What an image to enter is.
+pub(super) struct Entry<'a> {
+    /// Its name.
+    pub(super) name: &'a ImageName,
+    /// Its digest.
+    pub(super) digest: Digest,
+    /// How it wants to be run.
+    pub(super) config: ImageConfig,
+    /// The packages that it was built of.
+    pub(super) packages: Vec<ImagePackage>,
+}
+
 /// An image in the store.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Image {
@@ -52,6 +78,8 @@ pub struct Image {
     pub config: ImageConfig,
     /// What was left out of it.
     pub left_out: LeftOut,
+    /// The packages of npm that it was built of.
+    pub packages: Vec<ImagePackage>,
 }
 
 /// What the index keeps of an image.
@@ -64,6 +92,8 @@ struct Record {
     created: u64,
     config: ImageConfig,
     left_out: LeftOut,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    packages: Vec<ImagePackage>,
 }
 
 #[derive(Debug, Default, Serialize, Deserialize)]
@@ -208,13 +238,12 @@ impl ImageStore {
         self.enter(index, Record { name: name.clone(), config, ..there }).map(Some)
     }
 
-    /// Finishes an assembly, writes its file system, and enters it under `name`. `keep_layer` keeps an archive to build on.
+    /// Finishes an assembly, writes its file system, and enters it. `keep_layer` keeps an archive to build on.
     pub(super) fn commit(
         &self,
         work: &Work,
         mut assembly: Assembly,
-        (name, digest): (&ImageName, Digest),
-        config: ImageConfig,
+        entry: Entry<'_>,
         keep_layer: bool,
     ) -> Result<Image, ImageError> {
         finish::finish(&mut assembly).map_err(ImageError::layer("added here"))?;
@@ -229,13 +258,16 @@ impl ImageStore {
         let size = fs::metadata(&made).map_err(ImageError::io("look at", &made))?.len();
 
         let _locked = self.lock_index()?;
+        let Entry { name, digest, config, packages } = entry;
         if keep_layer {
             rename(&layer, &self.layer_of(digest))?;
         }
         rename(&made, &self.file_of(digest))?;
         let created = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |age| age.as_secs());
         let left_out = assembly.left_out;
-        self.enter(self.read_index()?, Record { name: name.clone(), digest, size, created, config, left_out })
+        let name = name.clone();
+        let record = Record { name, digest, size, created, config, left_out, packages };
+        self.enter(self.read_index()?, record)
     }
 
     fn enter(&self, mut index: Index, record: Record) -> Result<Image, ImageError> {
@@ -255,6 +287,7 @@ impl ImageStore {
             created: record.created,
             config: record.config,
             left_out: record.left_out,
+            packages: record.packages,
         }
     }
 

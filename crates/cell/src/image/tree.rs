@@ -154,6 +154,20 @@ impl Tree {
         self.set(place, node)
     }
 
+    /// Lets everybody run the file at `path`, links followed.
+    pub(super) fn make_executable(&mut self, path: &[u8]) -> Result<(), LayerError> {
+        let found = self.look_up(path, true)?.and_then(|id| self.nodes.get_mut(id.0));
+        match found {
+            Some(Node { meta, kind: Kind::File(_) }) => {
+                meta.mode |= 0o555;
+                Ok(())
+            }
+            Some(Node { kind: Kind::Folder(_) | Kind::Symlink(_), .. }) | None => {
+                Err(LayerError::Path { path: shown(path), why: "is named as a command, and is no file" })
+            }
+        }
+    }
+
     /// Gives the file at `target` the name `path` too.
     pub(super) fn put_hard_link(&mut self, path: &[u8], target: &[u8]) -> Result<(), LayerError> {
         let refuse = |why| LayerError::HardLink { path: shown(path), target: shown(target), why };

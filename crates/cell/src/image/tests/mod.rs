@@ -2,6 +2,7 @@
 
 mod hostile;
 mod model;
+mod npm;
 mod pull;
 mod sources;
 mod store;

@@ -5,15 +5,15 @@ use std::path::PathBuf;
 use reqwest::Response;
 use secrecy::{ExposeSecret, SecretString};
 
-use super::error::ImageError;
-use super::http;
+use super::super::error::ImageError;
+use super::super::http;
 
 const PUBLIC: &str = "https://registry.npmjs.org/";
 /// Most bytes in a configuration file.
 const MAX_CONFIG: u64 = 1 << 20;
 
 /// A registry of npm packages.
-pub(super) struct Registry {
+pub(in super::super) struct Registry {
     /// Ends with `/`.
     base: String,
     token: Option<SecretString>,
@@ -22,7 +22,7 @@ pub(super) struct Registry {
 
 impl Registry {
     /// The one that npm would ask.
-    pub(super) fn configured() -> Result<Self, ImageError> {
+    pub(in super::super) fn configured() -> Result<Self, ImageError> {
         let text = config_text();
         let from_env = ["npm_config_registry", "NPM_CONFIG_REGISTRY"]
             .into_iter()
@@ -31,32 +31,54 @@ impl Registry {
         let base = if base.ends_with('/') { base } else { base + "/" };
         let bare = base.split_once("://").map_or(base.as_str(), |(_, bare)| bare);
         let token = setting(&text, &format!("//{bare}:_authToken")).map(SecretString::from);
+        Self::at(base, token)
+    }
+
+    /// The one at this address.
+    pub(in super::super) fn at(base: String, token: Option<SecretString>) -> Result<Self, ImageError> {
         let client = http::client(!is_loopback(&base))?;
         Ok(Self { base, token, client })
     }
 
+    /// What the registry says of a package, at most so many bytes of it; `None` where it knows none of that name.
+    pub(super) async fn describe(&self, name: &str, most: u64) -> Result<Option<Vec<u8>>, ImageError> {
+        let url = format!("{}{}", self.base, name.replace('/', "%2f"));
+        // The short form, which has all that is needed to install.
+        let request = self.request(&url).header("accept", "application/vnd.npm.install-v1+json");
+        let (status, _, document) = http::document(request, &url, most).await?;
+        match status {
+            reqwest::StatusCode::NOT_FOUND => Ok(None),
+            status if status.is_success() => Ok(Some(document)),
+            status => Err(not_set_up(&url, status)),
+        }
+    }
+
     /// Where the archive of a package is.
-    pub(super) fn archive(&self, name: &str, version: &str) -> String {
+    pub(in super::super) fn archive(&self, name: &str, version: &str) -> String {
         let last = name.rsplit('/').next().unwrap_or(name);
         format!("{}{name}/-/{last}-{version}.tgz", self.base)
     }
 
     /// Asks for a file of the registry.
-    pub(super) async fn get(&self, url: &str) -> Result<Response, ImageError> {
-        let mut request = self.client.get(url);
-        if let Some(token) = &self.token {
-            request = request.bearer_auth(token.expose_secret());
-        }
-        let response = request.send().await.map_err(|error| http::network(url, &error))?;
+    pub(in super::super) async fn get(&self, url: &str) -> Result<Response, ImageError> {
+        let response = self.request(url).send().await.map_err(|error| http::network(url, &error))?;
         if !response.status().is_success() {
-            let why = format!(
-                "{}: is npm set up to use this registry? see `npm config get registry`",
-                response.status()
-            );
-            return Err(http::refused(url, why));
+            return Err(not_set_up(url, response.status()));
         }
         Ok(response)
     }
+
+    fn request(&self, url: &str) -> reqwest::RequestBuilder {
+        let request = self.client.get(url);
+        match &self.token {
+            Some(token) => request.bearer_auth(token.expose_secret()),
+            None => request,
+        }
+    }
+}
+
+fn not_set_up(url: &str, status: reqwest::StatusCode) -> ImageError {
+    http::refused(url, format!("{status}: is npm set up to use this registry? see `npm config get registry`"))
 }
 
 fn is_loopback(base: &str) -> bool {
