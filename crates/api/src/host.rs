@@ -71,6 +71,22 @@ pub struct ImageView {
     pub digest: String,
     /// Bytes on disk.
     pub size: u64,
+    /// The packages that it was built of, for those of npm.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub packages: Vec<PackageView>,
+}
+
+/// A package in an image.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PackageView {
+    /// Where it lies, such as `node_modules/a`.
+    pub place: String,
+    /// Its name.
+    pub name: String,
+    /// Its version.
+    pub version: String,
+    /// The digest that its archive has.
+    pub integrity: String,
 }
 
 /// An image to get.
@@ -89,7 +105,7 @@ pub enum ImageRequest {
         /// What to call it.
         name: Option<ImageName>,
     },
-    /// One of [`ImageName::RESERVED`].
+    /// One of [`ImageName::RESERVED`], or `npm:NAME@VERSION`.
     Build {
         /// Which.
         name: ImageName,

@@ -28,6 +28,8 @@
 //! | `PUT /v1/people/{name}`, `DELETE /v1/people/{name}` | [`PersonView`] | |
 //! | `GET /v1/groups` | | [`GroupView`] list |
 //! | `GET /v1/servers` | | [`ServerView`] list |
+//! | `GET /v1/servers/{name}?team=…` | | [`ServerDetails`] |
+//! | `GET /v1/cells` | | [`RunningServer`] list |
 //! | `PUT /v1/servers/{name}`, `DELETE /v1/servers/{name}` | [`ServerView`] | |
 //! | `GET /v1/agents/{name}/tools` | | [`AgentTools`] |
 //! | `POST /v1/agents/{name}/apply` | [`ApplyRequest`] | |
@@ -44,13 +46,14 @@ mod ledger;
 mod people;
 mod problem;
 mod session;
+mod text;
 mod tools;
 
 pub use approval::{AnswerRequest, AnswerView, ApprovalView, MAX_WHY, ShownView, Standing};
 pub use client::{Attachment, Client, ClientError, EventStream, InputSink, Lines, Steps};
 pub use data::Data;
 pub use folders::{FolderError, Folders};
-pub use host::{Check, CheckStatus, DoctorReport, ImageRequest, ImageView, Status, Step};
+pub use host::{Check, CheckStatus, DoctorReport, ImageRequest, ImageView, PackageView, Status, Step};
 pub use ledger::{LedgerEntry, LedgerQuery, LedgerVerdict, MAX_ENTRIES};
 pub use people::{GroupView, PersonView};
 pub use problem::{Problem, ProblemKind};
@@ -59,7 +62,10 @@ pub use session::{
     StartOptions, StopRequest, TerminalSize,
 };
 
-pub use tools::{AgentTools, ApplyRequest, PinState, ServerView, ToolView};
+pub use tools::{
+    AgentTools, ApplyRequest, PinState, RunningServer, ServerCell, ServerDetails, ServerLimits, ServerState,
+    ServerTool, ServerView, ToolView,
+};
 
 /// The version in every path.
 pub const VERSION: &str = "v1";

@@ -2,7 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use domain::{Digest, Effects, ServerName, TeamName, ToolRef};
+use domain::{
+    ByteSize, CellId, Digest, Effects, ImageName, Isolation, ServerName, Span, TeamName, ToolName, ToolRef,
+};
 use serde::{Deserialize, Serialize};
 
 /// A tool server that this installation knows.
@@ -11,8 +13,9 @@ use serde::{Deserialize, Serialize};
 pub struct ServerView {
     /// Its name.
     pub name: ServerName,
-    /// Where it listens: an MCP endpoint over HTTP.
-    pub url: String,
+    /// Where it listens: an MCP endpoint over HTTP. Either this or `cell`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub url: Option<String>,
     /// The table that says what its tools do: one that ships (`filesystem`, `everything`, `github`, `mail`), or a file's
     /// path; none: nobody has said, and the worst is assumed.
     #[serde(default)]
@@ -23,6 +26,115 @@ pub struct ServerView {
     /// The variable of the daemon's environment that holds its bearer token.
     #[serde(default)]
     pub token_env: Option<String>,
+    /// A program that speaks MCP over its standard streams, in cells of its own: one for each team that wants it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cell: Option<ServerCell>,
+}
+
+/// What runs in the cells of a local tool server.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ServerCell {
+    /// The image.
+    pub image: ImageName,
+    /// The program and its arguments.
+    pub command: Vec<String>,
+    /// Whether an emulated machine will do, which is no security boundary.
+    #[serde(default)]
+    pub allow_emulation: bool,
+    /// What it may use up.
+    #[serde(default)]
+    pub limits: ServerLimits,
+}
+
+/// What a tool server's cell may use up.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ServerLimits {
+    /// Memory of the micro VM.
+    #[serde(with = "crate::text")]
+    pub memory: ByteSize,
+    /// Virtual processors.
+    pub cpus: u8,
+    /// Size of its disk.
+    #[serde(with = "crate::text")]
+    pub disk: ByteSize,
+    /// Processes and threads at once.
+    pub pids: u32,
+    /// How long it stays up when nobody uses it.
+    #[serde(with = "crate::text")]
+    pub idle: Span,
+}
+
+impl Default for ServerLimits {
+    fn default() -> Self {
+        Self {
+            memory: ByteSize::mib(512),
+            cpus: 1,
+            disk: ByteSize::mib(4096),
+            pids: 256,
+            idle: Span::seconds(15 * 60),
+        }
+    }
+}
+
+/// A tool server's cell that lives.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RunningServer {
+    /// The server.
+    pub server: ServerName,
+    /// Whose it is.
+    pub team: TeamName,
+    /// The cell.
+    pub id: CellId,
+    /// How far it is.
+    pub state: ServerState,
+    /// What stands between it and the host, once that is known.
+    pub isolation: Option<Isolation>,
+    /// Since when, in milliseconds since 1970.
+    pub since: u64,
+}
+
+/// How far a tool server's cell is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ServerState {
+    /// Its image, its cell or its program is being started.
+    Starting,
+    /// Its program runs.
+    Running,
+}
+
+/// All that is known of a tool server.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServerDetails {
+    /// As it was added.
+    pub server: ServerView,
+    /// The team that was asked for: it has a connection, and perhaps a cell, of its own.
+    pub team: TeamName,
+    /// Its tools, as it lists them now.
+    pub tools: Vec<ServerTool>,
+    /// Tools that are offered to nobody: each with why.
+    pub withheld: Vec<(String, String)>,
+    /// Why it can't be asked.
+    pub trouble: Option<String>,
+    /// The last lines that it wrote to its standard error.
+    pub log: Vec<String>,
+}
+
+/// A tool as its server lists it now.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServerTool {
+    /// Its name.
+    pub name: ToolName,
+    /// What it does.
+    pub effects: Effects,
+    /// Whether a table says so; else the worst is assumed.
+    pub classified: bool,
+    /// What the model is told about it.
+    pub description: String,
+    /// Bytes in the schema of its arguments.
+    pub schema_bytes: usize,
 }
 
 /// What an agent's files ask for, to be shown before it counts.

@@ -3,7 +3,9 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use api::{Check, CheckStatus, DoctorReport, Folders, ImageRequest, ImageView, Problem, ProblemKind};
+use api::{
+    Check, CheckStatus, DoctorReport, Folders, ImageRequest, ImageView, PackageView, Problem, ProblemKind,
+};
 use cell::image::{ImageError, ImageStore, Progress};
 use cell::{
     BootVerdict, Cell, CellHost, CellSpec, EmulationRule, HostConfig, HostDirs, HostReport, KvmVerdict, Rule,
@@ -16,7 +18,7 @@ use futures::future::BoxFuture;
 use crate::config::Config;
 use crate::error::DaemonError;
 use crate::folders::private;
-use crate::session::{Host, Image, LiveCell, StartFailure, Started, Tell, Wanted};
+use crate::session::{DiskOf, Host, Image, LiveCell, StartFailure, Started, Tell, Wanted};
 
 /// The name of the guest's program, which lies beside `lazaret`.
 const GUEST: &str = "lazaret-guest";
@@ -26,6 +28,7 @@ pub(crate) struct Cells {
     host: CellHost,
     images: ImageStore,
     agents: PathBuf,
+    servers: PathBuf,
     scratch: PathBuf,
     /// One build of an image at a time: whoever comes second finds it made.
     building: tokio::sync::Mutex<()>,
@@ -57,12 +60,14 @@ impl Cells {
         let images = ImageStore::open(&folders.data).map_err(|e| failed(&e))?;
         let agents = folders.data.join("agents");
         private(&agents)?;
+        let servers = folders.data.join("servers");
+        private(&servers)?;
         let scratch = folders.data.join("scratch");
         if scratch.exists() {
             std::fs::remove_dir_all(&scratch).map_err(DaemonError::file(&scratch))?;
         }
         private(&scratch)?;
-        Ok(Self { host, images, agents, scratch, building: tokio::sync::Mutex::new(()) })
+        Ok(Self { host, images, agents, servers, scratch, building: tokio::sync::Mutex::new(()) })
     }
 
     /// The image of this name; one of Lazaret's own is built when it is missing.
@@ -97,16 +102,17 @@ impl Cells {
     }
 
     fn disk(&self, wanted: &Wanted) -> Result<Disk, StartFailure> {
-        let Some(agent) = &wanted.disk_of else {
-            return Ok(Disk::Scratch(self.scratch.join(format!("{}.ext4", wanted.id))));
+        let folder = match &wanted.disk {
+            DiskOf::Nobody => return Ok(Disk::Scratch(self.scratch.join(format!("{}.ext4", wanted.id)))),
+            DiskOf::Agent(agent) => self.agents.join(agent.as_str()),
+            DiskOf::Server(team, server) => self.servers.join(team.as_str()).join(server.as_str()),
         };
-        let folder = self.agents.join(agent.as_str());
         private(&folder).map_err(|e| StartFailure::Failed(e.to_string()))?;
         Ok(Disk::Lasting(folder.join("disk.ext4")))
     }
 }
 
-/// An agent's disk.
+/// A cell's disk.
 enum Disk {
     Lasting(PathBuf),
     /// Goes away with its cell.
@@ -206,7 +212,18 @@ fn progress(tell: Tell) -> Progress {
 }
 
 fn view(image: cell::image::Image) -> ImageView {
-    ImageView { name: image.name, digest: image.digest.to_string(), size: image.size }
+    let package = |package: cell::image::ImagePackage| PackageView {
+        place: package.place,
+        name: package.name,
+        version: package.version,
+        integrity: package.integrity,
+    };
+    ImageView {
+        name: image.name,
+        digest: image.digest.to_string(),
+        size: image.size,
+        packages: image.packages.into_iter().map(package).collect(),
+    }
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "used as a function from error to error")]

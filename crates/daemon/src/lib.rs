@@ -14,7 +14,9 @@ mod journal;
 mod keeping;
 mod listener;
 mod models;
+mod reach;
 mod routes;
+mod server_cells;
 mod servers;
 mod session;
 mod shelf;
@@ -57,12 +59,16 @@ pub async fn serve(folders: Folders) -> Result<(), DaemonError> {
     let router = routes::router(&sessions).into_make_service_with_connect_info::<routes::Peer>();
     let server = axum::serve(listener, router).with_graceful_shutdown(stop.clone().cancelled_owned());
     let server = tokio::spawn(std::future::IntoFuture::into_future(server));
+    let resting = tokio::spawn(Arc::clone(&sessions).rest_servers());
     told_to_end(&sessions.end).await?;
 
     tracing::info!("ending: stopping sessions");
     let drained = async {
         sessions.stop_all().await;
         stop.cancel();
+        if let Err(panicked) = resting.await {
+            tracing::error!(%panicked, "idle tool servers were not looked after");
+        }
         server.await
     };
     match tokio::time::timeout(DRAIN_WITHIN, drained).await {

@@ -1,17 +1,17 @@
-//! `servers.toml`: the tool servers of this installation, written by `lazaret server`, and the way to each.
+//! `servers.toml`: the tool servers of this installation, written by `lazaret server`.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Display;
 use std::io::{ErrorKind, Write as _};
+use std::ops::RangeInclusive;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
 
-use api::{Problem, ProblemKind, ServerView};
-use domain::{ServerName, TeamName};
-use futures::FutureExt as _;
-use futures::future::BoxFuture;
-use gateway::tools::upstream::{Upstream, UpstreamLimits};
-use gateway::tools::{Connector, Servers};
+use api::{Problem, ProblemKind, ServerCell, ServerLimits, ServerView};
+use domain::{ByteSize, ServerName, Span, TeamName};
+use gateway::tools::Servers;
 use gateway::{BaseUrl, Credential};
 use policy::Table;
 use serde::{Deserialize, Serialize};
@@ -23,6 +23,9 @@ use crate::error::DaemonError;
 const MAX_BYTES: u64 = 256 * 1024;
 /// Most servers.
 const MAX_SERVERS: usize = 256;
+/// Most words and bytes in a local server's command.
+const MAX_WORDS: usize = 128;
+const MAX_COMMAND: usize = 16 * 1024;
 /// The name of the gateway's own tools.
 const RESERVED: &str = "lazaret";
 
@@ -30,13 +33,25 @@ const RESERVED: &str = "lazaret";
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Entry {
-    url: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    url: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     table: Option<String>,
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     teams: BTreeSet<TeamName>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     token_env: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    cell: Option<ServerCell>,
+}
+
+/// Where a server is.
+#[derive(Debug, Clone)]
+pub(crate) enum Way {
+    /// At an address, with a credential.
+    Http(BaseUrl, Credential),
+    /// In a cell of its own.
+    Cell(ServerCell),
 }
 
 /// The servers that are known, as the file has them.
@@ -78,22 +93,21 @@ impl KnownServers {
 
     /// Every server.
     pub(crate) fn list(&self) -> Vec<ServerView> {
-        let view = |(name, entry): (ServerName, Entry)| ServerView {
-            name,
-            url: entry.url,
-            table: entry.table,
-            teams: entry.teams,
-            token_env: entry.token_env,
-        };
-        self.all().into_iter().map(view).collect()
+        self.all().into_iter().map(|(name, entry)| view(name, entry)).collect()
+    }
+
+    /// One of them.
+    pub(crate) fn one(&self, name: &ServerName) -> Option<ServerView> {
+        self.all().remove(name).map(|entry| view(name.clone(), entry))
     }
 
     /// Adds a server or changes one.
     pub(crate) fn put(&self, view: ServerView) -> Result<(), Problem> {
-        let entry = Entry { url: view.url, table: view.table, teams: view.teams, token_env: view.token_env };
-        self.check(&view.name, &entry)?;
+        let ServerView { name, url, table, teams, token_env, cell } = view;
+        let entry = Entry { url, table, teams, token_env, cell };
+        self.check(&name, &entry)?;
         let mut entries = self.all();
-        entries.insert(view.name, entry);
+        entries.insert(name, entry);
         if entries.len() > MAX_SERVERS {
             return Err(Problem::new(ProblemKind::Busy, format!("there are {MAX_SERVERS} servers already")));
         }
@@ -135,7 +149,13 @@ impl KnownServers {
         if name.as_str() == RESERVED {
             return Err(invalid("this name is the gateway's own".to_owned()));
         }
-        BaseUrl::parse(&entry.url, false).map_err(|e| invalid(e.to_string()))?;
+        match (&entry.url, &entry.cell) {
+            (Some(url), None) => drop(BaseUrl::parse(url, false).map_err(|e| invalid(e.to_string()))?),
+            (None, Some(cell)) => check_cell(entry, cell).map_err(invalid)?,
+            (Some(_), Some(_)) | (None, None) => {
+                return Err(invalid("it has either a `url` or a `cell`".to_owned()));
+            }
+        }
         self.table(entry).map_err(invalid).map(drop)
     }
 
@@ -167,7 +187,13 @@ impl KnownServers {
         servers.classify(tables);
     }
 
-    async fn reach(&self, team: &TeamName, server: &ServerName) -> Result<Upstream, ToolFailure> {
+    /// How long a connection to the server is kept that nobody uses; none: the usual time.
+    pub(crate) fn idle(&self, server: &ServerName) -> Option<Duration> {
+        Some(self.all().remove(server)?.cell?.limits.idle.as_duration())
+    }
+
+    /// The way of a team to a server.
+    pub(crate) fn way(&self, team: &TeamName, server: &ServerName) -> Result<Way, ToolFailure> {
         let entry = self.all().remove(server);
         let Some(entry) = entry.filter(|entry| entry.teams.is_empty() || entry.teams.contains(team)) else {
             let why = format!("there is no tool server {server} for team {team}");
@@ -175,8 +201,12 @@ impl KnownServers {
                 .hint("an owner adds one: `lazaret server add`"));
         };
         let internal = |e: &dyn std::fmt::Display| ToolFailure::new(ToolFailureKind::Internal, e.to_string());
-        let address = BaseUrl::parse(&entry.url, false).map_err(|e| internal(&e))?;
-        let credential = match &entry.token_env {
+        let Entry { url, token_env, cell, .. } = entry;
+        let Some(url) = url else {
+            return cell.map(Way::Cell).ok_or_else(|| internal(&format!("server {server} is nowhere")));
+        };
+        let address = BaseUrl::parse(&url, false).map_err(|e| internal(&e))?;
+        let credential = match &token_env {
             None => Credential::None,
             Some(variable) => match std::env::var(variable) {
                 Ok(token) if !token.trim().is_empty() => Credential::Bearer(token.trim().to_owned().into()),
@@ -187,17 +217,40 @@ impl KnownServers {
                 }
             },
         };
-        Upstream::over_http(&address, credential, UpstreamLimits::default()).await
+        Ok(Way::Http(address, credential))
     }
 }
 
-impl Connector for KnownServers {
-    fn connect<'s>(
-        &'s self,
-        team: &'s TeamName,
-        server: &'s ServerName,
-    ) -> BoxFuture<'s, Result<Upstream, ToolFailure>> {
-        self.reach(team, server).boxed()
+fn view(name: ServerName, entry: Entry) -> ServerView {
+    let Entry { url, table, teams, token_env, cell } = entry;
+    ServerView { name, url, table, teams, token_env, cell }
+}
+
+fn check_cell(entry: &Entry, cell: &ServerCell) -> Result<(), String> {
+    const MEMORY: RangeInclusive<ByteSize> = ByteSize::mib(128)..=ByteSize::mib(64 << 10);
+    const DISK: RangeInclusive<ByteSize> = ByteSize::mib(64)..=ByteSize::mib(1 << 20);
+    const IDLE: RangeInclusive<Span> = Span::seconds(1)..=Span::seconds(86_400);
+    let ServerLimits { memory, cpus, disk, pids, idle } = &cell.limits;
+    let outside = |what: &str, least: &dyn Display, most: &dyn Display| {
+        Err(format!("`{what}` is from {least} to {most}"))
+    };
+    let length: usize = cell.command.iter().map(String::len).sum();
+    match cell.command.first() {
+        None => Err("`command` names no program".to_owned()),
+        Some(program) if program.is_empty() => Err("`command` names no program".to_owned()),
+        Some(_) if cell.command.len() > MAX_WORDS || length > MAX_COMMAND => {
+            Err(format!("`command` has more than {MAX_WORDS} words or {MAX_COMMAND} bytes"))
+        }
+        Some(_) if cell.command.iter().any(|word| word.contains('\0')) => {
+            Err("`command` has a zero byte".to_owned())
+        }
+        Some(_) if entry.token_env.is_some() => Err("`token_env` is for servers with a `url`".to_owned()),
+        Some(_) if !MEMORY.contains(memory) => outside("memory", MEMORY.start(), MEMORY.end()),
+        Some(_) if !DISK.contains(disk) => outside("disk", DISK.start(), DISK.end()),
+        Some(_) if !IDLE.contains(idle) => outside("idle", IDLE.start(), IDLE.end()),
+        Some(_) if !(1..=16).contains(cpus) => outside("cpus", &1, &16),
+        Some(_) if !(16..=32_768).contains(pids) => outside("pids", &16, &32_768),
+        Some(_) => Ok(()),
     }
 }
 
@@ -208,10 +261,65 @@ mod tests {
     fn view(name: &str, url: &str, table: Option<&str>) -> ServerView {
         ServerView {
             name: name.parse().unwrap(),
-            url: url.to_owned(),
+            url: Some(url.to_owned()),
             table: table.map(str::to_owned),
             teams: BTreeSet::new(),
             token_env: None,
+            cell: None,
+        }
+    }
+
+    fn in_cell(name: &str, command: &[&str]) -> ServerView {
+        let cell = ServerCell {
+            image: "npm:files@1.0.0".parse().unwrap(),
+            command: command.iter().map(|word| (*word).to_owned()).collect(),
+            allow_emulation: false,
+            limits: ServerLimits::default(),
+        };
+        ServerView { url: None, cell: Some(cell), ..view(name, "", None) }
+    }
+
+    #[test]
+    fn a_local_server_has_a_program_and_limits_and_no_address() {
+        let folder = tempfile::tempdir().unwrap();
+        let known = KnownServers::read(folder.path()).unwrap();
+        let good = in_cell("files", &["serve", "/workspace"]);
+        known.put(good.clone()).unwrap();
+        let limited = |change: fn(&mut ServerLimits)| {
+            let mut view = in_cell("x", &["serve"]);
+            change(&mut view.cell.as_mut().unwrap().limits);
+            view
+        };
+        for (bad, why) in [
+            (in_cell("x", &[]), "names no program"),
+            (in_cell("x", &["", "a"]), "names no program"),
+            (in_cell("x", &["a\0b"]), "zero byte"),
+            (in_cell("x", &["a"; 200]), "more than"),
+            (ServerView { url: Some("http://127.0.0.1:9".to_owned()), ..good.clone() }, "either a `url`"),
+            (ServerView { cell: None, ..good.clone() }, "either a `url`"),
+            (ServerView { token_env: Some("T".to_owned()), ..good.clone() }, "`token_env`"),
+            (limited(|limits| limits.memory = ByteSize::mib(1)), "`memory` is from 128MiB to 64GiB"),
+            (limited(|limits| limits.disk = ByteSize::mib(1)), "`disk`"),
+            (limited(|limits| limits.cpus = 0), "`cpus`"),
+            (limited(|limits| limits.pids = 1), "`pids`"),
+            (limited(|limits| limits.idle = Span::seconds(0)), "`idle`"),
+        ] {
+            let told = known.put(bad).unwrap_err().message;
+            assert!(told.contains(why), "{told}");
+        }
+        assert_eq!(KnownServers::read(folder.path()).unwrap().list(), [good]);
+        for (text, why) in [
+            ("[x.cell]\nimage = \"base\"\ncommand = [\"a\"]\nnetwork = true\n", "unknown field `network`"),
+            ("[x.cell]\nimage = \"base\"\ncommand = [\"a\"]\nlimits = { ram = 1 }\n", "unknown field `ram`"),
+            (
+                "[x.cell]\nimage = \"base\"\ncommand = [\"a\"]\nlimits = { memory = \"1\" }\n",
+                "is not a unit here",
+            ),
+            ("[x.cell]\nimage = \"base\"\n", "missing field `command`"),
+        ] {
+            std::fs::write(folder.path().join("servers.toml"), text).unwrap();
+            let told = KnownServers::read(folder.path()).unwrap_err().to_string();
+            assert!(told.contains(why), "{told}");
         }
     }
 

@@ -1,12 +1,13 @@
 //! `lazaret image`: get, list and remove the images that cells run.
 
 use api::{ImageRequest, ImageView};
-use domain::ByteSize;
+use domain::{ByteSize, ImageName};
 
 use crate::args::ImageCommand;
 use crate::background;
 use crate::failure::{Failure, Outcome, note};
 use crate::output::{print_json, print_table};
+use crate::terminal::escape;
 
 /// One of them.
 pub(crate) async fn command(command: ImageCommand) -> Outcome {
@@ -18,6 +19,7 @@ pub(crate) async fn command(command: ImageCommand) -> Outcome {
             add(ImageRequest::Import { path, name }).await
         }
         ImageCommand::Build { name } => add(ImageRequest::Build { name }).await,
+        ImageCommand::Show { name } => show(&name).await,
         ImageCommand::Ls { json } => ls(json).await,
         ImageCommand::Rm { names } => {
             let client = background::client().await?;
@@ -42,6 +44,18 @@ async fn ls(json: bool) -> Outcome {
         return print_json(&images);
     }
     print_images(images)
+}
+
+async fn show(name: &ImageName) -> Outcome {
+    let images = background::client().await?.images().await?;
+    let Some(image) = images.into_iter().find(|image| image.name == *name) else {
+        return Err(Failure::new(format!("no image `{name}` is here")).hint("`lazaret image ls` lists them"));
+    };
+    note(format!("{} is {}", image.name, image.digest));
+    let rows = image.packages.into_iter().map(|package| {
+        [package.name, package.version, package.place, package.integrity].map(|text| escape(&text))
+    });
+    print_table(["PACKAGE", "VERSION", "PLACE", "INTEGRITY"], &rows.collect::<Vec<_>>())
 }
 
 fn print_images(images: Vec<ImageView>) -> Outcome {

@@ -3,10 +3,13 @@
 use std::fs::File;
 use std::io::{self, BufRead as _, Write as _};
 
-use api::{AgentTools, ApplyRequest, PinState, ServerView, ToolView};
-use domain::AgentName;
+use api::{
+    AgentTools, ApplyRequest, Client, PinState, RunningServer, ServerCell, ServerDetails, ServerState,
+    ServerView, ToolView,
+};
+use domain::{AgentName, ServerName, TeamName};
 
-use crate::args::ServerCommand;
+use crate::args::{ServerAddArgs, ServerCommand};
 use crate::background;
 use crate::failure::{Failure, Outcome, note};
 use crate::output::{print_json, print_lines, print_table};
@@ -16,26 +19,16 @@ use crate::terminal::escape;
 pub(crate) async fn command(command: ServerCommand) -> Outcome {
     let client = background::client().await?;
     match command {
-        ServerCommand::Add { name, url, table, teams, token_env } => {
-            let server = ServerView { name, url, table, teams: teams.into_iter().collect(), token_env };
-            client.put_server(&server).await?;
-            note(format!(
-                "{} is known; give its tools to an agent with [tools.{}] in agent.toml",
-                server.name, server.name
-            ));
-            Ok(0)
-        }
+        ServerCommand::Add(args) => add(&client, args).await,
+        ServerCommand::Show { name, team, json } => show(&client, &name, team, json).await,
         ServerCommand::Ls { json } => {
             let servers = client.servers().await?;
             if json {
                 return print_json(&servers);
             }
-            let rows = servers.into_iter().map(|server| {
-                let teams: Vec<String> = server.teams.iter().map(ToString::to_string).collect();
-                let teams = if teams.is_empty() { "all".to_owned() } else { teams.join(" ") };
-                [server.name.to_string(), server.url, server.table.unwrap_or_else(|| "-".to_owned()), teams]
-            });
-            print_table(["SERVER", "URL", "TABLE", "TEAMS"], &rows.collect::<Vec<_>>())
+            let cells = client.server_cells().await?;
+            let rows: Vec<_> = servers.into_iter().map(|server| row(server, &cells)).collect();
+            print_table(["SERVER", "WHERE", "TABLE", "TEAMS", "CELLS"], &rows)
         }
         ServerCommand::Rm { name } => {
             client.remove_server(&name).await?;
@@ -43,6 +36,109 @@ pub(crate) async fn command(command: ServerCommand) -> Outcome {
             Ok(0)
         }
     }
+}
+
+async fn add(client: &Client, args: ServerAddArgs) -> Outcome {
+    let ServerAddArgs { name, url, image, table, teams, token_env, allow_emulation, command } = args;
+    // What was added by hand, such as limits, stays.
+    let before = client.servers().await?.into_iter().find(|server| server.name == name);
+    let limits = before.and_then(|server| server.cell).map(|cell| cell.limits).unwrap_or_default();
+    let cell = image.map(|image| ServerCell { image, command, allow_emulation, limits });
+    let server = ServerView { name, url, table, teams: teams.into_iter().collect(), token_env, cell };
+    client.put_server(&server).await?;
+    note(format!(
+        "{} is known; give its tools to an agent with [tools.{}] in agent.toml",
+        server.name, server.name
+    ));
+    Ok(0)
+}
+
+fn row(server: ServerView, cells: &[RunningServer]) -> [String; 5] {
+    let cells = cells.iter().filter(|cell| cell.server == server.name);
+    let cells: Vec<String> = cells.map(|cell| format!("{}: {}", cell.team, state_of(cell))).collect();
+    [
+        server.name.to_string(),
+        place(&server),
+        server.table.unwrap_or_else(|| "-".to_owned()),
+        joined(server.teams.iter().map(ToString::to_string), "all"),
+        joined(cells.into_iter(), "-"),
+    ]
+}
+
+fn place(server: &ServerView) -> String {
+    let image = server.cell.as_ref().map(|cell| cell.image.to_string());
+    server.url.clone().or(image).unwrap_or_default()
+}
+
+fn joined(words: impl Iterator<Item = String>, none: &str) -> String {
+    let text = words.collect::<Vec<_>>().join(", ");
+    if text.is_empty() { none.to_owned() } else { text }
+}
+
+/// How a tool server's cell is.
+pub(crate) fn state_of(cell: &RunningServer) -> &'static str {
+    match cell.state {
+        ServerState::Starting => "starting",
+        ServerState::Running => "running",
+    }
+}
+
+/// All that is known of a server; 1 where it can't be asked.
+async fn show(client: &Client, name: &ServerName, team: Option<TeamName>, json: bool) -> Outcome {
+    let known = client.servers().await?.into_iter().find(|server| server.name == *name);
+    let first = known.as_ref().and_then(|server| server.teams.first().cloned());
+    let team = match team.or(first) {
+        Some(team) => team,
+        None => "default".parse().map_err(|e| Failure::new(format!("{e}")))?,
+    };
+    let details = client.server(name, &team).await?;
+    let code = u8::from(details.trouble.is_some());
+    if json {
+        print_json(&details)?;
+    } else {
+        print_lines(described(&details))?;
+    }
+    Ok(code)
+}
+
+fn described(details: &ServerDetails) -> Vec<String> {
+    let ServerDetails { server, team, tools, withheld, trouble, log } = details;
+    let mut lines = vec![server.name.to_string()];
+    match (&server.url, &server.cell) {
+        (Some(url), _) => lines.push(format!("  address  {url}")),
+        (None, Some(cell)) => {
+            lines.push(format!("  image    {}", cell.image));
+            lines.push(format!("  command  {}", escape(&cell.command.join(" "))));
+            let limits = &cell.limits;
+            lines.push(format!(
+                "  limits   memory {}, cpus {}, disk {}, pids {}, idle {}",
+                limits.memory, limits.cpus, limits.disk, limits.pids, limits.idle
+            ));
+        }
+        (None, None) => {}
+    }
+    lines.push(format!("  teams    {}", joined(server.teams.iter().map(ToString::to_string), "all")));
+    lines.push(format!("  table    {}", server.table.as_deref().unwrap_or("none: the worst is assumed")));
+    if let Some(why) = trouble {
+        lines.push(format!("  for team {team} it can't be asked: {}", escape(why)));
+    } else {
+        lines.push(format!("  for team {team} it has {} tools", tools.len()));
+    }
+    for tool in tools {
+        let classified = if tool.classified { "" } else { ", not classified: the worst is assumed" };
+        lines.push(format!("    {}  {}{classified}", tool.name, tool.effects));
+        let first = tool.description.lines().next().unwrap_or_default();
+        let short: String = first.chars().take(100).collect();
+        lines.push(format!("      | {}  (schema: {} bytes)", escape(&short), tool.schema_bytes));
+    }
+    for (name, why) in withheld {
+        lines.push(format!("    {}  withheld: {}", escape(name), escape(why)));
+    }
+    if !log.is_empty() {
+        lines.push("  last words on its standard error".to_owned());
+        lines.extend(log.iter().map(|line| format!("    | {}", escape(line))));
+    }
+    lines
 }
 
 /// Shows what an agent's files ask for, and applies them on a yes.

@@ -11,11 +11,13 @@ use crate::background;
 use crate::failure::{Failure, Outcome, note};
 use crate::live::{How, Interrupt, Screen, live};
 use crate::output::{print_json, print_table};
+use crate::servers::state_of;
 use crate::terminal::size;
 
-/// Lists sessions.
+/// Lists sessions, and the cells of tool servers.
 pub(crate) async fn ps(args: PsArgs) -> Outcome {
-    let mut sessions = background::client().await?.sessions().await?;
+    let client = background::client().await?;
+    let mut sessions = client.sessions().await?;
     sessions.retain(|session| args.all || session.state != SessionState::Ended);
     if args.json {
         return print_json(&sessions);
@@ -30,7 +32,14 @@ pub(crate) async fn ps(args: PsArgs) -> Outcome {
         let isolation = session.isolation.map_or_else(|| "-".to_owned(), |isolation| isolation.to_string());
         [session.id.to_string(), session.agent.to_string(), age(session.created), isolation, state]
     });
-    print_table(["SESSION", "AGENT", "AGE", "ISOLATION", "STATE"], &rows.collect::<Vec<_>>())
+    let cells = client.server_cells().await?;
+    let servers = cells.iter().map(|cell| {
+        let isolation = cell.isolation.map_or_else(|| "-".to_owned(), |isolation| isolation.to_string());
+        let whose = format!("server {} of {}", cell.server, cell.team);
+        [cell.id.to_string(), whose, age(cell.since), isolation, state_of(cell).to_owned()]
+    });
+    let rows: Vec<_> = rows.chain(servers).collect();
+    print_table(["SESSION", "AGENT", "AGE", "ISOLATION", "STATE"], &rows)
 }
 
 /// Shows what a session printed.

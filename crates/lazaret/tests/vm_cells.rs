@@ -1,13 +1,10 @@
 //! Cells don't see each other, one goes on when another is killed, and nothing is left when the daemon is.
 
-#![expect(clippy::unwrap_used, reason = "a test that fails says where")]
-
-use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::process::Command;
 use std::time::Duration;
 
-use testkit::{Lab, deadline};
+use testkit::{Lab, deadline, machines, none_left};
 
 fn idle(lab: &Lab, name: &str) {
     lab.agent(
@@ -17,26 +14,6 @@ fn idle(lab: &Lab, name: &str) {
              image = \"base\"\n[limits]\nmemory = \"192MiB\"\ndisk = \"64MiB\"\n"
         ),
     );
-}
-
-/// Every process of this host: its parent, and whether it is a machine.
-fn processes() -> BTreeMap<u32, (u32, bool)> {
-    let list = Command::new("ps").args(["-e", "-o", "pid=,ppid=,args="]).output().unwrap();
-    let list = String::from_utf8_lossy(&list.stdout).into_owned();
-    let parsed = list.lines().filter_map(|line| {
-        let mut words = line.split_whitespace();
-        let (pid, parent) = (words.next()?.parse().ok()?, words.next()?.parse().ok()?);
-        Some((pid, (parent, words.next()?.contains("qemu-system"))))
-    });
-    parsed.collect()
-}
-
-/// The machines that this daemon runs now; others of this host are none of the test's business.
-fn machines(daemon: u32) -> BTreeSet<u32> {
-    let all = processes();
-    let parent = |pid: &u32| all.get(pid).map(|(parent, _)| *parent);
-    let ours = |pid: &u32| std::iter::successors(Some(*pid), parent).any(|ancestor| ancestor == daemon);
-    all.iter().filter(|(pid, (_, machine))| *machine && ours(pid)).map(|(pid, _)| *pid).collect()
 }
 
 #[test]
@@ -74,8 +51,7 @@ fn two_cells_see_nothing_of_each_other_and_one_outlives_the_other() {
     lab.kill_daemon();
     second.kill().unwrap();
     second.wait().unwrap();
-    let left = || processes().iter().any(|(pid, (_, machine))| *machine && running.contains(pid));
-    deadline("no machine is left", Duration::from_secs(20), || (!left()).then_some(()));
+    deadline("no machine is left", Duration::from_secs(20), || none_left(&running).then_some(()));
     lab.restart_daemon();
     let sessions = lab.run(&["ps", "--json"], "").expect(0).stdout;
     assert!(!sessions.contains("running"), "{sessions}");

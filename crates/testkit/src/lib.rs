@@ -3,5 +3,7 @@
 
 pub mod cell_less;
 mod lab;
+mod machines;
 
 pub use lab::{CANARY, Done, Lab, deadline};
+pub use machines::{machines, none_left};

@@ -1,11 +1,11 @@
 //! The client's part for tool servers and agents' tools.
 
 use bytes::Bytes;
-use domain::{AgentName, ServerName};
+use domain::{AgentName, ServerName, TeamName};
 use http::Method;
 
 use super::{Client, Result, json};
-use crate::{AgentTools, ApplyRequest, ServerView};
+use crate::{AgentTools, ApplyRequest, RunningServer, ServerDetails, ServerView};
 
 impl Client {
     /// Every tool server.
@@ -14,6 +14,22 @@ impl Client {
     /// [`crate::ClientError`], like all that follow.
     pub async fn servers(&self) -> Result<Vec<ServerView>> {
         self.get("servers").await
+    }
+
+    /// All that is known of a tool server. Asks it, for this team.
+    ///
+    /// # Errors
+    /// [`crate::ClientError`].
+    pub async fn server(&self, name: &ServerName, team: &TeamName) -> Result<ServerDetails> {
+        self.get(&format!("servers/{name}?team={team}")).await
+    }
+
+    /// The cells of tool servers.
+    ///
+    /// # Errors
+    /// [`crate::ClientError`].
+    pub async fn server_cells(&self) -> Result<Vec<RunningServer>> {
+        self.get("cells").await
     }
 
     /// Adds a tool server, or changes one.

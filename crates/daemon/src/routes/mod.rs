@@ -68,6 +68,8 @@ fn viewers() -> Router<Arc<Sessions>> {
         .route("/people", get(people::people))
         .route("/groups", get(people::groups))
         .route("/servers", get(tools::servers))
+        .route("/servers/{name}", get(tools::server))
+        .route("/cells", get(tools::cells))
         .route("/agents/{name}/tools", get(tools::agent_tools))
 }
 

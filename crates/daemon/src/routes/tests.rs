@@ -29,6 +29,8 @@ const ENDPOINTS: &[(Method, &str, Role)] = &[
     (Method::GET, "people", Role::Viewer),
     (Method::GET, "groups", Role::Viewer),
     (Method::GET, "servers", Role::Viewer),
+    (Method::GET, "servers/x", Role::Viewer),
+    (Method::GET, "cells", Role::Viewer),
     (Method::GET, "agents/x/tools", Role::Viewer),
     (Method::POST, "sessions", Role::Approver),
     (Method::POST, "sessions/x/stop", Role::Approver),

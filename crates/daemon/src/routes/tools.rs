@@ -1,10 +1,14 @@
 //! Routes about tool servers, and about what agents may do with their tools.
 
-use api::{AgentTools, ApplyRequest, Problem, ProblemKind, ServerView};
+use api::{
+    AgentTools, ApplyRequest, Problem, ProblemKind, RunningServer, ServerDetails, ServerTool, ServerView,
+};
 use axum::Json;
 use axum::body::Bytes;
-use axum::extract::{Path, State};
-use domain::{AgentName, ServerName};
+use axum::extract::{Path, Query, State};
+use domain::{AgentName, ServerName, TeamName};
+use gateway::tools::{Catalogue, Listing};
+use serde::Deserialize;
 use store::{About, Event};
 
 use super::caller::Caller;
@@ -13,7 +17,47 @@ use crate::applied;
 use crate::journal::now;
 
 pub(super) async fn servers(State(sessions): Shared) -> Json<Vec<ServerView>> {
-    Json(sessions.servers.list())
+    Json(sessions.servers.known.list())
+}
+
+/// Whose connection to a server is meant.
+#[derive(Deserialize)]
+pub(super) struct ForTeam {
+    team: TeamName,
+}
+
+pub(super) async fn server(
+    State(sessions): Shared,
+    Path(name): Path<ServerName>,
+    Query(ForTeam { team }): Query<ForTeam>,
+) -> Answer<Json<ServerDetails>> {
+    let server = sessions.servers.known.one(&name).ok_or_else(|| nowhere(&name))?;
+    sessions.servers.known.classify(&sessions.tools);
+    let (catalogue, trouble) = match sessions.tools.catalogue(&team, &name).await {
+        Ok(catalogue) => (catalogue, None),
+        Err(failure) => (Catalogue { tools: Vec::new(), withheld: Vec::new() }, Some(failure.message)),
+    };
+    let tool = |tool: Listing| {
+        let Listing { name, description, effects, classified, schema_bytes } = tool;
+        ServerTool { name, effects, classified, description, schema_bytes }
+    };
+    Ok(Json(ServerDetails {
+        server,
+        log: sessions.servers.cells.last_words(&team, &name),
+        team,
+        tools: catalogue.tools.into_iter().map(tool).collect(),
+        withheld: catalogue.withheld.into_iter().map(|withheld| (withheld.name, withheld.why)).collect(),
+        trouble,
+    }))
+}
+
+pub(super) async fn cells(State(sessions): Shared) -> Json<Vec<RunningServer>> {
+    Json(sessions.servers.cells.running())
+}
+
+fn nowhere(name: &ServerName) -> Failed {
+    let problem = Problem::new(ProblemKind::NotFound, format!("there is no tool server {name}"));
+    Failed(problem.hint("`lazaret server ls` lists them"))
 }
 
 pub(super) async fn put_server(
@@ -27,7 +71,7 @@ pub(super) async fn put_server(
         let message = format!("the path names {name}, the request {}", view.name);
         return Err(Failed(Problem::new(ProblemKind::Invalid, message)));
     }
-    sessions.servers.put(view)?;
+    sessions.servers.known.put(view)?;
     let event = Event::ServerAdded { server: name.clone(), by: by.name };
     changed(&sessions, &name, &event).await
 }
@@ -37,17 +81,16 @@ pub(super) async fn remove_server(
     Caller(by): Caller,
     Path(name): Path<ServerName>,
 ) -> Answer<Json<()>> {
-    if !sessions.servers.remove(&name)? {
-        let problem = Problem::new(ProblemKind::NotFound, format!("there is no tool server {name}"));
-        return Err(Failed(problem.hint("`lazaret server ls` lists them")));
+    if !sessions.servers.known.remove(&name)? {
+        return Err(nowhere(&name));
     }
     let event = Event::ServerRemoved { server: name.clone(), by: by.name };
     changed(&sessions, &name, &event).await
 }
 
 async fn changed(sessions: &crate::session::Sessions, name: &ServerName, event: &Event) -> Answer<Json<()>> {
-    sessions.tools.forget(name).await;
-    sessions.servers.classify(&sessions.tools);
+    sessions.tools.forget(name);
+    sessions.servers.known.classify(&sessions.tools);
     sessions.store().record(&About::default(), event, None, now()).await.map_err(internal)?;
     Ok(Json(()))
 }
@@ -57,7 +100,7 @@ pub(super) async fn agent_tools(
     Path(agent): Path<AgentName>,
 ) -> Answer<Json<AgentTools>> {
     let found = sessions.agents.find(&agent)?;
-    sessions.servers.classify(&sessions.tools);
+    sessions.servers.known.classify(&sessions.tools);
     Ok(Json(applied::view(&sessions.tools, &found).await?))
 }
 

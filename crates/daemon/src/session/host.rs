@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use api::{DoctorReport, ImageRequest, ImageView, Problem};
-use domain::{AgentName, CellId, ImageName, Isolation, Limits};
+use domain::{AgentName, CellId, ImageName, Isolation, Limits, ServerName, TeamName};
 use futures::future::BoxFuture;
 use tokio::net::UnixStream;
 
@@ -21,6 +21,17 @@ pub(crate) struct Image {
     pub(crate) env: Arc<[String]>,
 }
 
+/// Whose a disk is.
+#[derive(Debug, Clone)]
+pub(crate) enum DiskOf {
+    /// Nobody's: a fresh one that goes away with its cell.
+    Nobody,
+    /// An agent's.
+    Agent(AgentName),
+    /// That of a team's tool server.
+    Server(TeamName, ServerName),
+}
+
 /// A cell to start.
 #[derive(Debug, Clone)]
 pub(crate) struct Wanted {
@@ -28,8 +39,8 @@ pub(crate) struct Wanted {
     pub(crate) id: CellId,
     /// What it runs.
     pub(crate) image: Image,
-    /// Whose disk it has; none: a fresh one that goes away with it.
-    pub(crate) disk_of: Option<AgentName>,
+    /// Whose disk it has.
+    pub(crate) disk: DiskOf,
     /// Its limits.
     pub(crate) limits: Limits,
     /// Boot a kernel of its own instead of a clone.

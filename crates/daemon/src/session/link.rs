@@ -18,8 +18,8 @@ const DOWN_WITHIN: Duration = Duration::from_millis(1500);
 
 /// The link. Dropping it ends its tasks and closes the socket.
 #[derive(Debug)]
-pub(super) struct Link {
-    pub(super) opener: Opener,
+pub(crate) struct Link {
+    pub(crate) opener: Opener,
     incoming: Incoming,
     control: WriteHalf<Stream>,
     reports: mpsc::Receiver<DoorReport>,
@@ -31,7 +31,7 @@ impl Link {
     ///
     /// # Errors
     /// What failed, for people.
-    pub(super) async fn open(
+    pub(crate) async fn open(
         stream: UnixStream,
         host_name: String,
         container: ContainerSpec,
@@ -73,7 +73,7 @@ impl Link {
     }
 
     /// What the door says next, or asks for. Safe to cancel.
-    pub(super) async fn heard(&mut self) -> Heard {
+    pub(crate) async fn heard(&mut self) -> Heard {
         tokio::select! {
             biased;
             report = self.reports.recv() => Heard::Report(report.ok_or_else(gone)),
@@ -98,7 +98,7 @@ impl Link {
     }
 
     /// Asks the guest to end every process, unmount and power off, and waits for it.
-    pub(super) async fn shut_down(mut self, grace: Duration) {
+    pub(crate) async fn shut_down(mut self, grace: Duration) {
         let grace_ms = u32::try_from(grace.as_millis()).unwrap_or(u32::MAX);
         let down = async {
             frame::write(&mut self.control, &ToGuest::Shutdown { grace_ms }, SMALL)
@@ -121,7 +121,7 @@ impl Link {
 
 /// What comes from a door.
 #[derive(Debug)]
-pub(super) enum Heard {
+pub(crate) enum Heard {
     /// A report, or that there will be no more.
     Report(Result<DoorReport, String>),
     /// A stream on which it asks for something.

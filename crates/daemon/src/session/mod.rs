@@ -16,6 +16,7 @@ pub(crate) use tests::sessions_for_tests;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use api::{AgentRef, Folders, MAX_PROMPT, NewSession, Problem, ProblemKind, SessionView};
 use domain::{AgentName, PersonName, SessionId, SessionState};
@@ -33,16 +34,22 @@ use crate::config::Config;
 use crate::error::DaemonError;
 use crate::journal::{Journal, Journals, now};
 use crate::keeping::System;
+use crate::reach::ToolServers;
+use crate::server_cells::ServerCells;
 use crate::servers::KnownServers;
 use crate::shelf::Shelf;
 
 pub(crate) use handle::{Live, Session, Stops};
-pub(crate) use host::{Host, Image, LiveCell, StartFailure, Started, Tell, Wanted};
+pub(crate) use host::{DiskOf, Host, Image, LiveCell, StartFailure, Started, Tell, Wanted};
+pub(crate) use link::{Heard, Link};
 pub(crate) use process::Process;
 use task::Owner;
+pub(crate) use task::container_spec;
 
 /// Most sessions at once, waiting ones too.
 const MAX_LIVE: usize = 64;
+/// How often idle connections to tool servers are looked for.
+const REST_EVERY: Duration = Duration::from_secs(5);
 /// Inputs that wait for a harness that has not started or doesn't read.
 const INPUTS: usize = 16;
 
@@ -55,7 +62,7 @@ pub(crate) struct Sessions {
     /// Cancelled when a client asks the daemon to end.
     pub(crate) end: CancellationToken,
     /// The tool servers that are known.
-    pub(crate) servers: Arc<KnownServers>,
+    pub(crate) servers: Arc<ToolServers>,
     /// The way to them.
     pub(crate) tools: Arc<Servers>,
     people: watch::Sender<BTreeSet<u32>>,
@@ -74,10 +81,13 @@ impl Sessions {
         models: ModelService,
         store: Store,
     ) -> Result<Self, DaemonError> {
-        let servers = Arc::new(KnownServers::read(&folders.config)?);
+        let known = KnownServers::read(&folders.config)?;
+        let (emulated, logs) = (config.allow_emulation, folders.state.join("servers"));
+        let cells = ServerCells::new(Arc::clone(&host), emulated, logs);
+        let servers = Arc::new(ToolServers { known, cells });
         let connector: Arc<dyn gateway::tools::Connector> = Arc::clone(&servers) as _;
         let tools = Arc::new(Servers::new(store, Arc::new(System), now, connector));
-        servers.classify(&tools);
+        servers.known.classify(&tools);
         Ok(Self {
             servers,
             tools,
@@ -233,6 +243,17 @@ impl Sessions {
         }
         self.tasks.close();
         self.tasks.wait().await;
+        self.servers.cells.stop_all().await;
+    }
+
+    /// Lets go of connections to tool servers that nobody uses, now and then, until the daemon ends.
+    pub(crate) async fn rest_servers(self: Arc<Self>) {
+        loop {
+            tokio::select! {
+                () = self.servers.cells.ending() => return,
+                () = tokio::time::sleep(REST_EVERY) => self.tools.rest(),
+            }
+        }
     }
 
     /// What is kept, and the ledger.

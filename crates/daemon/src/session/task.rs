@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use api::{Data, Event, NewSession, OutputStream, SessionView};
-use domain::{AgentFile, CellId, EndReason, PersonName, SessionEvent};
+use domain::{AgentFile, CellId, EndReason, Limits, PersonName, SessionEvent};
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot, watch};
 use tokio::time::Instant;
 use wire::guest::{ContainerSpec, FromGuest, GuestLimit};
@@ -18,7 +18,7 @@ use wire::host::DoorReport;
 use wire::process::{Exit, FromProcess, ToProcess, TtySize};
 
 use super::handle::{Live, Stops};
-use super::host::{Image, LiveCell, StartFailure, Started, Tell, Wanted};
+use super::host::{DiskOf, Image, LiveCell, StartFailure, Started, Tell, Wanted};
 use super::link::{Heard, Link, cut_off};
 use super::models::{Models, Told};
 use super::process::Process;
@@ -160,7 +160,7 @@ impl Owner {
             // One cell per session: the same id, in another type.
             id: id.to_string().parse::<CellId>().map_err(|e| EndReason::CellFailed { why: e.to_string() })?,
             image,
-            disk_of: self.named.then(|| self.agent.name.clone()),
+            disk: if self.named { DiskOf::Agent(self.agent.name.clone()) } else { DiskOf::Nobody },
             limits: self.agent.limits.clone(),
             cold: self.request.options.cold,
             allow_emulation: self.request.options.allow_emulation || sessions.config.allow_emulation,
@@ -180,15 +180,7 @@ impl Owner {
         cell: &mut dyn LiveCell,
         deadline: Instant,
     ) -> Cut<Link> {
-        let limits = &self.agent.limits;
-        let spec = ContainerSpec {
-            memory: container_memory(limits.memory.as_u64()),
-            cpu_millis: u32::from(limits.cpus).saturating_mul(1000),
-            pids: limits.pids,
-            model_port: MODEL_PORT,
-            tools_port: TOOLS_PORT,
-            allow_guest_root: self.request.options.guest_root,
-        };
+        let spec = container_spec(&self.agent.limits, self.request.options.guest_root);
         let opened = Link::open(link, self.agent.name.to_string(), spec);
         let link =
             self.in_cell(opened, cell, deadline).await?.map_err(|why| EndReason::CellFailed { why })?;
@@ -531,6 +523,18 @@ fn teller() -> (Tell, mpsc::Receiver<String>) {
         drop(sender.try_send(message));
     });
     (tell, told)
+}
+
+/// A container within these limits.
+pub(crate) fn container_spec(limits: &Limits, allow_guest_root: bool) -> ContainerSpec {
+    ContainerSpec {
+        memory: container_memory(limits.memory.as_u64()),
+        cpu_millis: u32::from(limits.cpus).saturating_mul(1000),
+        pids: limits.pids,
+        model_port: MODEL_PORT,
+        tools_port: TOOLS_PORT,
+        allow_guest_root,
+    }
 }
 
 /// What a machine's kernel leaves of its memory to the container. Too much, and the machine runs short before the

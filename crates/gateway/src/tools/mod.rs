@@ -23,7 +23,7 @@ use wire::tools::{
 
 pub use gate::{Session, SessionGate, ToolEvent, unvouched};
 pub use serve::serve;
-pub use servers::{Candidate, Connector, Servers};
+pub use servers::{Candidate, Catalogue, Connector, IDLE, Listing, Servers};
 
 /// One call, as a program in a cell makes it.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -5,8 +5,8 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use domain::{
-    AgentName, ApprovalId, CommitId, Confidentiality, Digest, GrantId, GroupName, Labels, PersonName, Role,
-    ServerName, TeamName, ToolName, ToolRef,
+    AgentName, ApprovalId, CommitId, Confidentiality, Digest, Effects, GrantId, GroupName, Labels,
+    PersonName, Role, ServerName, TeamName, ToolName, ToolRef,
 };
 use futures::future::BoxFuture;
 use policy::{Hints, KnownTool, Pin, Row, Table};
@@ -17,11 +17,14 @@ use wire::tools::{Tool, ToolFailure, ToolFailureKind, ToolResult};
 
 use super::CallContext;
 use super::gate::internal;
-use super::upstream::{Acted, CallFailed, ToolDescription, ToolList, Upstream};
+use super::upstream::{Acted, CallFailed, ToolDescription, ToolList, Upstream, Withheld};
 use crate::permit::Permit;
 
 /// How long a list is believed when its server says nothing of changes.
 const FRESH: Duration = Duration::from_secs(60);
+
+/// How long a connection is kept that nobody uses.
+pub const IDLE: Duration = Duration::from_secs(15 * 60);
 
 /// Connects to tool servers; the daemon knows where they are.
 pub trait Connector: Send + Sync {
@@ -31,7 +34,15 @@ pub trait Connector: Send + Sync {
         team: &'s TeamName,
         server: &'s ServerName,
     ) -> BoxFuture<'s, Result<Upstream, ToolFailure>>;
+
+    /// How long a connection to the server is kept that nobody uses.
+    fn idle(&self, _server: &ServerName) -> Duration {
+        IDLE
+    }
 }
+
+/// A team's connection to a server, or the place of one. Whoever holds it connects; others wait.
+type Slot = Arc<Mutex<Option<Arc<Live>>>>;
 
 /// Every tool server of this installation, and what gates share.
 pub struct Servers {
@@ -40,11 +51,13 @@ pub struct Servers {
     clock: fn() -> u64,
     connector: Arc<dyn Connector>,
     tables: RwLock<BTreeMap<ServerName, Arc<Table>>>,
-    live: Mutex<HashMap<(TeamName, ServerName), Arc<Live>>>,
+    live: std::sync::Mutex<HashMap<(TeamName, ServerName), Slot>>,
 }
 
 struct Live {
     upstream: Upstream,
+    /// When it was last wanted.
+    used: std::sync::Mutex<Instant>,
     changes: watch::Receiver<u64>,
     listed: Mutex<Option<Listed>>,
 }
@@ -75,6 +88,30 @@ pub struct Candidate {
     pub classified: bool,
 }
 
+/// What a server offers, for people.
+#[derive(Debug, Clone)]
+pub struct Catalogue {
+    /// Its tools.
+    pub tools: Vec<Listing>,
+    /// Those that can't be offered, each with why.
+    pub withheld: Vec<Withheld>,
+}
+
+/// A tool of a catalogue.
+#[derive(Debug, Clone)]
+pub struct Listing {
+    /// Its name.
+    pub name: ToolName,
+    /// What the model is told about it.
+    pub description: String,
+    /// What it does.
+    pub effects: Effects,
+    /// Whether a table says so; else the worst is assumed.
+    pub classified: bool,
+    /// Bytes in the schema of its arguments.
+    pub schema_bytes: usize,
+}
+
 impl Servers {
     /// The servers that the connector reaches, with the tables that classify their tools.
     #[must_use]
@@ -84,7 +121,7 @@ impl Servers {
         clock: fn() -> u64,
         connector: Arc<dyn Connector>,
     ) -> Self {
-        let (tables, live) = (RwLock::default(), Mutex::default());
+        let (tables, live) = (RwLock::default(), std::sync::Mutex::default());
         Self { store, random, clock, connector, tables, live }
     }
 
@@ -174,6 +211,31 @@ impl Servers {
         Ok(candidates)
     }
 
+    /// What a server offers this team now, for people to look at.
+    ///
+    /// # Errors
+    /// It can't be reached.
+    pub async fn catalogue(&self, team: &TeamName, server: &ServerName) -> Result<Catalogue, ToolFailure> {
+        let list = self.list(team, server).await?;
+        let mut catalogue = Catalogue { tools: Vec::new(), withheld: list.withheld.clone() };
+        for described in &list.tools {
+            let (row, classified) = self.row(server, described);
+            match pin(server, described, &row) {
+                Ok(_) => catalogue.tools.push(Listing {
+                    name: described.name.clone(),
+                    description: described.description.clone().unwrap_or_default(),
+                    effects: row.effects,
+                    classified,
+                    schema_bytes: described.input_schema.len(),
+                }),
+                Err(failure) => catalogue
+                    .withheld
+                    .push(Withheld { name: described.name.to_string(), why: failure.message }),
+            }
+        }
+        Ok(catalogue)
+    }
+
     /// The tools of a server as policies know them: with the agent's pins, and what is said of them.
     ///
     /// # Errors
@@ -249,7 +311,9 @@ impl Servers {
         };
         let text = call.arguments.text();
         let (progress, cancelled) = (context.progress.clone(), &context.cancelled);
-        match live.upstream.call(&call.tool.tool, text, progress, cancelled).await {
+        let returned = live.upstream.call(&call.tool.tool, text, progress, cancelled).await;
+        live.touch();
+        match returned {
             Ok(result) => Returned::Result(result),
             Err(CallFailed { failure, acted: Acted::No }) => Returned::NotDone(failure),
             Err(CallFailed { failure, acted: Acted::Failed }) => Returned::Failed(failure),
@@ -273,22 +337,50 @@ impl Servers {
 
     /// The team's connection to a server, made anew when it broke.
     async fn live(&self, team: &TeamName, server: &ServerName) -> Result<Arc<Live>, ToolFailure> {
-        let key = (team.clone(), server.clone());
         // One at a time: a server is connected to once, also when several sessions want it.
-        let mut all = self.live.lock().await;
-        if let Some(live) = all.get(&key).filter(|live| live.upstream.broken().is_none()) {
+        let slot = Arc::clone(self.slots().entry((team.clone(), server.clone())).or_default());
+        let mut slot = slot.lock().await;
+        if let Some(live) = slot.as_ref().filter(|live| live.upstream.broken().is_none()) {
+            live.touch();
             return Ok(Arc::clone(live));
         }
+        // What is broken goes before what takes its place comes: a cell holds its disk.
+        *slot = None;
         let upstream = self.connector.connect(team, server).await?;
-        let changes = upstream.changes();
-        let live = Arc::new(Live { upstream, changes, listed: Mutex::default() });
-        all.insert(key, Arc::clone(&live));
+        let (changes, used) = (upstream.changes(), std::sync::Mutex::new(Instant::now()));
+        let live = Arc::new(Live { upstream, used, changes, listed: Mutex::default() });
+        *slot = Some(Arc::clone(&live));
         Ok(live)
     }
 
     /// Lets go of a server's connections: it was removed, or is somewhere else now.
-    pub async fn forget(&self, server: &ServerName) {
-        self.live.lock().await.retain(|(_, name), _| name != server);
+    pub fn forget(&self, server: &ServerName) {
+        self.slots().retain(|(_, name), _| name != server);
+    }
+
+    /// Lets go of connections that nobody has used for some time, and of those that broke.
+    pub fn rest(&self) {
+        self.slots().retain(|(_, server), slot| {
+            // Somebody connects just now.
+            let Ok(slot) = slot.try_lock() else { return true };
+            let Some(live) = slot.as_ref() else { return false };
+            let in_use = Arc::strong_count(live) > 1;
+            in_use || live.upstream.broken().is_none() && live.unused() < self.connector.idle(server)
+        });
+    }
+
+    fn slots(&self) -> std::sync::MutexGuard<'_, HashMap<(TeamName, ServerName), Slot>> {
+        self.live.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Live {
+    fn touch(&self) {
+        *self.used.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+    }
+
+    fn unused(&self) -> Duration {
+        self.used.lock().unwrap_or_else(PoisonError::into_inner).elapsed()
     }
 }
 

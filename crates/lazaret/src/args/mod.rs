@@ -9,7 +9,7 @@ use domain::{AgentName, ImageName, ModelName};
 
 pub(crate) use people::{
     ApprovalsArgs, ApproveArgs, DenyArgs, EntriesArgs, GroupCommand, LedgerCommand, PersonCommand,
-    ServerCommand,
+    ServerAddArgs, ServerCommand,
 };
 
 const EXIT_CODES: &str = "\
@@ -52,7 +52,7 @@ pub(crate) enum Command {
     Exec(ExecArgs),
     /// Stop sessions, in order within 5 seconds.
     Stop(StopArgs),
-    /// Add, list and remove tool servers.
+    /// Add, list, show and remove tool servers.
     Server {
         #[command(subcommand)]
         command: ServerCommand,
@@ -288,8 +288,18 @@ pub(crate) enum ImageCommand {
         #[arg(long)]
         name: Option<ImageName>,
     },
-    /// Build one of Lazaret's own images: base, claude-code or codex.
+    /// Build an image: base, claude-code or codex, or a package of npm with all that it needs.
+    ///
+    /// A package is checked against the registry's digests. None of its scripts runs.
+    #[command(
+        after_help = "Example:\n  lazaret image build npm:@modelcontextprotocol/server-filesystem@2026.8.31"
+    )]
     Build {
+        /// Which: base, claude-code, codex, or npm:NAME@VERSION.
+        name: ImageName,
+    },
+    /// Show the packages that an image was built of.
+    Show {
         /// Which.
         name: ImageName,
     },

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
-use domain::{AgentName, GroupName, PersonName, Role};
+use domain::{AgentName, GroupName, ImageName, PersonName, Role, ServerName, TeamName};
 
 /// `approvals`.
 #[derive(Debug, Args)]
@@ -147,28 +147,59 @@ pub(crate) enum GroupCommand {
     },
 }
 
+const SERVER_ADD_HELP: &str = "\
+Examples:
+  lazaret server add mail --url http://127.0.0.1:9000/mcp --table mail
+  lazaret server add files --table filesystem --image npm:@modelcontextprotocol/server-filesystem@2026.8.31 -- \
+mcp-server-filesystem /workspace
+
+A program after `--` speaks MCP over its standard streams. It never runs on this host: each team that uses it gets a
+cell of its own for it, with a disk that lasts, without network, models or tools. Its limits are in servers.toml.";
+
+/// `server add`.
+#[derive(Debug, Args)]
+pub(crate) struct ServerAddArgs {
+    /// What agents call it.
+    pub(crate) name: ServerName,
+    /// Where it listens: an MCP endpoint over HTTP.
+    #[arg(long, required_unless_present = "image", conflicts_with_all = ["image", "command", "allow_emulation"])]
+    pub(crate) url: Option<String>,
+    /// The image of its cells.
+    #[arg(long, requires = "command", conflicts_with = "token_env")]
+    pub(crate) image: Option<ImageName>,
+    /// The table that says what its tools do: filesystem, everything, github, mail, or a file beside servers.toml.
+    #[arg(long)]
+    pub(crate) table: Option<String>,
+    /// A team whose agents may be given its tools; may be given more than once. Without it: every team.
+    #[arg(long = "team")]
+    pub(crate) teams: Vec<TeamName>,
+    /// The variable of the daemon's environment that holds its bearer token.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) token_env: Option<String>,
+    /// Run its cells even where only an emulated VM is to be had, which is no security boundary.
+    #[arg(long)]
+    pub(crate) allow_emulation: bool,
+    /// The program in its cells and its arguments.
+    #[arg(last = true, requires = "image")]
+    pub(crate) command: Vec<String>,
+}
+
 /// `server`.
 #[derive(Debug, Subcommand)]
 pub(crate) enum ServerCommand {
     /// Add a tool server, or change one.
-    #[command(
-        after_help = "Example:\n  lazaret server add mail --url http://127.0.0.1:9000/mcp --table mail"
-    )]
-    Add {
-        /// What agents call it.
-        name: domain::ServerName,
-        /// Where it listens: an MCP endpoint over HTTP.
+    #[command(after_help = SERVER_ADD_HELP)]
+    Add(ServerAddArgs),
+    /// Show what is known of a tool server: where it is, and its tools as it lists them now.
+    Show {
+        /// Its name.
+        name: ServerName,
+        /// The team whose connection is meant. Without it: the first that may use it.
         #[arg(long)]
-        url: String,
-        /// The table that says what its tools do: filesystem, everything, github, mail, or a file beside servers.toml.
+        team: Option<TeamName>,
+        /// One JSON document instead of lines.
         #[arg(long)]
-        table: Option<String>,
-        /// A team whose agents may be given its tools; may be given more than once. Without it: every team.
-        #[arg(long = "team")]
-        teams: Vec<domain::TeamName>,
-        /// The variable of the daemon's environment that holds its bearer token.
-        #[arg(long, value_name = "NAME")]
-        token_env: Option<String>,
+        json: bool,
     },
     /// List the tool servers.
     Ls {
@@ -179,6 +210,6 @@ pub(crate) enum ServerCommand {
     /// Remove a tool server.
     Rm {
         /// Its name.
-        name: domain::ServerName,
+        name: ServerName,
     },
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rmcp::RoleClient;
-use rmcp::model::{ClientJsonRpcMessage, ServerJsonRpcMessage};
+use rmcp::model::{ClientJsonRpcMessage, RequestId, ServerJsonRpcMessage};
 use rmcp::transport::Transport;
 use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncWrite, AsyncWriteExt, BufReader, ReadHalf, WriteHalf};
 use tokio::sync::Mutex;
@@ -25,14 +25,52 @@ pub(super) struct Lines<S> {
     /// What has arrived of a line: reading it may be given up and begun again.
     line: Vec<u8>,
     other_lines: u32,
+    probe: Probe,
     faults: Faults,
+}
+
+/// The question whether a server knows the newest revision. The library does not wait for its answer for longer than 10 s,
+/// and takes one that comes later for a mistake: a server that is slow to start would never be spoken to.
+#[derive(Default)]
+struct Probe {
+    asked: Option<RequestId>,
+    given_up: Option<RequestId>,
+}
+
+impl Probe {
+    fn sends(&mut self, message: &ClientJsonRpcMessage) {
+        let ClientJsonRpcMessage::Request(request) = message else { return };
+        let method = request.request.method();
+        if method == "server/discover" {
+            self.asked = Some(request.id.clone());
+        } else if method == "initialize" {
+            self.given_up = self.asked.take();
+        }
+    }
+
+    /// Whether nobody waits for this message any more.
+    fn is_late(&mut self, message: &ServerJsonRpcMessage) -> bool {
+        let id = match message {
+            ServerJsonRpcMessage::Response(response) => Some(&response.id),
+            ServerJsonRpcMessage::Error(error) => error.id.as_ref(),
+            ServerJsonRpcMessage::Request(_) | ServerJsonRpcMessage::Notification(_) => None,
+        };
+        if id.is_some() && id == self.asked.as_ref() {
+            self.asked = None;
+        }
+        let late = id.is_some() && id == self.given_up.as_ref();
+        if late {
+            self.given_up = None;
+        }
+        late
+    }
 }
 
 impl<S: AsyncRead + AsyncWrite + Send + 'static> Lines<S> {
     pub(super) fn new(stream: S, faults: Faults) -> Self {
         let (read, write) = tokio::io::split(stream);
         let (read, write) = (BufReader::new(read), Arc::new(Mutex::new(write)));
-        Self { read, write, line: Vec::new(), other_lines: 0, faults }
+        Self { read, write, line: Vec::new(), other_lines: 0, probe: Probe::default(), faults }
     }
 
     /// Completes the line that is being read. Safe to cancel.
@@ -66,7 +104,11 @@ impl<S: AsyncRead + AsyncWrite + Send + 'static> Lines<S> {
             if line.first() == Some(&b'{') {
                 let text =
                     std::str::from_utf8(line).map_err(|_| failed("it sent a line that is not UTF-8"))?;
-                return strict::read(text).map(|read| read.message);
+                let message = strict::read(text)?.message;
+                if self.probe.is_late(&message) {
+                    continue;
+                }
+                return Ok(message);
             }
             self.other_lines += u32::from(!line.is_empty());
             if self.other_lines > OTHER_LINES {
@@ -87,6 +129,7 @@ impl<S: AsyncRead + AsyncWrite + Send + 'static> Transport<RoleClient> for Lines
         &mut self,
         message: ClientJsonRpcMessage,
     ) -> impl Future<Output = Result<(), io::Error>> + Send + 'static {
+        self.probe.sends(&message);
         let (write, faults) = (Arc::clone(&self.write), self.faults.clone());
         async move {
             let mut line = serde_json::to_vec(&message).map_err(io::Error::other)?;
@@ -122,5 +165,45 @@ impl<S: AsyncRead + AsyncWrite + Send + 'static> Transport<RoleClient> for Lines
 
     async fn close(&mut self) -> Result<(), io::Error> {
         self.write.lock().await.shutdown().await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::{Value, json};
+
+    fn message<T: serde::de::DeserializeOwned>(value: Value) -> T {
+        serde_json::from_value(value).unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_server_that_is_slow_to_start_may_answer_the_probe_late_and_once() {
+        let (near, mut far) = tokio::io::duplex(1 << 16);
+        let mut lines = Lines::new(near, Faults::default());
+        let params = json!({
+            "protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": {"name": "x", "version": "1"},
+        });
+        for (id, method, params) in [(0, "server/discover", json!({})), (1, "initialize", params)] {
+            let asked = json!({"jsonrpc": "2.0", "id": id, "method": method, "params": params});
+            lines.send(message(asked)).await.unwrap();
+        }
+        let late =
+            json!({"jsonrpc": "2.0", "id": 0, "error": {"code": -32601, "message": "Method not found"}});
+        let answer = json!({"jsonrpc": "2.0", "id": 1, "result": {}});
+        for line in [&late, &answer, &late] {
+            far.write_all(format!("{line}\n").as_bytes()).await.unwrap();
+        }
+        assert!(matches!(lines.receive().await, Some(ServerJsonRpcMessage::Response(_))));
+        assert!(matches!(lines.receive().await, Some(ServerJsonRpcMessage::Error(_))));
+
+        // A probe that was answered in time was not given up.
+        let (near, mut far) = tokio::io::duplex(1 << 16);
+        let mut lines = Lines::new(near, Faults::default());
+        let asked = json!({"jsonrpc": "2.0", "id": 0, "method": "server/discover", "params": {}});
+        lines.send(message(asked)).await.unwrap();
+        far.write_all(format!("{late}\n").as_bytes()).await.unwrap();
+        assert!(matches!(lines.receive().await, Some(ServerJsonRpcMessage::Error(_))));
+        assert!(lines.probe.asked.is_none());
     }
 }

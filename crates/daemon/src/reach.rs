@@ -1,0 +1,46 @@
+//! The way from the gateway to each tool server: over HTTP, or into a cell.
+
+use std::time::Duration;
+
+use domain::{ServerName, TeamName};
+use futures::FutureExt as _;
+use futures::future::BoxFuture;
+use gateway::tools::upstream::{Upstream, UpstreamLimits};
+use gateway::tools::{Connector, IDLE};
+use wire::tools::ToolFailure;
+
+use crate::server_cells::ServerCells;
+use crate::servers::{KnownServers, Way};
+
+/// The tool servers of this installation.
+pub(crate) struct ToolServers {
+    /// As the file has them.
+    pub(crate) known: KnownServers,
+    /// The cells of those that run here.
+    pub(crate) cells: ServerCells,
+}
+
+impl ToolServers {
+    async fn reach(&self, team: &TeamName, server: &ServerName) -> Result<Upstream, ToolFailure> {
+        match self.known.way(team, server)? {
+            Way::Http(address, credential) => {
+                Upstream::over_http(&address, credential, UpstreamLimits::default()).await
+            }
+            Way::Cell(cell) => self.cells.connect(team, server, &cell).await,
+        }
+    }
+}
+
+impl Connector for ToolServers {
+    fn connect<'s>(
+        &'s self,
+        team: &'s TeamName,
+        server: &'s ServerName,
+    ) -> BoxFuture<'s, Result<Upstream, ToolFailure>> {
+        self.reach(team, server).boxed()
+    }
+
+    fn idle(&self, server: &ServerName) -> Duration {
+        self.known.idle(server).unwrap_or(IDLE)
+    }
+}
