@@ -16,9 +16,13 @@ use policy::{AgentPolicy, Allowed, Arguments, Call, Counts, Decision, Row, Seen,
 use serde_json::Value;
 use store::{About, CommitError, Event, Keeper, Private, Verdict};
 use tokio::sync::{Mutex, mpsc, watch};
-use wire::tools::{Content, ResourceBody, Tool, ToolFailure, ToolFailureKind, ToolResult};
+use wire::tools::{
+    Content, Contents, Prompt, PromptText, Resource, ResourceBody, ResourceTemplate, Tool, ToolFailure,
+    ToolFailureKind, ToolResult,
+};
 
 use super::asking::Planned;
+use super::readings;
 use super::servers::{Returned, Servers};
 use super::{CallContext, ToolCall, ToolGate};
 use crate::daily;
@@ -137,7 +141,11 @@ impl SessionGate {
     }
 
     /// Decides on a call, asks people if it must, and makes it.
-    async fn make(&self, call: ToolCall, context: &CallContext) -> Result<ToolResult, ToolFailure> {
+    pub(super) async fn make(
+        &self,
+        call: ToolCall,
+        context: &CallContext,
+    ) -> Result<ToolResult, ToolFailure> {
         let looked = self.look(call).await?;
         let referred = self.referred(&looked).await?;
         let (allowed, grant) = match self.decided(&looked).await? {
@@ -279,8 +287,19 @@ impl SessionGate {
 
     /// The session meets what a tool's results bring.
     pub(super) async fn meet(&self, looked: &Looked) -> Result<(), ToolFailure> {
+        self.meet_results(&looked.call.tool, &looked.row).await
+    }
+
+    /// The session meets what the results of a tool bring, if it knows the tool.
+    pub(super) async fn meet_tool(&self, tool: &ToolRef) -> Result<(), ToolFailure> {
         let policy = Arc::clone(&self.policy.borrow());
-        let labels = self.servers.labels_of(policy.team(), &looked.call.tool, &looked.row).await;
+        let Some(row) = policy.row(tool) else { return Ok(()) };
+        self.meet_results(tool, row).await
+    }
+
+    async fn meet_results(&self, tool: &ToolRef, row: &Row) -> Result<(), ToolFailure> {
+        let policy = Arc::clone(&self.policy.borrow());
+        let labels = self.servers.labels_of(policy.team(), tool, row).await;
         let labels = labels.map_err(internal)?;
         let mut state = self.state.lock().await;
         self.raise(&mut state, &labels).await.map_err(internal)
@@ -357,7 +376,7 @@ impl ToolGate for SessionGate {
                 return Ok(Vec::new());
             }
             let mut tools = vec![super::asking::plan_tool()];
-            for tool in policy.offered() {
+            for tool in policy.offered().into_iter().filter(|tool| !readings::is_reading(&tool.tool)) {
                 // One that is withheld or whose server is down is not offered; a call of it says why.
                 if let Ok(known) = self.servers.tool(policy.team(), tool).await {
                     tools.push(known.offered);
@@ -372,8 +391,35 @@ impl ToolGate for SessionGate {
             if super::asking::is_plan(&call.tool) {
                 return self.plan(&call, &context).await;
             }
+            if readings::is_reading(&call.tool.tool) {
+                return Err(self.refuse(&call, "this is no tool: ask for a resource or a prompt").await);
+            }
             self.make(call, &context).await
         })
+    }
+
+    fn resources(&self) -> BoxFuture<'_, Result<Vec<Resource>, ToolFailure>> {
+        Box::pin(self.list_resources())
+    }
+
+    fn templates(&self) -> BoxFuture<'_, Result<Vec<ResourceTemplate>, ToolFailure>> {
+        Box::pin(self.list_templates())
+    }
+
+    fn read(&self, uri: String) -> BoxFuture<'_, Result<Vec<Contents>, ToolFailure>> {
+        Box::pin(async move { self.read_resource(&uri).await })
+    }
+
+    fn prompts(&self) -> BoxFuture<'_, Result<Vec<Prompt>, ToolFailure>> {
+        Box::pin(self.list_prompts())
+    }
+
+    fn prompt(
+        &self,
+        name: String,
+        arguments: Vec<(String, String)>,
+    ) -> BoxFuture<'_, Result<PromptText, ToolFailure>> {
+        Box::pin(async move { self.get_prompt(&name, arguments).await })
     }
 }
 

@@ -8,6 +8,7 @@
 
 mod asking;
 mod gate;
+mod readings;
 mod serve;
 mod servers;
 pub mod upstream;

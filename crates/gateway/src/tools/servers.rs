@@ -13,10 +13,11 @@ use policy::{Hints, KnownTool, Pin, Row, Table};
 use serde_json::Value;
 use store::{Definition, Keeper, Outcome, Randomness, Store, StoreError};
 use tokio::sync::{Mutex, watch};
-use wire::tools::{Tool, ToolFailure, ToolFailureKind, ToolResult};
+use wire::tools::{Prompt, Resource, ResourceTemplate, Tool, ToolFailure, ToolFailureKind, ToolResult};
 
 use super::CallContext;
 use super::gate::internal;
+use super::readings;
 use super::upstream::{Acted, CallFailed, ToolDescription, ToolList, Upstream, Withheld};
 use crate::permit::Permit;
 
@@ -179,6 +180,7 @@ impl Servers {
     fn row(&self, server: &ServerName, described: &ToolDescription) -> (Row, bool) {
         let tables = self.tables.read().unwrap_or_else(PoisonError::into_inner);
         let row = tables.get(server).and_then(|table| table.tools.get(&described.name)).cloned();
+        let row = row.or_else(|| readings::row(&described.name));
         let classified = row.is_some();
         let hints = Hints {
             read_only_hint: described.hints.read_only,
@@ -311,14 +313,51 @@ impl Servers {
         };
         let text = call.arguments.text();
         let (progress, cancelled) = (context.progress.clone(), &context.cancelled);
-        let returned = live.upstream.call(&call.tool.tool, text, progress, cancelled).await;
+        let called = if readings::is_reading(&call.tool.tool) {
+            readings::call(&live.upstream, &call.tool.tool, text).await
+        } else {
+            live.upstream.call(&call.tool.tool, text, progress, cancelled).await
+        };
         live.touch();
-        match returned {
+        match called {
             Ok(result) => Returned::Result(result),
             Err(CallFailed { failure, acted: Acted::No }) => Returned::NotDone(failure),
             Err(CallFailed { failure, acted: Acted::Failed }) => Returned::Failed(failure),
             Err(CallFailed { failure, acted: Acted::Unknown }) => Returned::Unknown(failure),
         }
+    }
+
+    /// Whether the server's table says something of this tool.
+    pub(super) fn is_classified(&self, server: &ServerName, tool: &str) -> bool {
+        let tables = self.tables.read().unwrap_or_else(PoisonError::into_inner);
+        tables.get(server).is_some_and(|table| table.tools.keys().any(|name| name.as_str() == tool))
+    }
+
+    /// What resources a server lists to the team now.
+    pub(super) async fn resources(
+        &self,
+        team: &TeamName,
+        server: &ServerName,
+    ) -> Result<Vec<Resource>, ToolFailure> {
+        self.live(team, server).await?.upstream.resources().await
+    }
+
+    /// What families of resources a server lists to the team now.
+    pub(super) async fn templates(
+        &self,
+        team: &TeamName,
+        server: &ServerName,
+    ) -> Result<Vec<ResourceTemplate>, ToolFailure> {
+        self.live(team, server).await?.upstream.templates().await
+    }
+
+    /// What prompts a server lists to the team now.
+    pub(super) async fn prompts(
+        &self,
+        team: &TeamName,
+        server: &ServerName,
+    ) -> Result<Vec<Prompt>, ToolFailure> {
+        self.live(team, server).await?.upstream.prompts().await
     }
 
     async fn list(&self, team: &TeamName, server: &ServerName) -> Result<Arc<ToolList>, ToolFailure> {
@@ -330,7 +369,9 @@ impl Servers {
         {
             return Ok(Arc::clone(&known.list));
         }
-        let list = Arc::new(live.upstream.list().await?);
+        let mut list = live.upstream.list().await?;
+        readings::offer(&live.upstream, &mut list);
+        let list = Arc::new(list);
         *listed = Some(Listed { list: Arc::clone(&list), at: Instant::now(), change });
         Ok(list)
     }

@@ -40,10 +40,10 @@ const TABLE: &str = "[tools.echo]\neffects = [\"communicate\"]\nsensitive = { te
                      [tools.numbers]\neffects = [\"read\"]\n[tools.picture]\neffects = [\"read\"]\n\
                      [tools.fails]\neffects = [\"read\"]\n";
 
-struct Lab {
+pub(super) struct Lab {
     server: Everything,
-    store: Store,
-    gate: Arc<SessionGate>,
+    pub(super) store: Store,
+    pub(super) gate: Arc<SessionGate>,
     events: mpsc::Receiver<ToolEvent>,
     owner: PersonName,
     _policy: watch::Sender<Arc<AgentPolicy>>,
@@ -51,6 +51,11 @@ struct Lab {
 }
 
 async fn lab(pinned: bool) -> Lab {
+    lab_of(AGENT, TABLE, pinned).await
+}
+
+/// The gate of this agent, whose server has this table.
+pub(super) async fn lab_of(agent: &str, table: &str, pinned: bool) -> Lab {
     let folder = tempfile::tempdir().unwrap();
     let place = Place::File(folder.path().join("store/store.db"));
     let random = |bytes: &mut [u8]| {
@@ -64,8 +69,8 @@ async fn lab(pinned: bool) -> Lab {
     let server = Everything::default();
     let servers = Servers::new(store.clone(), Arc::new(random), now, Arc::new(Near(server.clone())));
     let all: ServerName = "all".parse().unwrap();
-    servers.classify(BTreeMap::from([(all.clone(), Arc::new(Table::parse(TABLE).unwrap()))]));
-    let file = AgentFile::parse(AGENT).unwrap();
+    servers.classify(BTreeMap::from([(all.clone(), Arc::new(Table::parse(table).unwrap()))]));
+    let file = AgentFile::parse(agent).unwrap();
     if pinned {
         let candidates = servers.candidates(&file.team, &all).await.unwrap();
         let pins = candidates.into_iter().map(|one| (one.pin.tool, one.digest)).collect();
@@ -93,7 +98,7 @@ async fn lab(pinned: bool) -> Lab {
 }
 
 impl Lab {
-    async fn call(&self, tool: &str, arguments: &str) -> Result<ToolResult, ToolFailure> {
+    pub(super) async fn call(&self, tool: &str, arguments: &str) -> Result<ToolResult, ToolFailure> {
         let call = ToolCall { tool: tool.parse().unwrap(), arguments: arguments.to_owned() };
         self.gate.call(call, CallContext::unheard()).await
     }

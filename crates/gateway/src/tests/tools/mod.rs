@@ -5,6 +5,7 @@ mod everything;
 mod gate;
 mod hostile_http;
 mod hostile_process;
+mod readings;
 mod upstream;
 mod whole;
 

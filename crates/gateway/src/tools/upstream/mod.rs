@@ -19,7 +19,7 @@ use rmcp::model::{
     CallToolRequest, CallToolRequestParams, ClientRequest, ErrorCode, GetPromptRequest,
     GetPromptRequestParams, ListPromptsRequest, ListResourceTemplatesRequest, ListResourcesRequest,
     ListToolsRequest, PaginatedRequestParams, ProtocolVersion, ReadResourceRequest,
-    ReadResourceRequestParams, ServerResult,
+    ReadResourceRequestParams, ServerCapabilities, ServerResult,
 };
 use rmcp::service::{
     ClientLifecycleMode, PeerRequestOptions, RunningService, ServiceError, serve_client_with_lifecycle,
@@ -215,6 +215,15 @@ impl Upstream {
     #[must_use]
     pub fn broken(&self) -> Option<ToolFailure> {
         self.faults.first().or_else(|| self.running.is_closed().then(|| failed("it ended")))
+    }
+
+    /// Whether the server has resources, and whether it has prompts.
+    #[must_use]
+    pub fn readable(&self) -> (bool, bool) {
+        let told = self.running.peer_info();
+        let capabilities = told.as_ref().map(|told| &told.capabilities);
+        let has = |which: fn(&ServerCapabilities) -> bool| capabilities.is_some_and(which);
+        (has(|can| can.resources.is_some()), has(|can| can.prompts.is_some()))
     }
 
     /// The tools that the server offers now.
