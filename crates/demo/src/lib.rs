@@ -1,5 +1,5 @@
-//! The acts of `lazaret demo`: an agent that repairs a program, and one that tries to get out. Neither needs a key or
-//! an account, since the model behind them is [`scripted`].
+//! The acts of `lazaret demo`: an agent that repairs a program, one that obeys a stranger's mail, and one that tries to
+//! get out. None needs a key or an account, since the model behind them is [`scripted`], and so is the mailbox.
 //!
 //! Everything happens as it would for a person: in folders of the demo's own, a daemon is started from the `lazaret`
 //! program, and each act is a `lazaret run`. Only kernels, images and templates are shared with the person's own.
@@ -13,15 +13,21 @@ mod attack;
 mod breaches;
 mod fixer;
 mod layers;
+mod mail;
+mod mailbox;
 mod stage;
 mod table;
 
 use std::path::PathBuf;
 
 pub use layers::{Ground, guest_root};
+pub use mail::Stopped;
 use report::{Outcome, Report};
 use serde::Serialize;
 use stage::{Stage, Voice};
+
+/// How many acts there are without those for single layers.
+pub const ACTS: u8 = 3;
 
 /// How the demo is played.
 #[derive(Debug, Clone)]
@@ -30,6 +36,8 @@ pub struct Options {
     pub program: PathBuf,
     /// Also try the attacks against single layers.
     pub layers: bool,
+    /// Only this act, from 1 to [`ACTS`].
+    pub act: Option<u8>,
     /// One JSON document on standard output instead of a table.
     pub json: bool,
 }
@@ -66,7 +74,9 @@ pub enum DemoError {
 #[derive(Debug, Clone, Serialize)]
 pub struct Shown {
     /// The patch with which the agent made the failing test pass.
-    pub patch: String,
+    pub patch: Option<String>,
+    /// How a mail that asks for the inbox was stopped.
+    pub mail: Option<Stopped>,
     /// What became of the attacks, by the place of the attacker.
     pub attacks: Vec<Attacks>,
     /// Whether every attack was stopped.
@@ -104,15 +114,28 @@ pub async fn run(options: &Options) -> Result<bool, DemoError> {
 }
 
 async fn play(stage: &Stage, options: &Options) -> Result<Shown, DemoError> {
-    stage.voice.title("1. An agent at work")?;
-    let patch = fixer::play(stage).await?;
-    stage.voice.title("2. A hostile agent")?;
-    let mut attacks = vec![attack::play(stage, "container", "in the container, against everything").await?];
+    let plays = |act: u8| options.act.is_none_or(|only| only == act);
+    let (mut patch, mut mail, mut attacks) = (None, None, Vec::new());
+    if plays(1) {
+        stage.voice.title("1. An agent at work")?;
+        patch = Some(fixer::play(stage).await?);
+    }
+    if plays(2) {
+        stage.voice.title("2. A mail that asks for the inbox")?;
+        mail = Some(mail::play(stage).await?);
+    }
+    if plays(3) {
+        stage.voice.title("3. A hostile agent")?;
+        attacks.push(attack::play(stage, "container", "in the container, against everything").await?);
+    }
     if options.layers {
-        stage.voice.title("3. The container alone: from the container against the guest")?;
+        stage.voice.title("4. The container alone: from the container against the guest")?;
         attacks.push(attack::play(stage, "from-container", "in the container, against the guest").await?);
-        stage.voice.title("4. The VM and the door alone: as root of the guest")?;
+        stage.voice.title("5. The VM and the door alone: as root of the guest")?;
         attacks.push(layers::play(stage).await?);
+    }
+    if attacks.is_empty() {
+        return Ok(Shown { patch, mail, attacks, contained: true });
     }
     let reports = || attacks.iter().flat_map(|a| &a.reports);
     let contained = reports().all(|r| matches!(r.outcome, Outcome::Blocked | Outcome::NotApplicable));
@@ -123,5 +146,5 @@ async fn play(stage: &Stage, options: &Options) -> Result<Shown, DemoError> {
         count(Outcome::Blocked),
         count(Outcome::NotApplicable)
     ))?;
-    Ok(Shown { patch, attacks, contained })
+    Ok(Shown { patch, mail, attacks, contained })
 }

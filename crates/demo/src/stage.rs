@@ -26,8 +26,12 @@ const TESTER: &str = "name = \"tester\"\nharness = { command = [\"python3\", \"-
 
 /// Where the daemon finds the provider's key.
 const KEY_VARIABLE: &str = "LAZARET_DEMO_KEY";
-/// The model that the example agents name, and the script that it follows here.
-const MODEL: (&str, &str) = ("claude-sonnet-4-5", "fixer");
+/// The models that the example agents name, and the scripts that they follow here.
+const MODELS: [(&str, &str); 2] = [("claude-sonnet-4-5", "fixer"), ("claude-haiku-4-5", "clerk")];
+/// What of the data folder is shared with the person's own; an agent's disk isn't, nor is a session's.
+const SHARED: [&str; 3] = ["images", "initramfs", "kernels"];
+/// What KVM was found to be. It is worth keeping, but not one of the shared folders.
+const VERDICT: &str = "kvm.json";
 /// Longest time of one command: an emulated machine on a busy host, with an image to build first.
 const PATIENCE: Duration = Duration::from_secs(30 * 60);
 /// How long the daemon may take to answer, and to end.
@@ -102,26 +106,12 @@ impl Stage {
         let canary = canary()?;
         let listener = io("a port for the model", tokio::net::TcpListener::bind("127.0.0.1:0").await)?;
         let address = io("the model's port", listener.local_addr())?;
-        let model = Arc::new(ScriptedModel::new(&canary).with_alias(MODEL.0, MODEL.1));
+        let model = ScriptedModel::new(&canary);
+        let model = MODELS.iter().fold(model, |model, (name, script)| model.with_alias(name, script));
         let mut provider = JoinSet::new();
-        provider.spawn(serve(listener, model));
+        provider.spawn(serve(listener, Arc::new(model)));
         let at = folder.path();
-        for name in
-            ["config/lazaret", "state/lazaret", "run", "agents/fixer", "agents/hostile", "agents/tester"]
-        {
-            io(name, fs::create_dir_all(at.join(name)))?;
-        }
-        let config = format!(
-            "[providers.anthropic]\nurl = \"http://{address}\"\napi = \"anthropic\"\nkey_env = \"{KEY_VARIABLE}\"\n"
-        );
-        for (name, text) in [
-            ("config/lazaret/config.toml", config.as_str()),
-            ("agents/fixer/agent.toml", FIXER),
-            ("agents/hostile/agent.toml", HOSTILE),
-            ("agents/tester/agent.toml", TESTER),
-        ] {
-            io(name, fs::write(at.join(name), text))?;
-        }
+        furnish(at, &address.to_string())?;
         let log = io("the daemon's log", fs::File::create(at.join("state/daemon.log")))?;
         let errors = io("the daemon's log", log.try_clone())?;
         let mut command = base_command(program, at);
@@ -160,8 +150,7 @@ impl Stage {
 
     /// The folder of the images, which is shared with the person's own.
     pub(crate) fn images(&self) -> Result<PathBuf, DemoError> {
-        let folders = api::Folders::from_env(|name| std::env::var_os(name));
-        Ok(folders.map_err(|e| DemoError::Act(e.to_string()))?.data.join("images"))
+        Ok(own_data()?.join("images"))
     }
 
     /// The hostile agent's program, which lies beside `lazaret`.
@@ -249,14 +238,57 @@ impl Stage {
         if timeout(READY, self.daemon.wait()).await.is_err() {
             io("ending the daemon", self.daemon.kill().await)?;
         }
+        let own = own_data()?;
+        if self.path("data/lazaret").join(VERDICT).is_file() {
+            io(VERDICT, fs::copy(self.path("data/lazaret").join(VERDICT), own.join(VERDICT)))?;
+        }
         io("removing the demo's folder", self.folder.close())
     }
+}
+
+/// Puts folders and files where the daemon of the stage looks for them.
+fn furnish(at: &Path, provider: &str) -> Result<(), DemoError> {
+    use std::os::unix::fs::{DirBuilderExt as _, symlink};
+    let config = format!(
+        "[providers.anthropic]\nurl = \"http://{provider}\"\napi = \"anthropic\"\nkey_env = \"{KEY_VARIABLE}\"\n"
+    );
+    io("the stage's state", fs::create_dir_all(at.join("state/lazaret")))?;
+    io("the stage's run-time folder", fs::create_dir_all(at.join("run")))?;
+    for (name, text) in [
+        ("config/lazaret/config.toml", config.as_str()),
+        ("agents/fixer/agent.toml", FIXER),
+        ("agents/hostile/agent.toml", HOSTILE),
+        ("agents/tester/agent.toml", TESTER),
+    ] {
+        let file = at.join(name);
+        let folder = file.parent().unwrap_or(at);
+        io(name, fs::create_dir_all(folder).and_then(|()| fs::write(&file, text)))?;
+    }
+    let (own, data) = (own_data()?, at.join("data/lazaret"));
+    let mut private = fs::DirBuilder::new();
+    private.recursive(true).mode(0o700);
+    io("the stage's data", private.create(&data))?;
+    for name in SHARED {
+        let shared = own.join(name);
+        io(name, private.create(&shared).and_then(|()| symlink(&shared, data.join(name))))?;
+    }
+    if own.join(VERDICT).is_file() {
+        io(VERDICT, fs::copy(own.join(VERDICT), data.join(VERDICT)))?;
+    }
+    Ok(())
+}
+
+/// The person's own data folder.
+fn own_data() -> Result<PathBuf, DemoError> {
+    let folders = api::Folders::from_env(|name| std::env::var_os(name));
+    Ok(folders.map_err(|e| DemoError::Act(e.to_string()))?.data)
 }
 
 fn base_command(program: &Path, folder: &Path) -> Command {
     let mut command = Command::new(program);
     command
         .env("XDG_CONFIG_HOME", folder.join("config"))
+        .env("XDG_DATA_HOME", folder.join("data"))
         .env("XDG_STATE_HOME", folder.join("state"))
         .env("XDG_RUNTIME_DIR", folder.join("run"))
         .env_remove("ANTHROPIC_API_KEY")

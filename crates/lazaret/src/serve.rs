@@ -32,7 +32,12 @@ pub(crate) async fn serve(args: ServeArgs) -> Outcome {
 
 /// Plays the acts of the demo; ends with 0 when every attack was stopped.
 pub(crate) async fn demo(args: DemoArgs) -> Outcome {
-    let options = demo::Options { program: std::env::current_exe()?, layers: args.layers, json: args.json };
+    let options = demo::Options {
+        program: std::env::current_exe()?,
+        layers: args.layers,
+        act: args.act,
+        json: args.json,
+    };
     match demo::run(&options).await {
         Ok(all_stopped) => Ok(u8::from(!all_stopped)),
         Err(error) => Err(Failure::new(error.to_string())),

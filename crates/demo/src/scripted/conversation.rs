@@ -37,6 +37,11 @@ impl Conversation {
         read
     }
 
+    /// The name by which a tool of the host's is offered: harnesses put a prefix of their own before it.
+    pub(super) fn host_tool(&self, name: &str) -> Option<&str> {
+        self.tools.iter().map(String::as_str).find(|offered| offered.ends_with(name))
+    }
+
     fn anthropic(&mut self, message: &Value) {
         if text_at(message, "role") != "user" {
             return;

@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use answer::Reply;
 use conversation::Conversation;
-use script::Toolset;
+use script::{Call, Toolset};
 
 pub use script::{Action, Script, Step};
 pub use scripts::{FIXER_REPOSITORY, all as shipped_scripts};
@@ -147,6 +147,10 @@ fn next_reply(script: &Script, conversation: &Conversation) -> Reply {
     match &step.action {
         Action::Say { text } => Reply::Text(text.clone()),
         Action::Review => Reply::Text(scripts::review(&conversation.prompt)),
+        Action::Tool { name, arguments } => match conversation.host_tool(name) {
+            Some(name) => Reply::Call(Call { name: name.to_owned(), input: arguments.clone() }),
+            None => Reply::Text(format!("I was not offered the tool `{name}`.")),
+        },
         action
         @ (Action::Read { .. } | Action::Edit { .. } | Action::Write { .. } | Action::Shell { .. }) => {
             let call = Toolset::of(&conversation.tools).and_then(|tools| action.call(tools));

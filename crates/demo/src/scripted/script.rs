@@ -44,6 +44,13 @@ pub enum Action {
         /// Its content.
         content: String,
     },
+    /// Call a tool of the host's.
+    Tool {
+        /// `server__tool`.
+        name: String,
+        /// Its arguments.
+        arguments: Value,
+    },
     /// Run a command in a shell.
     Shell {
         /// The command.
@@ -61,7 +68,7 @@ pub enum Action {
 /// A call of a tool, in the words of the harness that offered it.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Call {
-    pub(super) name: &'static str,
+    pub(super) name: String,
     pub(super) input: Value,
 }
 
@@ -112,10 +119,10 @@ impl Script {
 }
 
 impl Action {
-    /// The call that does this with the tools of a harness; `None` for what needs none.
+    /// The call that does this with the own tools of a harness; `None` for what needs none of them.
     pub(super) fn call(&self, tools: Toolset) -> Option<Call> {
         use Toolset::{Builtin, ClaudeCode, Codex};
-        let call = |name: &'static str, input: Value| Some(Call { name, input });
+        let call = |name: &str, input: Value| Some(Call { name: name.to_owned(), input });
         // Codex takes this word of a shell for its own tool, whatever tools the model's name makes it offer.
         let patch =
             |patch: String| call("exec_command", json!({"cmd": format!("apply_patch <<'EOF'\n{patch}EOF")}));
@@ -148,7 +155,7 @@ impl Action {
                 call("Bash", json!({"command": command, "description": "Runs a command"}))
             }
             (Self::Shell { command }, Codex) => call("exec_command", json!({"cmd": command})),
-            (Self::Say { .. } | Self::Review, _) => None,
+            (Self::Tool { .. } | Self::Say { .. } | Self::Review, _) => None,
         }
     }
 }

@@ -94,7 +94,7 @@ pub(crate) enum Command {
     },
     /// Run the daemon in the foreground. Other commands start it by themselves.
     Serve(ServeArgs),
-    /// Watch an agent work and a hostile one fail to get out. Needs no key and no account.
+    /// Watch an agent work, one obey a stranger's mail, one try to get out. Needs no key and no account.
     Demo(DemoArgs),
     /// Print completions for a shell.
     #[command(
@@ -331,6 +331,9 @@ pub(crate) struct DemoArgs {
     /// Also try every attack against single layers: as root of the guest, and from the container.
     #[arg(long)]
     pub(crate) layers: bool,
+    /// Only this act: 1 the agent at work, 2 the stranger's mail, 3 the hostile agent.
+    #[arg(long, value_name = "ACT", conflicts_with = "layers", value_parser = clap::value_parser!(u8).range(1..=i64::from(demo::ACTS)))]
+    pub(crate) act: Option<u8>,
     /// One JSON document instead of a table.
     #[arg(long)]
     pub(crate) json: bool,
