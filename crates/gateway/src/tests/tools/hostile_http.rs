@@ -12,6 +12,7 @@ use crate::tools::upstream::Acted;
 use crate::{BaseUrl, Credential};
 
 /// What a server sends back to a call, and whether it then stays silent.
+#[derive(Clone)]
 struct Reply {
     bytes: Vec<u8>,
     hangs: bool,
@@ -59,11 +60,11 @@ async fn read(connection: &mut TcpStream) -> Option<(String, Value)> {
 }
 
 /// Answers the greeting as an older server, and calls as it is told.
-fn answer(head: &str, message: &Value, calls: &dyn Fn(&Value) -> Reply) -> Reply {
+fn answer(head: &str, message: &Value, discover: &Reply, calls: &dyn Fn(&Value) -> Reply) -> Reply {
     let id = &message["id"];
     match message["method"].as_str() {
         _ if head.starts_with("GET") => status("405 Method Not Allowed"),
-        Some("server/discover") => status("404 Not Found"),
+        Some("server/discover") => discover.clone(),
         Some("initialize") => json(&format!(
             r#"{{"jsonrpc":"2.0","id":{id},"result":{{"protocolVersion":"2025-11-25","capabilities":{{"tools":{{}}}},"serverInfo":{{"name":"x","version":"1"}}}}}}"#
         )),
@@ -76,15 +77,24 @@ async fn connect(
     limits: UpstreamLimits,
     calls: impl Fn(&Value) -> Reply + Send + Sync + 'static,
 ) -> Result<Upstream, ToolFailure> {
+    connect_older(limits, status("404 Not Found"), calls).await
+}
+
+/// Connects to a server that answers so to the question with which a newer one is found out.
+async fn connect_older(
+    limits: UpstreamLimits,
+    discover: Reply,
+    calls: impl Fn(&Value) -> Reply + Send + Sync + 'static,
+) -> Result<Upstream, ToolFailure> {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = BaseUrl::parse(&format!("http://{}/mcp", listener.local_addr().unwrap()), false).unwrap();
     let calls: Arc<dyn Fn(&Value) -> Reply + Send + Sync> = Arc::new(calls);
     tokio::spawn(async move {
         while let Ok((mut connection, _)) = listener.accept().await {
-            let calls = Arc::clone(&calls);
+            let (calls, discover) = (Arc::clone(&calls), discover.clone());
             tokio::spawn(async move {
                 while let Some((head, message)) = read(&mut connection).await {
-                    let reply = answer(&head, &message, &*calls);
+                    let reply = answer(&head, &message, &discover, &*calls);
                     if connection.write_all(&reply.bytes).await.is_err() {
                         return;
                     }
@@ -115,6 +125,16 @@ async fn answers_come_as_json_and_as_events() {
         events(&format!(": ping\n\nevent: message\ndata: {result}\n\n"))
     });
     assert_eq!(text(&call(&upstream.await.unwrap(), "x", "{}").await.unwrap()), "hello");
+}
+
+#[tokio::test]
+async fn a_server_that_answers_anything_with_nothing_is_greeted_as_an_older_one() {
+    let nothing = json(r#"{"jsonrpc":"2.0","id":0,"result":{}}"#);
+    let upstream = connect_older(IMPATIENT, nothing, |call| json(&text_result(&call["id"], "hello")));
+    assert_eq!(text(&call(&upstream.await.unwrap(), "x", "{}").await.unwrap()), "hello");
+    let tools = json(r#"{"jsonrpc":"2.0","id":0,"result":{"tools":[]}}"#);
+    let other = connect_older(IMPATIENT, tools, |call| json(&text_result(&call["id"], "hello")));
+    assert!(other.await.err().unwrap().message.contains("can't be greeted"));
 }
 
 #[tokio::test]

@@ -10,7 +10,7 @@ use futures::stream::{self, BoxStream};
 use http::header::{ACCEPT, CONTENT_TYPE};
 use http::{HeaderName, HeaderValue, StatusCode};
 use reqwest::{Client, RequestBuilder, Response};
-use rmcp::model::{ClientJsonRpcMessage, ClientRequest, ErrorData, ServerJsonRpcMessage};
+use rmcp::model::{ClientJsonRpcMessage, ClientRequest, ErrorData, ServerJsonRpcMessage, ServerResult};
 use rmcp::transport::streamable_http_client::{
     SseError, StreamableHttpClient, StreamableHttpError, StreamableHttpPostResponse,
 };
@@ -220,6 +220,21 @@ fn checked(
     }
 }
 
+/// A server that answers the question with which a newer one is found out as it answers anything, with nothing, is an
+/// older one.
+fn discovered(asked: &ClientJsonRpcMessage, answer: ServerJsonRpcMessage) -> ServerJsonRpcMessage {
+    match (asked, &answer) {
+        (ClientJsonRpcMessage::Request(request), ServerJsonRpcMessage::Response(response))
+            if matches!(request.request, ClientRequest::DiscoverRequest(_))
+                && matches!(response.result, ServerResult::EmptyResult(_)) =>
+        {
+            let error = ErrorData::invalid_request("it answered nothing", None);
+            ServerJsonRpcMessage::error(error, Some(request.id.clone()))
+        }
+        _ => answer,
+    }
+}
+
 /// The id of a request, as JSON.
 fn id_of(message: &ClientJsonRpcMessage) -> Option<String> {
     match message {
@@ -275,7 +290,7 @@ impl StreamableHttpClient for Post {
         if read.answers != asked {
             return Err(self.fault(failed("it answered what it was not asked")));
         }
-        Ok(StreamableHttpPostResponse::Json(read.message, session))
+        Ok(StreamableHttpPostResponse::Json(discovered(&message, read.message), session))
     }
 
     async fn delete_session(

@@ -1,0 +1,127 @@
+//! What the MCP conformance suite is pointed at: a tool server that has what its server scenarios want, behind the real
+//! door, gate, policy and store; and our client of tool servers, for its client scenarios.
+//!
+//! `conformance serve` writes the endpoint's address to standard output, and ends when its standard input does, with 0 if
+//! the ledger verifies. `conformance client URL` lists the tools there and calls each; it ends with 0 if all that worked.
+
+mod upstream;
+
+use std::sync::Arc;
+
+use futures::future::BoxFuture;
+use gateway::tools::upstream::{Upstream, UpstreamLimits};
+use gateway::tools::{CallContext, ProgressSink, SessionGate, ToolCall, ToolGate};
+use gateway::{BaseUrl, Credential};
+use policy::Table;
+use serde_json::{Map, Value, json};
+use testkit::cell_less::{CellLess, Given};
+use tokio::io::AsyncReadExt;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use wire::tools::{Contents, Prompt, PromptText, Resource, ResourceTemplate, Tool, ToolFailure, ToolResult};
+
+const AGENT: &str = "name = \"clerk\"\nteam = \"office\"\nharness = { command = [\"true\"] }\n\
+                     [tools.env]\nallow = [\"*\"]\n";
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() {
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    match words.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
+        ["serve"] => serve().await,
+        ["client", url] => client(url).await.expect("the server's tools can be used"),
+        _ => panic!("usage: conformance serve | conformance client URL"),
+    }
+}
+
+async fn serve() {
+    let mut tasks = JoinSet::new();
+    let server = upstream::serve(&mut tasks).await;
+    let rest = connected(&server).await.expect("the tool server");
+    let table: String =
+        upstream::TOOLS.iter().map(|tool| format!("[tools.{tool}]\neffects = [\"read\"]\n")).collect();
+    let table = Table::parse(&table).expect("a table");
+    let given = Given { server: &server, table, agent: AGENT, prompt: "Try each tool.", year: 2026 };
+    let session = CellLess::open_with(given, |gate| Arc::new(WithRest { gate, rest })).await;
+    println!("{}", session.endpoint);
+    tokio::io::stdin().read_to_end(&mut Vec::new()).await.expect("standard input");
+    session.store.verify(None).await.expect("the ledger verifies");
+    session.close().await;
+}
+
+/// The gate of a session, which decides about tools; resources and prompts, of which it offers none so far, pass undecided,
+/// so that the door's and the client's part in them is held against the suite.
+struct WithRest {
+    gate: SessionGate,
+    rest: Upstream,
+}
+
+impl ToolGate for WithRest {
+    fn list(&self) -> BoxFuture<'_, Result<Vec<Tool>, ToolFailure>> {
+        self.gate.list()
+    }
+
+    fn call(&self, call: ToolCall, context: CallContext) -> BoxFuture<'_, Result<ToolResult, ToolFailure>> {
+        self.gate.call(call, context)
+    }
+
+    fn resources(&self) -> BoxFuture<'_, Result<Vec<Resource>, ToolFailure>> {
+        Box::pin(self.rest.resources())
+    }
+
+    fn templates(&self) -> BoxFuture<'_, Result<Vec<ResourceTemplate>, ToolFailure>> {
+        Box::pin(self.rest.templates())
+    }
+
+    fn read(&self, uri: String) -> BoxFuture<'_, Result<Vec<Contents>, ToolFailure>> {
+        Box::pin(async move { self.rest.read(&uri).await })
+    }
+
+    fn prompts(&self) -> BoxFuture<'_, Result<Vec<Prompt>, ToolFailure>> {
+        Box::pin(self.rest.prompts())
+    }
+
+    fn prompt(
+        &self,
+        name: String,
+        arguments: Vec<(String, String)>,
+    ) -> BoxFuture<'_, Result<PromptText, ToolFailure>> {
+        Box::pin(async move { self.rest.prompt(&name, arguments).await })
+    }
+}
+
+async fn connected(url: &str) -> Result<Upstream, ToolFailure> {
+    let address = BaseUrl::parse(url, false).expect("an address of this machine");
+    Upstream::over_http(&address, Credential::None, UpstreamLimits::default()).await
+}
+
+/// Lists a server's tools, and calls each with arguments that its schema wants.
+async fn client(url: &str) -> Result<(), ToolFailure> {
+    let upstream = connected(url).await?;
+    let list = upstream.list().await?;
+    for withheld in &list.withheld {
+        println!("withheld: {}: {}", withheld.name, withheld.why);
+    }
+    for tool in &list.tools {
+        let schema: Value = serde_json::from_str(&tool.input_schema).expect("a schema that was read");
+        let arguments = wanted(&schema).to_string();
+        let cancelled = CancellationToken::new();
+        let called = upstream.call(&tool.name, &arguments, ProgressSink::NONE, &cancelled).await;
+        let result = called.map_err(|failed| failed.failure)?;
+        println!("{} {arguments}: {result:?}", tool.name);
+    }
+    upstream.close().await;
+    Ok(())
+}
+
+/// A value for each property that a schema requires.
+fn wanted(schema: &Value) -> Value {
+    let required = schema["required"].as_array().into_iter().flatten().filter_map(Value::as_str);
+    let value = |name: &str| match schema["properties"][name]["type"].as_str() {
+        Some("number" | "integer") => json!(7),
+        Some("boolean") => json!(true),
+        Some("object") => wanted(&schema["properties"][name]),
+        Some("array") => json!([]),
+        _ => json!("text"),
+    };
+    Value::Object(required.map(|name| (name.to_owned(), value(name))).collect::<Map<_, _>>())
+}
