@@ -42,6 +42,7 @@ mod client;
 mod data;
 mod folders;
 mod host;
+mod labels;
 mod ledger;
 mod people;
 mod problem;
@@ -54,6 +55,7 @@ pub use client::{Attachment, Client, ClientError, EventStream, InputSink, Lines,
 pub use data::Data;
 pub use folders::{FolderError, Folders};
 pub use host::{Check, CheckStatus, DoctorReport, ImageRequest, ImageView, PackageView, Status, Step};
+pub use labels::{LabelsView, LowerRequest};
 pub use ledger::{LedgerEntry, LedgerQuery, LedgerVerdict, MAX_ENTRIES};
 pub use people::{GroupView, PersonView};
 pub use problem::{Problem, ProblemKind};

@@ -7,6 +7,7 @@ mod background;
 mod doctor;
 mod failure;
 mod image;
+mod labels;
 mod ledger;
 mod live;
 mod output;
@@ -73,6 +74,7 @@ async fn dispatch(command: Command) -> Outcome {
         Command::Deny(args) => approvals::deny(args).await,
         Command::Ledger { command } => ledger::command(command).await,
         Command::Person { command } => people::person(command).await,
+        Command::Labels { command } => labels::labels(command).await,
         Command::Group { command } => people::group(command).await,
         Command::Image { command } => image::command(command).await,
         Command::Doctor { json } => doctor::doctor(json).await,

@@ -74,6 +74,14 @@ pub enum LowerError {
     /// Only an owner lowers labels.
     #[error("{0} may not lower labels: an owner can")]
     NotOwner(PersonName),
+    /// That would raise something.
+    #[error("it has the labels {from}, and {labels} is not lower")]
+    NotLower {
+        /// Those that it has.
+        from: Labels,
+        /// Those that were to be.
+        labels: Labels,
+    },
     /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -118,6 +126,24 @@ impl Store {
         serde_json::from_str(&row.try_get::<String, _>("labels")?).map_err(damaged("labels"))
     }
 
+    /// Everything that has labels, by name.
+    ///
+    /// # Errors
+    /// The store failed.
+    pub async fn all_labels(&self) -> Result<BTreeMap<Keeper, Labels>, StoreError> {
+        let rows =
+            sqlx::query("SELECT keeper, labels FROM kept_labels").fetch_all(self.backend.reader()).await?;
+        let read = |row: &sqlx::any::AnyRow| {
+            let keeper: String = row.try_get("keeper")?;
+            let keeper = keeper
+                .parse()
+                .map_err(|e: KeeperError| StoreError::Damaged { what: "labels", why: e.to_string() })?;
+            let labels = serde_json::from_str(&row.try_get::<String, _>("labels")?);
+            Ok((keeper, labels.map_err(damaged("labels"))?))
+        };
+        rows.iter().map(read).collect()
+    }
+
     /// Joins labels to those of a thing, and says what it has now. Only a rise is written.
     ///
     /// # Errors
@@ -146,7 +172,7 @@ impl Store {
     /// A person lowers the labels of a thing.
     ///
     /// # Errors
-    /// They are no owner.
+    /// They are no owner, or the labels are not lower than those that it has.
     pub async fn lower(
         &self,
         keeper: &Keeper,
@@ -160,6 +186,9 @@ impl Store {
             return Err(LowerError::NotOwner(by.clone()));
         }
         let from = change.kept(keeper).await?;
+        if !labels.within(&from) {
+            return Err(LowerError::NotLower { from, labels: labels.clone() });
+        }
         change.keep(keeper, labels).await?;
         let (keeper, labels, by, why) = (keeper.clone(), labels.clone(), by.clone(), why.to_owned());
         let event = Event::LabelsLowered { keeper, from, labels, by, why };

@@ -449,7 +449,15 @@ async fn labels_only_rise_but_by_an_owner(empty: Empty) {
     assert_eq!(lab.count("labels-raised").await, 2);
     let refused = lab.store.lower(&disk, &web, &person("bob"), "looked at it", 13).await;
     assert!(matches!(refused, Err(LowerError::NotOwner(_))), "{refused:?}");
+    let org = Labels { integrity: Integrity::Organisation, ..Labels::default() };
+    let higher = Labels { compartments: ["sales".parse().unwrap()].into(), ..web.clone() };
+    let refused = lab.store.lower(&disk, &higher, &person("ada"), "looked at it", 13).await;
+    assert!(matches!(refused, Err(LowerError::NotLower { .. })), "{refused:?}");
     lab.store.lower(&disk, &web, &person("ada"), "looked at it", 14).await.unwrap();
+    let notes = Keeper::Server("sales".parse().unwrap(), "notes".parse().unwrap());
+    lab.store.raise(&notes, &org, &about(1), 14).await.unwrap();
+    let all = lab.store.all_labels().await.unwrap();
+    assert_eq!(all.into_iter().collect::<Vec<_>>(), [(disk.clone(), web.clone()), (notes, org)]);
     assert_eq!(lab.store.labels(&disk).await.unwrap(), web);
     assert_eq!(lab.count("labels-lowered").await, 1);
     for text in ["disk:mail-clerk", "server:sales/notes", &Keeper::Session(session(1)).to_string()] {

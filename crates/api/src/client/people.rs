@@ -5,7 +5,10 @@ use domain::{ApprovalId, GroupName, PersonName};
 use http::Method;
 
 use super::{Client, Lines, Result, json};
-use crate::{AnswerRequest, ApprovalView, GroupView, LedgerEntry, LedgerQuery, LedgerVerdict, PersonView};
+use crate::{
+    AnswerRequest, ApprovalView, GroupView, LabelsView, LedgerEntry, LedgerQuery, LedgerVerdict,
+    LowerRequest, PersonView,
+};
 
 impl Client {
     /// Who this client is to the daemon.
@@ -78,6 +81,22 @@ impl Client {
     /// [`crate::ClientError`].
     pub async fn put_person(&self, person: &PersonView) -> Result<()> {
         self.send(Method::PUT, &format!("people/{}", person.name), json(person)?).await
+    }
+
+    /// Everything that keeps bytes, with its labels.
+    ///
+    /// # Errors
+    /// [`crate::ClientError`].
+    pub async fn labels(&self) -> Result<Vec<LabelsView>> {
+        self.get("labels").await
+    }
+
+    /// Lowers the labels of something.
+    ///
+    /// # Errors
+    /// [`crate::ClientError`].
+    pub async fn lower_labels(&self, request: &LowerRequest) -> Result<()> {
+        self.send(Method::POST, "labels/lower", json(request)?).await
     }
 
     /// Removes a person.

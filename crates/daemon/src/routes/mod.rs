@@ -3,6 +3,7 @@
 mod attach;
 mod caller;
 mod host;
+mod labels;
 mod lines;
 mod people;
 mod tools;
@@ -66,6 +67,7 @@ fn viewers() -> Router<Arc<Sessions>> {
         .route("/ledger/entries", post(people::entries))
         .route("/ledger/verify", post(people::verify))
         .route("/people", get(people::people))
+        .route("/labels", get(labels::labels))
         .route("/groups", get(people::groups))
         .route("/servers", get(tools::servers))
         .route("/servers/{name}", get(tools::server))
@@ -89,6 +91,7 @@ fn owners() -> Router<Arc<Sessions>> {
         .route("/shutdown", post(shut_down))
         .route("/doctor", post(host::doctor))
         .route("/images", post(host::add_image).delete(host::remove_image))
+        .route("/labels/lower", post(labels::lower))
         .route("/people/{name}", put(people::put_person).delete(people::remove_person))
         .route("/servers/{name}", put(tools::put_server).delete(tools::remove_server))
         .route("/agents/{name}/apply", post(tools::apply))

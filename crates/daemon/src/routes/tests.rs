@@ -3,8 +3,8 @@
 use axum::body::Body;
 use axum::extract::connect_info::ConnectInfo;
 use axum::http::{Method, Request};
-use domain::Role;
-use store::Person;
+use domain::{Integrity, Labels, Role};
+use store::{About, Keeper, Person};
 use tower_service::Service as _;
 
 use super::*;
@@ -27,6 +27,7 @@ const ENDPOINTS: &[(Method, &str, Role)] = &[
     (Method::POST, "ledger/entries", Role::Viewer),
     (Method::POST, "ledger/verify", Role::Viewer),
     (Method::GET, "people", Role::Viewer),
+    (Method::GET, "labels", Role::Viewer),
     (Method::GET, "groups", Role::Viewer),
     (Method::GET, "servers", Role::Viewer),
     (Method::GET, "servers/x", Role::Viewer),
@@ -43,6 +44,7 @@ const ENDPOINTS: &[(Method, &str, Role)] = &[
     (Method::POST, "doctor", Role::Owner),
     (Method::POST, "images", Role::Owner),
     (Method::DELETE, "images", Role::Owner),
+    (Method::POST, "labels/lower", Role::Owner),
     (Method::PUT, "people/x", Role::Owner),
     (Method::DELETE, "people/x", Role::Owner),
     (Method::PUT, "servers/x", Role::Owner),
@@ -93,6 +95,38 @@ async fn every_endpoint_refuses_strangers_and_lesser_roles() {
         }
     }
     assert!(!sessions.end.is_cancelled());
+}
+
+#[tokio::test]
+async fn labels_come_down_by_an_owners_word_and_a_reason_alone() {
+    let (sessions, _folder) = sessions_for_tests().await;
+    let store = sessions.store();
+    let disk: Keeper = "disk:clerk".parse().unwrap();
+    let web = Labels { integrity: Integrity::Web, ..Labels::default() };
+    store.raise(&disk, &web, &About::default(), now()).await.unwrap();
+    let owner = store.people().await.unwrap().remove(0).uid.unwrap();
+    let lower = async |body: &str| {
+        let request = Request::builder().method(Method::POST).uri(format!("/{}/labels/lower", api::VERSION));
+        let mut request = request.body(Body::from(body.to_owned())).unwrap();
+        request.extensions_mut().insert(ConnectInfo(Peer(owner)));
+        router(&sessions).call(request).await.unwrap().status()
+    };
+    let request = |keeper: &str, labels: &str, why: &str| {
+        format!(r#"{{"keeper":"{keeper}","labels":{labels},"why":"{why}"}}"#)
+    };
+    for (bad, status) in [
+        (request("disk:clerk", "{}", " "), StatusCode::BAD_REQUEST),
+        (request("disk:clerk", "{}", &"x".repeat(api::MAX_WHY + 1)), StatusCode::BAD_REQUEST),
+        (request("disk:clerk", r#"{"confidentiality":"secret"}"#, "x"), StatusCode::BAD_REQUEST),
+        (request("disk:clerk", r#"{"confidentiality":"huge"}"#, "x"), StatusCode::BAD_REQUEST),
+        (request("disk:", "{}", "x"), StatusCode::BAD_REQUEST),
+        (request("session:00000000000000000000000000", "{}", "x"), StatusCode::FORBIDDEN),
+    ] {
+        assert_eq!(lower(&bad).await, status, "{bad}");
+    }
+    assert_eq!(store.labels(&disk).await.unwrap(), web);
+    assert_eq!(lower(&request("disk:clerk", "{}", "wiped")).await, StatusCode::OK);
+    assert_eq!(store.labels(&disk).await.unwrap(), Labels::default());
 }
 
 #[test]

@@ -8,8 +8,8 @@ use clap::{Args, Parser, Subcommand};
 use domain::{AgentName, ImageName, ModelName};
 
 pub(crate) use people::{
-    ApprovalsArgs, ApproveArgs, DenyArgs, EntriesArgs, GroupCommand, LedgerCommand, PersonCommand,
-    ServerAddArgs, ServerCommand,
+    ApprovalsArgs, ApproveArgs, DenyArgs, EntriesArgs, GroupCommand, LabelsCommand, LedgerCommand, LowerArgs,
+    PersonCommand, ServerAddArgs, ServerCommand,
 };
 
 const EXIT_CODES: &str = "\
@@ -80,6 +80,11 @@ pub(crate) enum Command {
     Group {
         #[command(subcommand)]
         command: GroupCommand,
+    },
+    /// List what agents' disks and tool servers hold, and lower it by a person's word.
+    Labels {
+        #[command(subcommand)]
+        command: LabelsCommand,
     },
     /// Get, list and remove the images that cells run.
     Image {

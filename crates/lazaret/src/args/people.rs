@@ -3,7 +3,9 @@
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
-use domain::{AgentName, GroupName, ImageName, PersonName, Role, ServerName, TeamName};
+use domain::{
+    AgentName, Confidentiality, GroupName, ImageName, Integrity, PersonName, Role, ServerName, TeamName,
+};
 
 /// `approvals`.
 #[derive(Debug, Args)]
@@ -118,6 +120,44 @@ pub(crate) enum PersonCommand {
         /// Their name.
         name: PersonName,
     },
+}
+
+/// `labels`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum LabelsCommand {
+    /// List what agents' disks and tool servers hold.
+    Ls {
+        /// Sessions, too.
+        #[arg(long)]
+        sessions: bool,
+        /// One JSON document instead of a table.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Say that something holds no more than this. What reads it joins these labels from then on.
+    #[command(
+        after_help = "Example:\n  lazaret labels lower disk:mail-clerk --confidentiality internal --integrity organisation \\\n    --why 'wiped it'"
+    )]
+    Lower(LowerArgs),
+}
+
+/// `labels lower`.
+#[derive(Debug, Args)]
+pub(crate) struct LowerArgs {
+    /// What: disk:AGENT or server:TEAM/NAME, as they are listed.
+    pub(crate) what: String,
+    /// The most confidential that it holds: public, internal, confidential or secret.
+    #[arg(long)]
+    pub(crate) confidentiality: Confidentiality,
+    /// The least trusted whose words it holds: person, organisation, third-party or web.
+    #[arg(long)]
+    pub(crate) integrity: Integrity,
+    /// A team whose data it still holds; may be given again.
+    #[arg(long = "team")]
+    pub(crate) teams: Vec<TeamName>,
+    /// Why, for the ledger.
+    #[arg(long)]
+    pub(crate) why: String,
 }
 
 /// `group`.
