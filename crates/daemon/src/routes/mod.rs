@@ -70,7 +70,6 @@ fn viewers() -> Router<Arc<Sessions>> {
         .route("/labels", get(labels::labels))
         .route("/groups", get(people::groups))
         .route("/servers", get(tools::servers))
-        .route("/servers/{name}", get(tools::server))
         .route("/cells", get(tools::cells))
         .route("/agents/{name}/tools", get(tools::agent_tools))
 }
@@ -83,6 +82,8 @@ fn approvers() -> Router<Arc<Sessions>> {
         .route("/sessions/{id}/attach", get(attach::attach))
         .route("/sessions/{id}/exec", get(attach::exec))
         .route("/approvals/{id}/answer", post(people::answer))
+        // It may start a cell.
+        .route("/servers/{name}", get(tools::server))
 }
 
 /// What changes the installation.

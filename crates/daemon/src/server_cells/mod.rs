@@ -8,6 +8,8 @@
 mod log;
 mod owner;
 mod restarts;
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -17,7 +19,7 @@ use std::time::{Duration, Instant};
 use api::{RunningServer, ServerCell};
 use domain::{ServerName, TeamName};
 use gateway::tools::upstream::{Upstream, UpstreamLimits};
-use tokio::sync::oneshot;
+use tokio::sync::{Semaphore, oneshot};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -29,6 +31,8 @@ use restarts::Restarts;
 
 /// Bytes between the gateway and a program that are on their way.
 const PIPE: usize = 64 * 1024;
+/// Most cells at once.
+const MAX_CELLS: usize = 32;
 /// How long whoever connects may be held up by a server that failed lately.
 const PATIENCE: Duration = Duration::from_secs(5);
 
@@ -42,6 +46,8 @@ pub(crate) struct ServerCells {
     logs: PathBuf,
     places: Mutex<BTreeMap<Key, Arc<Place>>>,
     tasks: TaskTracker,
+    /// For so many cells more.
+    room: Arc<Semaphore>,
     end: CancellationToken,
 }
 
@@ -63,7 +69,8 @@ impl ServerCells {
     /// None yet.
     pub(crate) fn new(host: Arc<dyn Host>, allow_emulation: bool, logs: PathBuf) -> Self {
         let (places, tasks, end) = (Mutex::default(), TaskTracker::new(), CancellationToken::new());
-        Self { host, allow_emulation, logs, places, tasks, end }
+        let room = Arc::new(Semaphore::new(MAX_CELLS));
+        Self { host, allow_emulation, logs, places, tasks, room, end }
     }
 
     /// Starts the team's cell of the server, and speaks to it. Letting go of the connection stops the cell.
@@ -77,8 +84,14 @@ impl ServerCells {
         let mut turn = place.turn.lock().await;
         // The one before holds the disk until it is gone.
         if let Some(ended) = turn.clear().await {
-            turn.note(ended);
+            turn.note(ended, wanted.limits.idle.as_duration());
         }
+        let Ok(room) = Arc::clone(&self.room).try_acquire_owned() else {
+            let why = format!("{MAX_CELLS} cells of tool servers are up already");
+            return Err(
+                failed(why).hint("`lazaret server ls` lists them; those that nobody uses go by themselves")
+            );
+        };
         let wait = turn.restarts.wait(Instant::now());
         if wait > PATIENCE {
             let why = format!(
@@ -99,6 +112,7 @@ impl ServerCells {
             allow_emulation: self.allow_emulation || wanted.allow_emulation,
             log: self.log(team, server),
             place: Arc::clone(&place),
+            _room: room,
             stop: stop.clone(),
         };
         turn.cell = Some((stop, self.tasks.spawn(owner.run(theirs, ready))));
@@ -170,9 +184,11 @@ impl Turn {
         ended.map_err(|error| tracing::error!(%error, "the task of a tool server's cell failed")).ok()
     }
 
-    fn note(&mut self, ended: Ended) {
+    fn note(&mut self, ended: Ended, idle: Duration) {
         match ended {
-            Ended::LetGo => self.restarts.steady(),
+            // Sooner than that nobody lets go of it for want of use: it broke a rule of the protocol.
+            Ended::LetGo { after } if after < idle => self.restarts.failed(Instant::now(), after),
+            Ended::LetGo { .. } => self.restarts.steady(),
             Ended::Refused => {}
             Ended::Died { after } => self.restarts.failed(Instant::now(), after),
         }

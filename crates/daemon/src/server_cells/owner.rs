@@ -10,7 +10,7 @@ use api::{RunningServer, ServerCell, ServerState};
 use domain::{CellId, Limits};
 use store::Randomness as _;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream, ReadHalf, WriteHalf};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 use wire::frame::CHUNK;
 use wire::guest::FromGuest;
@@ -42,6 +42,8 @@ pub(super) struct Owner {
     pub(super) allow_emulation: bool,
     pub(super) log: PathBuf,
     pub(super) place: Arc<Place>,
+    /// The room that it takes.
+    pub(super) _room: OwnedSemaphorePermit,
     /// Cancelled when nobody wants it any more.
     pub(super) stop: CancellationToken,
 }
@@ -50,7 +52,10 @@ pub(super) struct Owner {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Ended {
     /// Nobody wanted it any more.
-    LetGo,
+    LetGo {
+        /// How long it was up.
+        after: Duration,
+    },
     /// A rule of this host forbids it.
     Refused,
     /// By itself.
@@ -75,7 +80,7 @@ impl Owner {
     ) -> Ended {
         let (team, server) = &self.key;
         let ended = match self.up().await {
-            Err(None) => Ended::LetGo,
+            Err(None) => Ended::LetGo { after: Duration::ZERO },
             Err(Some(failure)) => {
                 let ended = match &failure {
                     StartFailure::Refused { .. } => Ended::Refused,
@@ -90,11 +95,12 @@ impl Owner {
                 let since = Instant::now();
                 let end =
                     if ready.send(Ok(())).is_ok() { self.serve(up, stream).await } else { up.down().await };
+                let after = since.elapsed();
                 match end {
-                    End::LetGo => Ended::LetGo,
+                    End::LetGo => Ended::LetGo { after },
                     End::Died(why) => {
                         tracing::warn!(%team, %server, why, "a tool server died");
-                        Ended::Died { after: since.elapsed() }
+                        Ended::Died { after }
                     }
                 }
             }

@@ -12,7 +12,7 @@ mod workspace;
 #[cfg(test)]
 mod tests;
 #[cfg(test)]
-pub(crate) use tests::sessions_for_tests;
+pub(crate) use tests::{Fake, sessions_for_tests};
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};

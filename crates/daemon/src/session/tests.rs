@@ -21,10 +21,10 @@ use super::*;
 
 /// Cells that are a task of this process. What a harness does is its first argument.
 #[derive(Default)]
-struct Fake {
-    at_once: Arc<AtomicUsize>,
-    most: Arc<AtomicUsize>,
-    refuse: bool,
+pub(crate) struct Fake {
+    pub(crate) at_once: Arc<AtomicUsize>,
+    pub(crate) most: Arc<AtomicUsize>,
+    pub(crate) refuse: bool,
 }
 
 struct FakeCell {
@@ -196,6 +196,7 @@ async fn harness(mut stream: Stream, spec: ProcessSpec, report: tokio::sync::mps
                 frame::write(&mut stream, &FromProcess::Stdout(bytes), SMALL).await.unwrap();
             }
         }
+        "mcp" => exit = Some(tool_server(&mut stream).await),
         _ => exit = None,
     }
     frame::write(&mut stream, &FromProcess::Started, SMALL).await.unwrap();
@@ -214,6 +215,37 @@ async fn harness(mut stream: Stream, spec: ProcessSpec, report: tokio::sync::mps
         },
     };
     frame::write(&mut stream, &FromProcess::Exited(exit), SMALL).await.unwrap();
+}
+
+/// A tool server without tools. It dies of whatever it is asked beyond the greeting.
+async fn tool_server(stream: &mut Stream) -> Exit {
+    loop {
+        let bytes = match frame::read(stream, SMALL).await {
+            Ok(Some(ToProcess::Stdin(bytes))) => bytes,
+            Ok(Some(ToProcess::Resize(_))) => continue,
+            Ok(Some(ToProcess::StdinEnd | ToProcess::Signal(_)) | None) | Err(_) => return Exit::Code(0),
+        };
+        let message: serde_json::Value = serde_json::from_slice(&bytes).unwrap();
+        let id = &message["id"];
+        let answer = match message["method"].as_str().unwrap() {
+            "notifications/initialized" => continue,
+            "server/discover" => {
+                let error = serde_json::json!({"code": -32601, "message": "no such method"});
+                serde_json::json!({"jsonrpc": "2.0", "id": id, "error": error})
+            }
+            "initialize" => {
+                let info = serde_json::json!({"name": "x", "version": "1"});
+                let capabilities = serde_json::json!({"tools": {}});
+                let result = serde_json::json!({
+                    "protocolVersion": "2025-06-18", "capabilities": capabilities, "serverInfo": info,
+                });
+                serde_json::json!({"jsonrpc": "2.0", "id": id, "result": result})
+            }
+            _ => return Exit::Code(3),
+        };
+        let line = format!("{answer}\n").into_bytes();
+        frame::write(stream, &FromProcess::Stdout(line), SMALL).await.unwrap();
+    }
 }
 
 struct Lab {
