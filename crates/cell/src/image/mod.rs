@@ -129,9 +129,7 @@ impl ImageStore {
             Err(error) => return Err(error),
         };
         let digest = recipe.digest(base.digest);
-        if let Some(expected) = reference::digest_in(name) {
-            expected.check_found(digest, "what the registry has now")?;
-        }
+        recipe.check(name, digest)?;
         let name = &recipe.name(name);
         if let Some(image) = self.reuse(name, digest, &base.config)? {
             return Ok(image);

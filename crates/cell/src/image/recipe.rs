@@ -10,6 +10,7 @@ use super::error::ImageError;
 use super::layer::Assembly;
 use super::npm::{Packages, Registry, Wanted};
 use super::progress::Progress;
+use super::reference::digest_in;
 use super::store::{ImagePackage, Work};
 
 /// What is to be made, with all of its parts named.
@@ -46,6 +47,20 @@ impl Recipe {
         match &self.what {
             What::Agent(agent) => agent.digest(base),
             What::Npm(packages) => packages.digest(base),
+        }
+    }
+
+    /// Whether it comes to the digest that was asked for, if one was.
+    pub(super) fn check(&self, asked: &ImageName, digest: Digest) -> Result<(), ImageError> {
+        match digest_in(asked) {
+            Some(expected) if expected != digest => {
+                let why = format!(
+                    "it comes to {digest} now, since its packages, `base` or Node changed: \
+                     build it without a digest, and look at `lazaret image show`"
+                );
+                Err(ImageError::Package { package: asked.to_string(), why })
+            }
+            Some(_) | None => Ok(()),
         }
     }
 

@@ -85,7 +85,8 @@ impl Wanted {
     }
 
     fn refuse(&self, why: String) -> ImageError {
-        ImageError::Package { package: format!("npm:{}@{}", self.name, self.version), why }
+        let version = if self.version.is_empty() { String::new() } else { format!("@{}", self.version) };
+        ImageError::Package { package: format!("npm:{}{version}", self.name), why }
     }
 
     /// Finds what the package needs, as of now.
