@@ -22,6 +22,7 @@ use std::path::PathBuf;
 
 pub use layers::{Ground, guest_root};
 pub use mail::Stopped;
+pub use mailbox::Mailbox;
 use report::{Outcome, Report};
 use serde::Serialize;
 use stage::{Stage, Voice};

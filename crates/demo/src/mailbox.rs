@@ -18,11 +18,14 @@ const MAX_SENT: usize = 100;
 
 /// The mailbox.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Mailbox(Arc<Mutex<Vec<Value>>>);
+pub struct Mailbox(Arc<Mutex<Vec<Value>>>);
 
 impl Mailbox {
     /// Serves it until the listener fails or the future is dropped.
-    pub(crate) async fn serve(self, listener: tokio::net::TcpListener) -> std::io::Result<()> {
+    ///
+    /// # Errors
+    /// The listener failed.
+    pub async fn serve(self, listener: tokio::net::TcpListener) -> std::io::Result<()> {
         axum::serve(listener, Router::new().route("/mcp", routing::post(message)).with_state(self)).await
     }
 

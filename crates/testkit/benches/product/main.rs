@@ -14,6 +14,7 @@ mod ledger;
 mod memory;
 mod model;
 mod report;
+mod tools;
 
 use std::future::Future;
 use std::pin::Pin;
@@ -43,6 +44,7 @@ const BENCHES: &[Bench] = &[
     Bench { name: "model", lacks: || None, run: |ground| Box::pin(model::run(ground)) },
     Bench { name: "decision", lacks: || None, run: |_| Box::pin(decision::run()) },
     Bench { name: "ledger", lacks: ledger::lacks, run: |_| Box::pin(ledger::run()) },
+    Bench { name: "tools", lacks: || None, run: |_| Box::pin(tools::run()) },
     Bench { name: "memory", lacks: memory::lacks, run: |ground| Box::pin(memory::run(ground)) },
     Bench { name: "import", lacks: import::lacks, run: |ground| Box::pin(import::run(ground)) },
 ];
