@@ -291,6 +291,8 @@ fn base_command(program: &Path, folder: &Path) -> Command {
         .env("XDG_DATA_HOME", folder.join("data"))
         .env("XDG_STATE_HOME", folder.join("state"))
         .env("XDG_RUNTIME_DIR", folder.join("run"))
+        // What it says is shown without control characters, also where it has a terminal.
+        .env("NO_COLOR", "1")
         .env_remove("ANTHROPIC_API_KEY")
         .env_remove("OPENAI_API_KEY")
         .current_dir(folder);
