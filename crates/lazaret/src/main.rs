@@ -12,6 +12,7 @@ mod ledger;
 mod live;
 mod output;
 mod people;
+mod policy;
 mod run;
 mod serve;
 mod servers;
@@ -76,6 +77,7 @@ async fn dispatch(command: Command) -> Outcome {
         Command::Person { command } => people::person(command).await,
         Command::Labels { command } => labels::labels(command).await,
         Command::Group { command } => people::group(command).await,
+        Command::Policy { command } => policy::command(command),
         Command::Image { command } => image::command(command).await,
         Command::Doctor { json } => doctor::doctor(json).await,
         Command::Serve(args) => serve::serve(args).await,

@@ -23,7 +23,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("gateway", &["domain", "wire", "policy", "store"]),
     ("daemon", &["domain", "wire", "cell", "gateway", "api", "policy", "store"]),
     ("demo", &["domain", "wire", "sys", "api"]),
-    ("lazaret", &["domain", "api", "daemon", "door", "demo"]),
+    ("lazaret", &["domain", "api", "policy", "daemon", "door", "demo"]),
     ("door", &["domain", "wire", "sys"]),
     ("guest", &["wire", "sys"]),
     (

@@ -1,6 +1,7 @@
 //! What can be typed.
 
 mod people;
+mod policy;
 
 use std::path::PathBuf;
 
@@ -11,6 +12,7 @@ pub(crate) use people::{
     ApprovalsArgs, ApproveArgs, DenyArgs, EntriesArgs, GroupCommand, LabelsCommand, LedgerCommand, LowerArgs,
     PersonCommand, ServerAddArgs, ServerCommand,
 };
+pub(crate) use policy::{PolicyArgs, PolicyCommand};
 
 const EXIT_CODES: &str = "\
 Exit codes of `run` and `exec`:
@@ -85,6 +87,11 @@ pub(crate) enum Command {
     Labels {
         #[command(subcommand)]
         command: LabelsCommand,
+    },
+    /// Show, check, test, explain and compare what agents may do.
+    Policy {
+        #[command(subcommand)]
+        command: PolicyCommand,
     },
     /// Get, list and remove the images that cells run.
     Image {
