@@ -3,10 +3,10 @@
 use std::net::{Ipv4Addr, TcpListener as StdListener};
 use std::sync::Arc;
 
-use tokio::io::copy_bidirectional;
+use tokio::io::copy_bidirectional_with_sizes;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use wire::frame;
+use wire::frame::{self, CHUNK};
 use wire::guest::GuestOpens;
 use wire::mux::Opener;
 
@@ -51,5 +51,5 @@ async fn carry(mut connection: TcpStream, service: GuestOpens, opener: Opener, _
     if frame::write(&mut stream, &service, frame::SMALL).await.is_err() {
         return;
     }
-    drop(copy_bidirectional(&mut connection, &mut stream).await);
+    drop(copy_bidirectional_with_sizes(&mut connection, &mut stream, CHUNK, CHUNK).await);
 }

@@ -9,6 +9,7 @@
 
 pub mod early;
 pub mod frame;
+mod gathered;
 pub mod guest;
 pub mod host;
 pub mod json;

@@ -8,6 +8,8 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::compat::{Compat, FuturesAsyncReadCompatExt, TokioAsyncReadCompatExt};
 
+use crate::gathered::Gathered;
+
 /// One stream: reads and writes bytes, ends like a socket.
 pub type Stream = Compat<yamux::Stream>;
 
@@ -37,6 +39,9 @@ impl Default for MuxLimits {
 
 /// Bytes that yamux lets a peer send into a fresh stream before it is read.
 const FIRST_WINDOW: usize = 256 * 1024;
+
+/// Most bytes of one frame of the mux: a chunk of ours fits in one.
+const FRAME: usize = 64 * 1024;
 
 /// Why the pipe ended.
 #[derive(Debug, thiserror::Error)]
@@ -81,7 +86,7 @@ impl Incoming {
 
 /// Moves the bytes. One task owns it and runs it to its end.
 pub struct Driver<Io> {
-    connection: yamux::Connection<Compat<Io>>,
+    connection: yamux::Connection<Compat<Gathered<Io>>>,
     limits: MuxLimits,
     requests: mpsc::Receiver<oneshot::Sender<Result<Stream, MuxError>>>,
     waiting: VecDeque<oneshot::Sender<Result<Stream, MuxError>>>,
@@ -101,13 +106,14 @@ where
     config.set_max_connection_receive_window(Some(
         limits.streams.saturating_mul(FIRST_WINDOW).saturating_mul(2),
     ));
+    config.set_split_send_size(FRAME);
     let mode = match side {
         Side::Host => yamux::Mode::Client,
         Side::Guest => yamux::Mode::Server,
     };
     let (request, requests) = mpsc::channel(8);
     let (accept, accepted) = mpsc::channel(limits.backlog);
-    let connection = yamux::Connection::new(io.compat(), config, mode);
+    let connection = yamux::Connection::new(Gathered::new(io).compat(), config, mode);
     let driver =
         Driver { connection, limits, requests, waiting: VecDeque::new(), incoming: accept, closing: false };
     (Opener(request), Incoming(accepted), driver)
