@@ -322,6 +322,7 @@ async fn what_runs_out_or_is_called_off_gives_no_right(empty: Empty) {
     assert_eq!(lab.store.expire(1_001).await.unwrap(), 0);
     assert_eq!(lab.store.approval(approval_id(3), 1).await.unwrap().life.state, ApprovalState::Expired);
     assert_eq!((lab.count("expired").await, lab.count("cancelled").await), (2, 1));
+    assert_eq!(lab.count("commit-refused").await, 2);
 }
 
 async fn a_plans_grants_are_used_as_often_as_they_say_by_one_session(empty: Empty) {

@@ -80,6 +80,9 @@ impl SessionGate {
         self.answered(asked, &looked.call.tool, context).await?;
         let grant =
             Grant { approval: asked, binding: question.binding(), ceiling: question.labels().clone() };
+        // The tool may have changed while people thought.
+        let arguments = looked.call.arguments.text().to_owned();
+        let looked = &self.look(ToolCall { tool: looked.call.tool.clone(), arguments }).await?;
         let referred = self.referred(looked).await?;
         match self.decided(looked).await? {
             Decision::Allow(allowed) => Ok(allowed),

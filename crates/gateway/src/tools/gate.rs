@@ -176,7 +176,13 @@ impl SessionGate {
                 .hint("a person can give it some in agent.toml: `[tools.SERVER]`"));
         };
         let row = row.clone();
-        let known = self.servers.tool(policy.team(), &call.tool).await?;
+        let known = match self.servers.tool(policy.team(), &call.tool, policy.pin(&call.tool)).await {
+            Ok(known) => known,
+            Err(failure) => {
+                self.refuse(&call, &failure.message).await;
+                return Err(failure);
+            }
+        };
         let arguments = match arguments(&call.arguments, &known.input_schema) {
             Ok(arguments) => arguments,
             Err(why) => return Err(self.refuse(&call, &why).await),
@@ -378,7 +384,7 @@ impl ToolGate for SessionGate {
             let mut tools = vec![super::asking::plan_tool()];
             for tool in policy.offered().into_iter().filter(|tool| !readings::is_reading(&tool.tool)) {
                 // One that is withheld or whose server is down is not offered; a call of it says why.
-                if let Ok(known) = self.servers.tool(policy.team(), tool).await {
+                if let Ok(known) = self.servers.tool(policy.team(), tool, policy.pin(tool)).await {
                     tools.push(known.offered);
                 }
             }

@@ -264,8 +264,13 @@ impl Servers {
         Ok(known)
     }
 
-    /// A tool as its server lists it now.
-    pub(super) async fn tool(&self, team: &TeamName, tool: &ToolRef) -> Result<Known, ToolFailure> {
+    /// A tool as its server lists it now, if that is what a person approved.
+    pub(super) async fn tool(
+        &self,
+        team: &TeamName,
+        tool: &ToolRef,
+        approved: Option<Digest>,
+    ) -> Result<Known, ToolFailure> {
         let list = self.list(team, &tool.server).await?;
         let Some(described) = list.tools.iter().find(|described| described.name == tool.tool) else {
             return Err(gone(&tool.tool, &list));
@@ -273,6 +278,11 @@ impl Servers {
         let (row, _) = self.row(&tool.server, described);
         let digest =
             pin(&tool.server, described, &row)?.digest().map_err(|e| withheld(tool, &e.to_string()))?;
+        if approved != Some(digest) {
+            // Before anything of it is read: what its schema says would reach the agent in reasons.
+            return Err(withheld(tool, "it is not what a person approved")
+                .hint("a person sees what changed, and may approve it, with `lazaret agent apply`"));
+        }
         let value = schema(described).map_err(|why| withheld(tool, &why))?;
         let input_schema = jsonschema::validator_for(&value).map_err(|e| withheld(tool, &e.to_string()))?;
         let idempotent = described.hints.idempotent == Some(true);

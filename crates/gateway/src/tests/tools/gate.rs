@@ -41,11 +41,11 @@ const TABLE: &str = "[tools.echo]\neffects = [\"communicate\"]\nsensitive = { te
                      [tools.fails]\neffects = [\"read\"]\n";
 
 pub(super) struct Lab {
-    server: Everything,
+    pub(super) server: Everything,
     pub(super) store: Store,
     pub(super) gate: Arc<SessionGate>,
-    events: mpsc::Receiver<ToolEvent>,
-    owner: PersonName,
+    pub(super) events: mpsc::Receiver<ToolEvent>,
+    pub(super) owner: PersonName,
     _policy: watch::Sender<Arc<AgentPolicy>>,
     _folder: tempfile::TempDir,
 }
@@ -126,11 +126,11 @@ impl Lab {
         result
     }
 
-    fn calls(&self) -> usize {
+    pub(super) fn calls(&self) -> usize {
         self.server.calls.load(Ordering::SeqCst)
     }
 
-    async fn ledger(&self) -> Vec<Event> {
+    pub(super) async fn ledger(&self) -> Vec<Event> {
         self.store.tail(100, &Filter::default()).await.unwrap().into_iter().map(|entry| entry.event).collect()
     }
 }
