@@ -8,7 +8,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use domain::{AgentFile, Confidentiality, ModelName, PersonName, ServerName, SessionId, TeamName};
 use futures::future::BoxFuture;
 use gateway::tools::upstream::{Upstream, UpstreamLimits};
-use gateway::tools::{Connector, Servers, Session, SessionGate, ToolEvent, ToolGate};
+use gateway::tools::{Connector, Servers, Session, SessionGate, ToolEvent};
 use gateway::{BaseUrl, Credential};
 use policy::{AgentPolicy, KnownModel, Seen, Sources, Table};
 use store::{About, Answer, Keeper, Place, Store};
@@ -133,14 +133,6 @@ impl CellLess {
     /// # Panics
     /// When anything of it fails: it is for tests.
     pub async fn open(given: Given<'_>) -> Self {
-        Self::open_with(given, |gate| Arc::new(gate)).await
-    }
-
-    /// The same, with something around the session's gate.
-    ///
-    /// # Panics
-    /// When anything of it fails: it is for tests.
-    pub async fn open_with(given: Given<'_>, around: impl FnOnce(SessionGate) -> Arc<dyn ToolGate>) -> Self {
         let (folder, store) = fresh_store().await;
         let person: PersonName = "ada".parse().expect("a name");
         store.install_owner(&person, 1000, now()).await.expect("its owner");
@@ -160,7 +152,7 @@ impl CellLess {
         let (tell, events) = mpsc::channel(64);
         let gate = SessionGate::open(Arc::new(servers), session, policy, seen, tell).await.expect("a gate");
         let mut tasks = JoinSet::new();
-        let endpoint = door(around(gate), &mut tasks).await;
+        let endpoint = door(gate, &mut tasks).await;
         Self { endpoint, store, person, events, tasks, _policy: told, _folder: folder }
     }
 
@@ -192,7 +184,7 @@ async fn applied(servers: &Servers, file: &AgentFile, server: &ServerName, by: &
 }
 
 /// Puts a door before the gate, and gives the address at which a program reaches its tools' endpoint.
-async fn door(gate: Arc<dyn ToolGate>, tasks: &mut JoinSet<()>) -> String {
+async fn door(gate: SessionGate, tasks: &mut JoinSet<()>) -> String {
     let (channel, guest) = UnixStream::pair().expect("a channel");
     let (doors, daemons) = UnixStream::pair().expect("a link");
     tasks.spawn(async move {
@@ -200,7 +192,7 @@ async fn door(gate: Arc<dyn ToolGate>, tasks: &mut JoinSet<()>) -> String {
     });
     let (daemon, asked, driver) = mux(daemons, Side::Host, MuxLimits { streams: 256, backlog: 64 });
     tasks.spawn(async move { drop(driver.run().await) });
-    tasks.spawn(serve(asked, gate));
+    tasks.spawn(serve(asked, Arc::new(gate)));
     let (guest, control) = born(daemon, guest, tasks).await;
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let endpoint = format!("http://{}/mcp", listener.local_addr().expect("its address"));
@@ -209,7 +201,7 @@ async fn door(gate: Arc<dyn ToolGate>, tasks: &mut JoinSet<()>) -> String {
 }
 
 /// The daemon's side: every question about tools is the gate's.
-async fn serve(mut asked: Incoming, gate: Arc<dyn ToolGate>) {
+async fn serve(mut asked: Incoming, gate: Arc<SessionGate>) {
     let mut served = JoinSet::new();
     while let Some(mut stream) = asked.next().await {
         while served.try_join_next().is_some() {}

@@ -6,11 +6,8 @@
 
 mod upstream;
 
-use std::sync::Arc;
-
-use futures::future::BoxFuture;
+use gateway::tools::ProgressSink;
 use gateway::tools::upstream::{Upstream, UpstreamLimits};
-use gateway::tools::{CallContext, ProgressSink, SessionGate, ToolCall, ToolGate};
 use gateway::{BaseUrl, Credential};
 use policy::Table;
 use serde_json::{Map, Value, json};
@@ -18,7 +15,7 @@ use testkit::cell_less::{CellLess, Given};
 use tokio::io::AsyncReadExt;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
-use wire::tools::{Contents, Prompt, PromptText, Resource, ResourceTemplate, Tool, ToolFailure, ToolResult};
+use wire::tools::ToolFailure;
 
 const AGENT: &str = "name = \"clerk\"\nteam = \"office\"\nharness = { command = [\"true\"] }\n\
                      [tools.env]\nallow = [\"*\"]\n";
@@ -36,57 +33,15 @@ async fn main() {
 async fn serve() {
     let mut tasks = JoinSet::new();
     let server = upstream::serve(&mut tasks).await;
-    let rest = connected(&server).await.expect("the tool server");
-    let table: String =
-        upstream::TOOLS.iter().map(|tool| format!("[tools.{tool}]\neffects = [\"read\"]\n")).collect();
+    let tools = upstream::TOOLS.iter().chain(&["resources-read", "prompts-get"]);
+    let table: String = tools.map(|tool| format!("[tools.{tool}]\neffects = [\"read\"]\n")).collect();
     let table = Table::parse(&table).expect("a table");
     let given = Given { server: &server, table, agent: AGENT, prompt: "Try each tool.", year: 2026 };
-    let session = CellLess::open_with(given, |gate| Arc::new(WithRest { gate, rest })).await;
+    let session = CellLess::open(given).await;
     println!("{}", session.endpoint);
     tokio::io::stdin().read_to_end(&mut Vec::new()).await.expect("standard input");
     session.store.verify(None).await.expect("the ledger verifies");
     session.close().await;
-}
-
-/// The gate of a session, which decides about tools; resources and prompts, of which it offers none so far, pass undecided,
-/// so that the door's and the client's part in them is held against the suite.
-struct WithRest {
-    gate: SessionGate,
-    rest: Upstream,
-}
-
-impl ToolGate for WithRest {
-    fn list(&self) -> BoxFuture<'_, Result<Vec<Tool>, ToolFailure>> {
-        self.gate.list()
-    }
-
-    fn call(&self, call: ToolCall, context: CallContext) -> BoxFuture<'_, Result<ToolResult, ToolFailure>> {
-        self.gate.call(call, context)
-    }
-
-    fn resources(&self) -> BoxFuture<'_, Result<Vec<Resource>, ToolFailure>> {
-        Box::pin(self.rest.resources())
-    }
-
-    fn templates(&self) -> BoxFuture<'_, Result<Vec<ResourceTemplate>, ToolFailure>> {
-        Box::pin(self.rest.templates())
-    }
-
-    fn read(&self, uri: String) -> BoxFuture<'_, Result<Vec<Contents>, ToolFailure>> {
-        Box::pin(async move { self.rest.read(&uri).await })
-    }
-
-    fn prompts(&self) -> BoxFuture<'_, Result<Vec<Prompt>, ToolFailure>> {
-        Box::pin(self.rest.prompts())
-    }
-
-    fn prompt(
-        &self,
-        name: String,
-        arguments: Vec<(String, String)>,
-    ) -> BoxFuture<'_, Result<PromptText, ToolFailure>> {
-        Box::pin(async move { self.rest.prompt(&name, arguments).await })
-    }
 }
 
 async fn connected(url: &str) -> Result<Upstream, ToolFailure> {
