@@ -8,6 +8,8 @@ use api::{AgentView, Problem, ProblemKind};
 use domain::{AgentFile, AgentName};
 use include_dir::{Dir, include_dir};
 
+use crate::narrowing::AppliedFiles;
+
 static EXAMPLES: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/../../agents");
 
 /// Most agents that are listed.
@@ -17,6 +19,8 @@ const MAX_LISTED: usize = 1000;
 #[derive(Debug)]
 pub(crate) struct Agents {
     folder: PathBuf,
+    /// What was applied of them.
+    pub(crate) applied: AppliedFiles,
 }
 
 /// An agent's file.
@@ -33,9 +37,9 @@ pub(crate) struct Found {
 }
 
 impl Agents {
-    /// Those below the configuration folder.
-    pub(crate) fn new(config: &Path) -> Self {
-        Self { folder: config.join("agents") }
+    /// Those below the configuration folder, and what the state folder keeps of them.
+    pub(crate) fn new(config: &Path, state: &Path) -> Self {
+        Self { folder: config.join("agents"), applied: AppliedFiles::new(state) }
     }
 
     /// The agent of this name.
@@ -128,7 +132,7 @@ mod tests {
     #[test]
     fn an_own_agent_hides_the_example_of_its_name_and_mistakes_are_told() {
         let config = tempfile::tempdir().unwrap();
-        let agents = Agents::new(config.path());
+        let agents = Agents::new(config.path(), config.path());
         let reviewer: AgentName = "reviewer".parse().unwrap();
         assert_eq!(agents.find(&reviewer).unwrap().source, "example");
         let folder = config.path().join("agents/reviewer");
@@ -146,7 +150,7 @@ mod tests {
     #[test]
     fn every_example_is_a_sound_agent() {
         let config = tempfile::tempdir().unwrap();
-        let listed = Agents::new(config.path()).list();
+        let listed = Agents::new(config.path(), config.path()).list();
         assert_eq!(listed.len(), EXAMPLES.dirs().count());
     }
 }

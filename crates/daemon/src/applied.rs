@@ -5,15 +5,17 @@ use std::collections::BTreeMap;
 use api::{AgentTools, ApplyRequest, PinState, Problem, ProblemKind, ToolView};
 use domain::{AgentFile, AgentName, Digest, PersonName, ToolRef};
 use gateway::tools::{Candidate, Servers};
-use policy::{AgentPolicy, KnownModel, KnownTool, Pin, Sources, Text};
+use policy::{AgentPolicy, Difference, KnownModel, KnownTool, Pin, Sources, Text, Verdict};
 use sha2::{Digest as _, Sha256};
 use store::{About, Event, Filter, Scope, Store};
 
 use crate::agents::Found;
 use crate::journal::now;
+use crate::narrowing::Version;
+use crate::session::Sessions;
 
 /// An agent's files, beside what its file says.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Files {
     /// Of all of them.
     pub(crate) digest: Digest,
@@ -127,14 +129,25 @@ async fn changes(store: &Store, pin: &Pin, old: Digest) -> Result<Vec<String>, P
     })
 }
 
+/// How an agent's files compare with those that were applied last; none if these aren't known.
+pub(crate) async fn change(sessions: &Sessions, found: &Found) -> Result<Option<Difference>, Problem> {
+    let name = &found.file.name;
+    let Some(digest) = applied(sessions.store(), name).await? else { return Ok(None) };
+    let Some(kept) = sessions.agents.applied.last(name, digest) else { return Ok(None) };
+    let tools = known(&sessions.tools, &found.file).await?;
+    let models = sessions.config.known(&found.file.models);
+    let now = Version { file: &found.file, source: &found.source, cedar: found.cedar.as_deref() };
+    kept.compare(now, &tools, &models).map(Some)
+}
+
 /// Applies the files as they were shown, and pins the tools as they were shown.
 pub(crate) async fn apply(
-    servers: &Servers,
+    sessions: &Sessions,
     found: &Found,
     request: &ApplyRequest,
     by: &PersonName,
 ) -> Result<(), Problem> {
-    let file = &found.file;
+    let (servers, file) = (&sessions.tools, &found.file);
     let changed = |what: String| {
         Problem::new(ProblemKind::Conflict, what)
             .hint("look at it again: `lazaret agent apply` shows it as it is now")
@@ -154,9 +167,18 @@ pub(crate) async fn apply(
         }
     }
     let store = servers.store();
-    let first = applied(store, &file.name).await?.is_none();
+    let scope = match applied(store, &file.name).await? {
+        None => Scope::New,
+        // What was applied by an older version is not kept: what can't be compared may be both.
+        Some(_) => change(sessions, found).await?.map_or(Scope::Both, |change| match change.verdict {
+            Verdict::Same => Scope::Same,
+            Verdict::Narrower => Scope::Narrower,
+            Verdict::Wider => Scope::Wider,
+            Verdict::Both => Scope::Both,
+        }),
+    };
+    sessions.agents.applied.keep(&file.name, &found.text, found.cedar.as_deref())?;
     store.pin(&file.name, &request.tools, by, now()).await.map_err(internal)?;
-    let scope = if first { Scope::New } else { Scope::Both };
     let about = About { agent: Some(file.name.clone()), team: Some(file.team.clone()), session: None };
     let event = Event::AgentApplied { digest: request.digest, scope, by: by.clone() };
     store.record(&about, &event, None, now()).await.map_err(internal)?;

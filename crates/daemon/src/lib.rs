@@ -14,6 +14,7 @@ mod journal;
 mod keeping;
 mod listener;
 mod models;
+mod narrowing;
 mod reach;
 mod routes;
 mod server_cells;

@@ -112,6 +112,6 @@ pub(super) async fn apply(
 ) -> Answer<Json<()>> {
     let request: ApplyRequest = json(&body)?;
     let found = sessions.agents.find(&agent)?;
-    applied::apply(&sessions.tools, &found, &request, &by.name).await?;
+    applied::apply(&sessions, &found, &request, &by.name).await?;
     Ok(Json(()))
 }

@@ -91,7 +91,7 @@ impl Sessions {
         Ok(Self {
             servers,
             tools,
-            agents: Agents::new(&folders.config),
+            agents: Agents::new(&folders.config, &folders.state),
             shelf: Shelf::open(&folders.state).map_err(DaemonError::file(&folders.state))?,
             config,
             host,

@@ -2,19 +2,25 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Duration;
 
-use domain::{Confidentiality, EndReason, Integrity, Labels};
+use domain::{AgentFile, Confidentiality, EndReason, Integrity, Labels};
 use gateway::tools::{Session as GateSession, SessionGate, ToolEvent};
-use policy::Seen;
+use policy::{AgentPolicy, Seen, Verdict};
 use store::{About, Keeper, Randomness as _};
 use tokio::sync::{mpsc, watch};
 
+use super::Sessions;
 use super::task::Owner;
-use crate::applied;
+use crate::agents::Found;
+use crate::applied::{self, Files};
 use crate::keeping::System;
+use crate::narrowing::{Version, compare};
 
 /// Events of tools that wait to be told.
 const EVENTS: usize = 32;
+/// How often a running session looks whether its agent's files were narrowed.
+const LOOK: Duration = Duration::from_secs(1);
 
 /// A session's tools.
 pub(super) struct Tools {
@@ -22,8 +28,6 @@ pub(super) struct Tools {
     pub(super) events: mpsc::Receiver<ToolEvent>,
     /// Whether there are any.
     pub(super) any: bool,
-    /// Held for as long as the gate reads the policy from it.
-    _policy: watch::Sender<Arc<policy::AgentPolicy>>,
 }
 
 impl Owner {
@@ -63,7 +67,14 @@ impl Owner {
             let labels = Labels { confidentiality, compartments: BTreeSet::new(), integrity: Integrity::Web };
             gate.met(&labels).await.map_err(|e| failed(&e))?;
         }
-        Ok(Tools { gate: Arc::new(gate), events, any: !self.agent.tools.is_empty(), _policy: told })
+        let any = !self.agent.tools.is_empty();
+        self.sessions.tasks.spawn(follow(
+            Arc::clone(&self.sessions),
+            self.agent.clone(),
+            self.files.clone(),
+            told,
+        ));
+        Ok(Tools { gate: Arc::new(gate), events, any })
     }
 
     /// An agent that was given tools has them only as it was applied.
@@ -80,7 +91,14 @@ impl Owner {
                 hint: format!("put the folder into Lazaret's `agents`, then: lazaret agent apply {name}"),
             });
         }
-        if applied::applied(self.sessions.store(), name).await.map_err(refused)? != Some(self.files.digest) {
+        if applied::applied(self.sessions.store(), name).await.map_err(refused)? == Some(self.files.digest) {
+            return Ok(());
+        }
+        let found = self.sessions.agents.find(name).map_err(refused)?;
+        let change = applied::change(&self.sessions, &found).await.map_err(refused)?;
+        let narrows =
+            change.is_some_and(|change| matches!(change.verdict, Verdict::Same | Verdict::Narrower));
+        if !narrows || applied::digest(&found.text, found.cedar.as_deref()) != self.files.digest {
             return Err(EndReason::Refused {
                 why: format!("what {name} may do with tools was changed, and nobody has applied it"),
                 hint: format!("an owner looks at it and applies it: lazaret agent apply {name}"),
@@ -101,6 +119,57 @@ impl Owner {
         seen.year(u16::try_from(year).unwrap_or(u16::MAX));
         Ok(seen)
     }
+}
+
+/// Holds the policy that a session's gate reads, for as long as it does. Files that narrow it count at once.
+async fn follow(
+    sessions: Arc<Sessions>,
+    mut agent: AgentFile,
+    mut files: Files,
+    told: watch::Sender<Arc<AgentPolicy>>,
+) {
+    let mut looked_at = files.digest;
+    loop {
+        tokio::select! {
+            () = told.closed() => return,
+            () = tokio::time::sleep(LOOK) => {}
+        }
+        // Files that can't be read now, or were removed, change nothing: the session goes on as it was applied.
+        let Ok(found) = sessions.agents.find(&agent.name) else { continue };
+        let digest = applied::digest(&found.text, found.cedar.as_deref());
+        if agent.tools.is_empty() || digest == looked_at {
+            continue;
+        }
+        match narrower(&sessions, &agent, &files, &found).await {
+            Ok(Some(policy)) => {
+                told.send_replace(Arc::new(policy));
+                agent = found.file;
+                files = Files { digest, cedar: found.cedar, source: found.source };
+            }
+            Ok(None) => {}
+            // A server may not answer now: look again.
+            Err(_) => continue,
+        }
+        looked_at = digest;
+    }
+}
+
+/// The policy of the files as they are now, if it is narrower than that of the files as they were.
+async fn narrower(
+    sessions: &Sessions,
+    agent: &AgentFile,
+    files: &Files,
+    found: &Found,
+) -> Result<Option<AgentPolicy>, api::Problem> {
+    let known = applied::known(&sessions.tools, &found.file).await?;
+    let models = sessions.config.known(&found.file.models);
+    let old = Version { file: agent, source: &files.source, cedar: files.cedar.as_deref() };
+    let new = Version { file: &found.file, source: &found.source, cedar: found.cedar.as_deref() };
+    let change = compare(old, new, &known, &models)?;
+    if !matches!(change.verdict, Verdict::Same | Verdict::Narrower) {
+        return Ok(None);
+    }
+    applied::compile(&found.file, &found.source, found.cedar.as_deref(), &known, &models).map(Some)
 }
 
 fn refused(problem: api::Problem) -> EndReason {
