@@ -65,8 +65,8 @@ pub use session::{
 };
 
 pub use tools::{
-    AgentTools, ApplyRequest, PinState, RunningServer, ServerCell, ServerDetails, ServerLimits, ServerState,
-    ServerTool, ServerView, ToolView,
+    AgentTools, ApplyRequest, ChangeView, PinState, RunningServer, ServerCell, ServerDetails, ServerLimits,
+    ServerState, ServerTool, ServerView, ToolView,
 };
 
 /// The version in every path.

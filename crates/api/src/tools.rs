@@ -135,6 +135,10 @@ pub struct ServerTool {
     pub description: String,
     /// Bytes in the schema of its arguments.
     pub schema_bytes: usize,
+    /// What its server says that it does, for whoever classifies it. Nobody has checked it.
+    pub suggested: Effects,
+    /// The names of its arguments.
+    pub arguments: Vec<String>,
 }
 
 /// What an agent's files ask for, to be shown before it counts.
@@ -144,8 +148,22 @@ pub struct AgentTools {
     pub digest: Digest,
     /// Whether exactly these files were applied.
     pub applied: bool,
+    /// How they differ from those that were applied last; none if these aren't known.
+    #[serde(default)]
+    pub change: Option<ChangeView>,
     /// The tools of the servers that its file names.
     pub tools: Vec<ToolView>,
+}
+
+/// How what an agent may do changes with its files.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ChangeView {
+    /// In a word: `same`, `narrower`, `wider`, `both wider and narrower`.
+    pub verdict: String,
+    /// A call that becomes possible, or easier.
+    pub wider: Option<String>,
+    /// A call that becomes impossible, or harder.
+    pub narrower: Option<String>,
 }
 
 /// A tool of an agent.

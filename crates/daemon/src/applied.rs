@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use api::{AgentTools, ApplyRequest, PinState, Problem, ProblemKind, ToolView};
+use api::{AgentTools, ApplyRequest, ChangeView, PinState, Problem, ProblemKind, ToolView};
 use domain::{AgentFile, AgentName, Digest, PersonName, ToolRef};
 use gateway::tools::{Candidate, Servers};
 use policy::{AgentPolicy, Difference, KnownModel, KnownTool, Pin, Sources, Text, Verdict};
@@ -74,8 +74,8 @@ pub(crate) fn compile(
 }
 
 /// What an agent's file asks for.
-pub(crate) async fn view(servers: &Servers, found: &Found) -> Result<AgentTools, Problem> {
-    let file = &found.file;
+pub(crate) async fn view(sessions: &Sessions, found: &Found) -> Result<AgentTools, Problem> {
+    let (servers, file) = (&sessions.tools, &found.file);
     let cedar = found.cedar.as_deref();
     let digest = digest(&found.text, cedar);
     let policy = compile(file, &found.source, cedar, &known(servers, file).await?, &[])?;
@@ -109,7 +109,12 @@ pub(crate) async fn view(servers: &Servers, found: &Found) -> Result<AgentTools,
     }
     tools.retain(|tool| tool.offered);
     let applied = applied(servers.store(), &file.name).await? == Some(digest);
-    Ok(AgentTools { digest, applied, tools })
+    let change = change(sessions, found).await?.map(|change| ChangeView {
+        verdict: change.verdict.to_string(),
+        wider: change.wider,
+        narrower: change.narrower,
+    });
+    Ok(AgentTools { digest, applied, change, tools })
 }
 
 /// Whether a rule of the agent's file would let it call the tool.

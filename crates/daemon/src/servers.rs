@@ -125,20 +125,9 @@ impl KnownServers {
     }
 
     fn write(&self, entries: BTreeMap<ServerName, Entry>) -> Result<(), Problem> {
-        let failed = |e: std::io::Error| {
-            Problem::new(ProblemKind::Internal, format!("`{}`: {e}", self.path.display()))
-        };
         let text =
             toml::to_string(&entries).map_err(|e| Problem::new(ProblemKind::Internal, e.to_string()))?;
-        let new = self.path.with_extension("toml.new");
-        if let Some(folder) = self.path.parent() {
-            std::fs::create_dir_all(folder).map_err(failed)?;
-        }
-        let mut options = std::fs::OpenOptions::new();
-        let mut file =
-            options.write(true).create(true).truncate(true).mode(0o600).open(&new).map_err(failed)?;
-        file.write_all(text.as_bytes()).and_then(|()| file.sync_all()).map_err(failed)?;
-        std::fs::rename(&new, &self.path).map_err(failed)?;
+        write_private(&self.path, &text)?;
         *self.entries.write().unwrap_or_else(PoisonError::into_inner) = entries;
         Ok(())
     }
@@ -157,6 +146,28 @@ impl KnownServers {
             }
         }
         self.table(entry).map_err(invalid).map(drop)
+    }
+
+    /// What is said of the tools of a server that is known.
+    pub(crate) fn table_of(&self, name: &ServerName) -> Result<Table, Problem> {
+        let entry = self.all().remove(name);
+        let table = entry.map_or_else(|| Ok(Table::default()), |entry| self.table(&entry));
+        table.map_err(|why| Problem::new(ProblemKind::Internal, why))
+    }
+
+    /// Says what a server's tools do: the text becomes a table in a file of its own, beside `servers.toml`.
+    pub(crate) fn put_table(&self, name: &ServerName, text: &str) -> Result<Table, Problem> {
+        let table = Table::parse(text).map_err(|e| Problem::new(ProblemKind::Invalid, e.to_string()))?;
+        let mut entries = self.all();
+        let Some(entry) = entries.get_mut(name) else {
+            return Err(Problem::new(ProblemKind::NotFound, format!("there is no tool server {name}")));
+        };
+        let file = format!("tables/{name}.toml");
+        let path = self.path.parent().unwrap_or(Path::new("/")).join(&file);
+        write_private(&path, text)?;
+        entry.table = Some(file);
+        self.write(entries)?;
+        Ok(table)
     }
 
     /// What is said of a server's tools.
@@ -219,6 +230,20 @@ impl KnownServers {
         };
         Ok(Way::Http(address, credential))
     }
+}
+
+/// Writes a file as a whole or not at all, for its owner alone.
+fn write_private(path: &Path, text: &str) -> Result<(), Problem> {
+    let failed =
+        |e: std::io::Error| Problem::new(ProblemKind::Internal, format!("`{}`: {e}", path.display()));
+    let new = path.with_extension("toml.new");
+    if let Some(folder) = path.parent() {
+        std::fs::create_dir_all(folder).map_err(failed)?;
+    }
+    let mut options = std::fs::OpenOptions::new();
+    let mut file = options.write(true).create(true).truncate(true).mode(0o600).open(&new).map_err(failed)?;
+    file.write_all(text.as_bytes()).and_then(|()| file.sync_all()).map_err(failed)?;
+    std::fs::rename(&new, path).map_err(failed)
 }
 
 fn view(name: ServerName, entry: Entry) -> ServerView {
@@ -341,5 +366,28 @@ mod tests {
         assert_eq!(again.list(), [view("mail", "http://127.0.0.1:9/mcp", Some("mail"))]);
         assert!(again.remove(&"mail".parse().unwrap()).unwrap());
         assert!(KnownServers::read(folder.path()).unwrap().list().is_empty());
+    }
+
+    #[test]
+    fn what_a_person_says_of_a_server_is_a_table_beside_the_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let known = KnownServers::read(folder.path()).unwrap();
+        let crm = "crm".parse().unwrap();
+        assert!(known.put_table(&crm, "").is_err(), "there is no such server");
+        known.put(view("crm", "http://127.0.0.1:9/mcp", None)).unwrap();
+        assert!(known.table_of(&crm).unwrap().tools.is_empty());
+        for bad in ["[tools.x]\neffects = [\"sends\"]", "nonsense", "[tools.\"a b\"]\neffects = [\"read\"]"] {
+            assert!(known.put_table(&crm, bad).is_err(), "{bad}");
+        }
+        assert!(!folder.path().join("tables/crm.toml").exists());
+        // What ships comes back from its own words.
+        for (name, text) in policy::SHIPPED {
+            let table = Table::parse(text).unwrap();
+            known.put_table(&crm, &toml::to_string(&table).unwrap()).unwrap();
+            assert_eq!(known.table_of(&crm).unwrap(), table, "{name}");
+        }
+        let again = KnownServers::read(folder.path()).unwrap();
+        assert_eq!(again.one(&crm).unwrap().table.as_deref(), Some("tables/crm.toml"));
+        assert!(!again.table_of(&crm).unwrap().tools.is_empty());
     }
 }

@@ -4,6 +4,7 @@ mod agent;
 mod approvals;
 mod args;
 mod background;
+mod classify;
 mod doctor;
 mod failure;
 mod image;

@@ -11,6 +11,7 @@ use domain::{AgentName, ServerName, TeamName};
 
 use crate::args::{ServerAddArgs, ServerCommand};
 use crate::background;
+use crate::classify;
 use crate::failure::{Failure, Outcome, note};
 use crate::output::{print_json, print_lines, print_table};
 use crate::terminal::escape;
@@ -21,6 +22,7 @@ pub(crate) async fn command(command: ServerCommand) -> Outcome {
     match command {
         ServerCommand::Add(args) => add(&client, args).await,
         ServerCommand::Show { name, team, json } => show(&client, &name, team, json).await,
+        ServerCommand::Classify(args) => classify::classify(&client, args).await,
         ServerCommand::Ls { json } => {
             let servers = client.servers().await?;
             if json {
@@ -85,13 +87,7 @@ pub(crate) fn state_of(cell: &RunningServer) -> &'static str {
 
 /// All that is known of a server; 1 where it can't be asked.
 async fn show(client: &Client, name: &ServerName, team: Option<TeamName>, json: bool) -> Outcome {
-    let known = client.servers().await?.into_iter().find(|server| server.name == *name);
-    let first = known.as_ref().and_then(|server| server.teams.first().cloned());
-    let team = match team.or(first) {
-        Some(team) => team,
-        None => "default".parse().map_err(|e| Failure::new(format!("{e}")))?,
-    };
-    let details = client.server(name, &team).await?;
+    let details = details(client, name, team).await?;
     let code = u8::from(details.trouble.is_some());
     if json {
         print_json(&details)?;
@@ -99,6 +95,21 @@ async fn show(client: &Client, name: &ServerName, team: Option<TeamName>, json: 
         print_lines(described(&details))?;
     }
     Ok(code)
+}
+
+/// What is known of a server, asked for this team, or for the first that may use it.
+pub(crate) async fn details(
+    client: &Client,
+    name: &ServerName,
+    team: Option<TeamName>,
+) -> Result<ServerDetails, Failure> {
+    let known = client.servers().await?.into_iter().find(|server| server.name == *name);
+    let first = known.as_ref().and_then(|server| server.teams.first().cloned());
+    let team = match team.or(first) {
+        Some(team) => team,
+        None => "default".parse().map_err(|e| Failure::new(format!("{e}")))?,
+    };
+    Ok(client.server(name, &team).await?)
 }
 
 fn described(details: &ServerDetails) -> Vec<String> {
@@ -173,6 +184,11 @@ fn lines(agent: &AgentName, asked: &AgentTools) -> Vec<String> {
         let description = tool.description.lines().take(3).map(|line| format!("    | {}", escape(line)));
         lines.extend(description);
         lines.extend(tool.changes.iter().map(|change| format!("    ! {}", escape(change))));
+    }
+    if let Some(change) = asked.change.as_ref().filter(|_| !asked.applied) {
+        lines.push(format!("Against what was applied last, its files are: {}", change.verdict));
+        lines.extend(change.wider.iter().map(|call| format!("  + {}", escape(call))));
+        lines.extend(change.narrower.iter().map(|call| format!("  - {}", escape(call))));
     }
     lines
 }

@@ -24,6 +24,22 @@ impl Client {
         self.get(&format!("servers/{name}?team={team}")).await
     }
 
+    /// What is said of a server's tools: a table, as TOML.
+    ///
+    /// # Errors
+    /// [`crate::ClientError`].
+    pub async fn server_table(&self, name: &ServerName) -> Result<String> {
+        self.get(&format!("servers/{name}/table")).await
+    }
+
+    /// Says what a server's tools do: a table, as TOML.
+    ///
+    /// # Errors
+    /// [`crate::ClientError`].
+    pub async fn put_server_table(&self, name: &ServerName, table: &str) -> Result<()> {
+        self.send(Method::PUT, &format!("servers/{name}/table"), json(&table)?).await
+    }
+
     /// The cells of tool servers.
     ///
     /// # Errors

@@ -84,6 +84,7 @@ fn approvers() -> Router<Arc<Sessions>> {
         .route("/approvals/{id}/answer", post(people::answer))
         // It may start a cell.
         .route("/servers/{name}", get(tools::server))
+        .route("/servers/{name}/table", get(tools::table))
 }
 
 /// What changes the installation.
@@ -95,6 +96,7 @@ fn owners() -> Router<Arc<Sessions>> {
         .route("/labels/lower", post(labels::lower))
         .route("/people/{name}", put(people::put_person).delete(people::remove_person))
         .route("/servers/{name}", put(tools::put_server).delete(tools::remove_server))
+        .route("/servers/{name}/table", put(tools::put_table))
         .route("/agents/{name}/apply", post(tools::apply))
         .route("/groups/{group}/{name}", put(people::join_group).delete(people::leave_group))
 }

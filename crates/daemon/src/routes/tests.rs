@@ -39,6 +39,7 @@ const ENDPOINTS: &[(Method, &str, Role)] = &[
     (Method::GET, "sessions/x/workspace", Role::Approver),
     (Method::PUT, "sessions/x/workspace", Role::Approver),
     (Method::POST, "approvals/x/answer", Role::Approver),
+    (Method::GET, "servers/x/table", Role::Approver),
     (Method::GET, "servers/x", Role::Approver),
     (Method::POST, "shutdown", Role::Owner),
     (Method::POST, "doctor", Role::Owner),
@@ -48,6 +49,7 @@ const ENDPOINTS: &[(Method, &str, Role)] = &[
     (Method::PUT, "people/x", Role::Owner),
     (Method::DELETE, "people/x", Role::Owner),
     (Method::PUT, "servers/x", Role::Owner),
+    (Method::PUT, "servers/x/table", Role::Owner),
     (Method::DELETE, "servers/x", Role::Owner),
     (Method::POST, "agents/x/apply", Role::Owner),
     (Method::PUT, "groups/x/y", Role::Owner),
@@ -95,6 +97,36 @@ async fn every_endpoint_refuses_strangers_and_lesser_roles() {
         }
     }
     assert!(!sessions.end.is_cancelled());
+}
+
+#[tokio::test]
+async fn what_is_said_of_a_tool_is_on_the_ledger_once() {
+    let (sessions, _folder) = sessions_for_tests().await;
+    let owner = sessions.store().people().await.unwrap().remove(0).uid.unwrap();
+    let put = async |path: &str, body: String| {
+        let request = Request::builder().method(Method::PUT).uri(format!("/{}/{path}", api::VERSION));
+        let mut request = request.body(Body::from(body)).unwrap();
+        request.extensions_mut().insert(ConnectInfo(Peer(owner)));
+        router(&sessions).call(request).await.unwrap().status()
+    };
+    let said = |text: &str| serde_json::to_string(text).unwrap();
+    let table = "[tools.look]\neffects = [\"read\"]\n[tools.send]\neffects = [\"communicate\"]\n";
+    assert_eq!(put("servers/crm/table", said(table)).await, StatusCode::NOT_FOUND);
+    let server = r#"{"name":"crm","url":"http://127.0.0.1:9/mcp"}"#;
+    assert_eq!(put("servers/crm", server.to_owned()).await, StatusCode::OK);
+    assert_eq!(put("servers/crm/table", said("[tools.look]\neffects = []")).await, StatusCode::BAD_REQUEST);
+    let count = async || {
+        let filter = store::Filter { kind: Some("tool-classified".to_owned()), ..store::Filter::default() };
+        sessions.store().tail(10, &filter).await.unwrap().len()
+    };
+    assert_eq!(count().await, 0);
+    for _ in 0..2 {
+        assert_eq!(put("servers/crm/table", said(table)).await, StatusCode::OK);
+        assert_eq!(count().await, 2, "what was said already is not said again");
+    }
+    let other = table.replace("communicate", "irreversible");
+    assert_eq!(put("servers/crm/table", said(&other)).await, StatusCode::OK);
+    assert_eq!(count().await, 3);
 }
 
 #[tokio::test]

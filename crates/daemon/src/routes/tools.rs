@@ -6,7 +6,7 @@ use api::{
 use axum::Json;
 use axum::body::Bytes;
 use axum::extract::{Path, Query, State};
-use domain::{AgentName, ServerName, TeamName};
+use domain::{AgentName, ServerName, TeamName, ToolRef};
 use gateway::tools::{Catalogue, Listing};
 use serde::Deserialize;
 use store::{About, Event};
@@ -38,8 +38,8 @@ pub(super) async fn server(
         Err(failure) => (Catalogue { tools: Vec::new(), withheld: Vec::new() }, Some(failure.message)),
     };
     let tool = |tool: Listing| {
-        let Listing { name, description, effects, classified, schema_bytes } = tool;
-        ServerTool { name, effects, classified, description, schema_bytes }
+        let Listing { name, description, effects, classified, schema_bytes, suggested, arguments } = tool;
+        ServerTool { name, effects, classified, description, schema_bytes, suggested, arguments }
     };
     Ok(Json(ServerDetails {
         server,
@@ -88,6 +88,36 @@ pub(super) async fn remove_server(
     changed(&sessions, &name, &event).await
 }
 
+/// What is said of a server's tools, as TOML.
+pub(super) async fn table(State(sessions): Shared, Path(name): Path<ServerName>) -> Answer<Json<String>> {
+    sessions.servers.known.one(&name).ok_or_else(|| nowhere(&name))?;
+    let table = sessions.servers.known.table_of(&name)?;
+    Ok(Json(toml::to_string(&table).map_err(internal)?))
+}
+
+/// A person says what a server's tools do.
+pub(super) async fn put_table(
+    State(sessions): Shared,
+    Caller(by): Caller,
+    Path(name): Path<ServerName>,
+    body: Bytes,
+) -> Answer<Json<()>> {
+    let text: String = json(&body)?;
+    sessions.servers.known.one(&name).ok_or_else(|| nowhere(&name))?;
+    let before = sessions.servers.known.table_of(&name)?;
+    let now_said = sessions.servers.known.put_table(&name, &text)?;
+    for (tool, row) in &now_said.tools {
+        if before.tools.get(tool) != Some(row) {
+            let tool = ToolRef { server: name.clone(), tool: tool.clone() };
+            let event = Event::ToolClassified { tool, effects: row.effects, by: by.name.clone() };
+            sessions.store().record(&About::default(), &event, None, now()).await.map_err(internal)?;
+        }
+    }
+    // A connection is good for other effects, too; what is pinned isn't.
+    sessions.servers.known.classify(&sessions.tools);
+    Ok(Json(()))
+}
+
 async fn changed(sessions: &crate::session::Sessions, name: &ServerName, event: &Event) -> Answer<Json<()>> {
     sessions.tools.forget(name);
     sessions.servers.known.classify(&sessions.tools);
@@ -101,7 +131,7 @@ pub(super) async fn agent_tools(
 ) -> Answer<Json<AgentTools>> {
     let found = sessions.agents.find(&agent)?;
     sessions.servers.known.classify(&sessions.tools);
-    Ok(Json(applied::view(&sessions.tools, &found).await?))
+    Ok(Json(applied::view(&sessions, &found).await?))
 }
 
 pub(super) async fn apply(

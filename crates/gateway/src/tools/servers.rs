@@ -111,6 +111,10 @@ pub struct Listing {
     pub classified: bool,
     /// Bytes in the schema of its arguments.
     pub schema_bytes: usize,
+    /// What its server says that it does. Nobody has checked it.
+    pub suggested: Effects,
+    /// The names of its arguments.
+    pub arguments: Vec<String>,
 }
 
 impl Servers {
@@ -182,12 +186,7 @@ impl Servers {
         let row = tables.get(server).and_then(|table| table.tools.get(&described.name)).cloned();
         let row = row.or_else(|| readings::row(&described.name));
         let classified = row.is_some();
-        let hints = Hints {
-            read_only_hint: described.hints.read_only,
-            destructive_hint: described.hints.destructive,
-            open_world_hint: described.hints.open_world,
-        };
-        (row.unwrap_or_else(Row::unknown).hinted(hints), classified)
+        (row.unwrap_or_else(Row::unknown).hinted(hints(described)), classified)
     }
 
     /// The tools of a server as it offers them to this team now, for people to approve.
@@ -229,6 +228,8 @@ impl Servers {
                     effects: row.effects,
                     classified,
                     schema_bytes: described.input_schema.len(),
+                    suggested: hints(described).suggested(),
+                    arguments: arguments(described),
                 }),
                 Err(failure) => catalogue
                     .withheld
@@ -466,6 +467,21 @@ impl Returned {
             }
         }
     }
+}
+
+fn hints(described: &ToolDescription) -> Hints {
+    Hints {
+        read_only_hint: described.hints.read_only,
+        destructive_hint: described.hints.destructive,
+        open_world_hint: described.hints.open_world,
+    }
+}
+
+/// The names of a tool's arguments, as many as a person would read.
+fn arguments(described: &ToolDescription) -> Vec<String> {
+    let schema = schema(described).unwrap_or_default();
+    let names = schema.get("properties").and_then(Value::as_object).into_iter().flatten();
+    names.map(|(name, _)| name.chars().take(64).collect()).take(64).collect()
 }
 
 fn schema(described: &ToolDescription) -> Result<Value, String> {

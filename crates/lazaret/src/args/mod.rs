@@ -9,8 +9,8 @@ use clap::{Args, Parser, Subcommand};
 use domain::{AgentName, ImageName, ModelName};
 
 pub(crate) use people::{
-    ApprovalsArgs, ApproveArgs, DenyArgs, EntriesArgs, GroupCommand, LabelsCommand, LedgerCommand, LowerArgs,
-    PersonCommand, ServerAddArgs, ServerCommand,
+    ApprovalsArgs, ApproveArgs, ClassifyArgs, DenyArgs, EntriesArgs, GroupCommand, LabelsCommand,
+    LedgerCommand, LowerArgs, PersonCommand, ServerAddArgs, ServerCommand,
 };
 pub(crate) use policy::{PolicyArgs, PolicyCommand};
 

@@ -224,6 +224,30 @@ pub(crate) struct ServerAddArgs {
     pub(crate) command: Vec<String>,
 }
 
+const CLASSIFY_HELP: &str = "\
+Without --suggest or --from, asks at the terminal, tool by tool, what nobody has said yet.
+
+Examples:
+  lazaret server classify crm
+  lazaret server classify crm --suggest > crm.toml
+  lazaret server classify crm --from crm.toml";
+
+/// `server classify`.
+#[derive(Debug, Args)]
+pub(crate) struct ClassifyArgs {
+    /// The server.
+    pub(crate) name: ServerName,
+    /// The team whose connection is meant. Without it: the first that may use it.
+    #[arg(long)]
+    pub(crate) team: Option<TeamName>,
+    /// Print a table to edit, with what the server itself says as suggestions.
+    #[arg(long, conflicts_with = "from")]
+    pub(crate) suggest: bool,
+    /// Take the table in this file.
+    #[arg(long)]
+    pub(crate) from: Option<PathBuf>,
+}
+
 /// `server`.
 #[derive(Debug, Subcommand)]
 pub(crate) enum ServerCommand {
@@ -241,6 +265,9 @@ pub(crate) enum ServerCommand {
         #[arg(long)]
         json: bool,
     },
+    /// Say what a server's tools do. Until a person has, the worst is assumed of each.
+    #[command(after_help = CLASSIFY_HELP)]
+    Classify(ClassifyArgs),
     /// List the tool servers.
     Ls {
         /// One JSON document instead of a table.
