@@ -215,4 +215,7 @@ fn files_that_narrow_count_at_once_in_a_running_session_too_and_others_wait_for_
         .map(|entry| entry.pointer("/event/scope").or(entry.get("scope")).unwrap().to_string())
         .collect();
     assert_eq!(scopes, ["\"new\"", "\"narrower\"", "\"wider\""], "{ledger}");
+    // Once for the session that ran, once for the one that started so.
+    let narrowed = lab.run(&["ledger", "export", "--kind", "agent-narrowed"], "").expect(0).stdout;
+    assert_eq!(narrowed.lines().count(), 2, "{narrowed}");
 }

@@ -116,14 +116,19 @@ impl Owner {
         Ok(reason)
     }
 
-    /// Puts an event of the session's life on the ledger.
-    async fn record(&self, event: store::Event) {
-        let about = store::About {
+    /// Who it is, on the ledger.
+    pub(super) fn about(&self) -> store::About {
+        store::About {
             agent: Some(self.agent.name.clone()),
             team: Some(self.agent.team.clone()),
             session: Some(self.view.borrow().id),
-        };
-        if let Err(error) = self.sessions.store().record(&about, &event, None, crate::journal::now()).await {
+        }
+    }
+
+    /// Puts an event of the session's life on the ledger.
+    pub(super) async fn record(&self, event: store::Event) {
+        let now = crate::journal::now();
+        if let Err(error) = self.sessions.store().record(&self.about(), &event, None, now).await {
             tracing::error!(%error, "a session's event can't be recorded");
         }
     }

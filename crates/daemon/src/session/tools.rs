@@ -7,7 +7,7 @@ use std::time::Duration;
 use domain::{AgentFile, Confidentiality, EndReason, Integrity, Labels};
 use gateway::tools::{Session as GateSession, SessionGate, ToolEvent};
 use policy::{AgentPolicy, Seen, Verdict};
-use store::{About, Keeper, Randomness as _};
+use store::{About, Event, Keeper, Randomness as _};
 use tokio::sync::{mpsc, watch};
 
 use super::Sessions;
@@ -46,11 +46,7 @@ impl Owner {
         let failed = |e: &dyn std::fmt::Display| EndReason::CellFailed { why: e.to_string() };
         let seen = self.seen().map_err(|e| failed(&e))?;
         let session = GateSession {
-            about: About {
-                agent: Some(name.clone()),
-                team: Some(self.agent.team.clone()),
-                session: Some(self.view.borrow().id),
-            },
+            about: self.about(),
             by: self.by.clone(),
             disk: self.named.then(|| Keeper::Disk(name.clone())),
             tokens_per_day: self.agent.limits.tokens_per_day,
@@ -72,6 +68,7 @@ impl Owner {
             Arc::clone(&self.sessions),
             self.agent.clone(),
             self.files.clone(),
+            self.about(),
             told,
         ));
         Ok(Tools { gate: Arc::new(gate), events, any })
@@ -104,6 +101,7 @@ impl Owner {
                 hint: format!("an owner looks at it and applies it: lazaret agent apply {name}"),
             });
         }
+        self.record(Event::AgentNarrowed { digest: self.files.digest }).await;
         Ok(())
     }
 
@@ -126,6 +124,7 @@ async fn follow(
     sessions: Arc<Sessions>,
     mut agent: AgentFile,
     mut files: Files,
+    about: About,
     told: watch::Sender<Arc<AgentPolicy>>,
 ) {
     let mut looked_at = files.digest;
@@ -143,6 +142,11 @@ async fn follow(
         match narrower(&sessions, &agent, &files, &found).await {
             Ok(Some(policy)) => {
                 told.send_replace(Arc::new(policy));
+                let event = Event::AgentNarrowed { digest };
+                if let Err(error) = sessions.store().record(&about, &event, None, crate::journal::now()).await
+                {
+                    tracing::error!(%error, "that an agent was narrowed can't be recorded");
+                }
                 agent = found.file;
                 files = Files { digest, cedar: found.cedar, source: found.source };
             }

@@ -227,6 +227,10 @@ pub enum Event {
         scope: Scope,
         by: PersonName,
     },
+    /// Files that only narrow the agent count in this session, though nobody has applied them.
+    AgentNarrowed {
+        digest: Digest,
+    },
     AgentQuarantined {
         by: Option<PersonName>,
         why: String,
