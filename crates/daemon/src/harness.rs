@@ -63,7 +63,7 @@ pub(crate) fn process(task: &Task<'_>) -> ProcessSpec {
             words(&["lazaret-builtin"]).into_iter().chain(prompt).collect()
         }
         Harness::ClaudeCode => {
-            for (name, value) in claude_env(&url, model) {
+            for (name, value) in claude_env(&url, model, task.tty.is_some()) {
                 set(name, &value);
             }
             if task.tools {
@@ -135,17 +135,22 @@ fn words(words: &[&str]) -> Vec<String> {
 }
 
 /// See <https://code.claude.com/docs/en/settings#environment-variables>.
-fn claude_env(url: &str, model: &str) -> Vec<(&'static str, String)> {
-    vec![
+fn claude_env(url: &str, model: &str, terminal: bool) -> Vec<(&'static str, String)> {
+    // At a terminal it asks about a key before it uses one, but not about a token. And it greets whoever is new: it wants
+    // to reach its maker for that, but for a demonstration, which shows no name either.
+    let placeholder = if terminal { "ANTHROPIC_AUTH_TOKEN" } else { "ANTHROPIC_API_KEY" };
+    let greeted = terminal.then(|| ("IS_DEMO", "1".to_owned()));
+    let set = [
         ("ANTHROPIC_BASE_URL", url.to_owned()),
-        ("ANTHROPIC_API_KEY", NOT_A_KEY.to_owned()),
+        (placeholder, NOT_A_KEY.to_owned()),
         ("ANTHROPIC_MODEL", model.to_owned()),
         ("ANTHROPIC_SMALL_FAST_MODEL", model.to_owned()),
         ("ANTHROPIC_DEFAULT_HAIKU_MODEL", model.to_owned()),
         ("CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC", "1".to_owned()),
         ("DISABLE_AUTOUPDATER", "1".to_owned()),
         ("ENABLE_TOOL_SEARCH", "false".to_owned()),
-    ]
+    ];
+    set.into_iter().chain(greeted).collect()
 }
 
 /// Its own permission prompts are off: the cell is the boundary.
@@ -248,6 +253,8 @@ mod tests {
             assert!(all.contains("127.0.0.1:8181"), "{all}");
             assert!(spec.env.iter().filter(|(name, _)| name.ends_with("KEY")).all(|(_, v)| v == NOT_A_KEY));
         }
+        let token = claude_env("http://127.0.0.1:8181", "m", true);
+        assert!(token.contains(&("ANTHROPIC_AUTH_TOKEN", NOT_A_KEY.to_owned())));
         let acp = spec("name = \"a\"\nharness = { acp = [\"agent\", \"--stdio\"] }", Some("hi"), &[]);
         assert_eq!(acp.argv, ["lazaret-acp", "hi", "--", "agent", "--stdio"]);
     }

@@ -5,8 +5,10 @@
 use std::fs;
 use std::path::PathBuf;
 use std::process::Command;
+use std::time::Duration;
 
-use testkit::Lab;
+use demo::scripted::{Action, Script};
+use testkit::{CANARY, Lab, Terminal, deadline};
 
 /// A git repository with one file to edit, one that must not go in, and one that is ignored.
 fn workspace(lab: &Lab, name: &str) -> PathBuf {
@@ -58,4 +60,27 @@ fn codex_edits_a_file() {
         "codex-editor",
         "name = \"codex-editor\"\nharness = \"codex\"\nmodels = [\"scripted-responses/greeter\"]\n[limits]\nmemory = \"768MiB\"\n",
     );
+}
+
+#[test]
+fn claude_code_is_spoken_to_at_a_terminal() {
+    let script = Script::new("talker").then(Action::Say { text: "Spoken from inside.".to_owned() });
+    let lab = Lab::start(env!("CARGO_BIN_EXE_lazaret"), vec![script]);
+    lab.agent(
+        "talker",
+        "name = \"talker\"\nharness = \"claude-code\"\nmodels = [\"scripted/talker\"]\n[limits]\nmemory = \"768MiB\"\n",
+    );
+    let lazaret = env!("CARGO_BIN_EXE_lazaret");
+    let line = format!("stty rows 40 cols 120; {lazaret} run --allow-emulation -it talker; echo code $?");
+    let mut terminal = Terminal::run(&lab, &line);
+    let waiting = Duration::from_secs(240);
+    deadline("Claude Code is ready", waiting, || terminal.seen().contains('❯').then_some(()));
+    terminal.keys("say something");
+    deadline("it shows what is typed", waiting, || terminal.seen().contains("something").then_some(()));
+    terminal.keys("\r");
+    deadline("it shows the answer", waiting, || terminal.seen().contains("Spoken").then_some(()));
+    assert!(lab.model.recorded().iter().any(|request| format!("{request:?}").contains(CANARY)));
+    drop(lab.run(&["stop", "talker"], "").expect(0));
+    let seen = terminal.end();
+    assert!(seen.contains("code 130") && !seen.contains("Unable to connect"), "{seen}");
 }

@@ -3,14 +3,11 @@
 #![expect(clippy::unwrap_used, reason = "a test that fails says where")]
 
 use std::fs;
-use std::io::{Read as _, Write as _};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
-use std::sync::{Arc, Mutex};
-use std::thread;
+use std::process::Command;
 use std::time::Duration;
 
-use testkit::{Lab, deadline};
+use testkit::{Lab, Terminal, deadline};
 
 const LAZARET: &str = env!("CARGO_BIN_EXE_lazaret");
 const IDLE: &str =
@@ -121,28 +118,13 @@ fn a_terminal_is_lent_and_given_back_and_its_clipboard_stays_out_of_reach() {
     let script =
         r#"stty size; printf '\033]52;c;aGk=\007\033[31mred\033[0m\n'; read line; echo "got $line"; exit 4"#;
     lab.agent("screen", &command("screen", script));
-    // script(1) gives it a terminal of its own.
     let shell =
         format!("stty rows 33 cols 101; {LAZARET} run --allow-emulation -it screen; echo code $?; stty -a");
-    let mut command = Command::new("script");
-    command.args(["-qfec", &shell, "/dev/null"]).env_clear();
-    command.envs(lab.command(&[]).get_envs().filter_map(|(name, value)| value.map(|value| (name, value))));
-    let mut terminal = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
-    let (mut keys, mut screen) = (terminal.stdin.take().unwrap(), terminal.stdout.take().unwrap());
-    let seen = Arc::new(Mutex::new(Vec::new()));
-    let watching = Arc::clone(&seen);
-    let watcher = thread::spawn(move || {
-        let mut piece = [0; 4096];
-        while let Ok(read @ 1..) = screen.read(&mut piece) {
-            watching.lock().unwrap().extend_from_slice(&piece[..read]);
-        }
-    });
-    let shows = |text: &str| String::from_utf8_lossy(&seen.lock().unwrap()).contains(text);
-    deadline("the agent has the terminal", Duration::from_secs(120), || shows("red").then_some(()));
-    keys.write_all(b"hello\r").unwrap();
-    terminal.wait().unwrap();
-    watcher.join().unwrap();
-    let seen = String::from_utf8_lossy(&seen.lock().unwrap()).into_owned();
+    let mut terminal = Terminal::run(&lab, &shell);
+    let red = || terminal.seen().contains("red").then_some(());
+    deadline("the agent has the terminal", Duration::from_secs(120), red);
+    terminal.keys("hello\r");
+    let seen = terminal.end();
     assert!(seen.contains("33 101"), "{seen}");
     assert!(seen.contains("\u{1b}[31mred") && !seen.contains("]52;"), "{seen}");
     assert!(seen.contains("got hello"), "{seen}");

@@ -4,6 +4,8 @@
 pub mod cell_less;
 mod lab;
 mod machines;
+mod terminal;
 
 pub use lab::{CANARY, Done, Lab, deadline};
 pub use machines::{machines, none_left};
+pub use terminal::Terminal;

@@ -262,7 +262,7 @@ static TOOL_CHOICE: Shape = Shape::Tagged(&Tagged {
 static THINKING: Shape = Shape::Object(&[
     required("type", &Shape::Word(&["enabled", "adaptive", "disabled"])),
     optional("budget_tokens", &COUNT),
-    optional("display", &Shape::Word(&["summarized", "omitted", "full"])),
+    optional("display", &Shape::Word(&["summarized", "omitted", "full", "updates"])),
 ]);
 
 static EFFORT: Shape = Shape::Word(&["low", "medium", "high", "xhigh", "max"]);
