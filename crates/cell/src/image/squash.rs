@@ -60,7 +60,8 @@ fn start(tree: &Tree, scratch: &Path, target: &Path, log: File) -> Result<Runnin
         .args(["-comp", "lz4", "-b", "128K", "-mem", "256M"])
         .args(["-root-mode", &format!("{:o}", top.mode & 0o777)])
         .args(["-root-uid", &top.uid.to_string(), "-root-gid", &top.gid.to_string()])
-        // No file is younger, so this is the file system's own time only: the same image is the same bytes.
+        // No file is younger, so this is the time of the file system and its root only: the same image is the same bytes.
+        // But where files are of the future, the root's is that of now: of an archive, mksquashfs 4.5 sets no other.
         .env("SOURCE_DATE_EPOCH", youngest(tree).to_string())
         .stdin(Stdio::piped())
         .stdout(Stdio::null())
