@@ -2,7 +2,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use wire::{early, frame, guest, host, process, tools};
+use wire::{early, egress, frame, guest, host, process, tools};
 
 macro_rules! checks {
     ($($message:ty),* $(,)?) => {
@@ -31,6 +31,9 @@ const CHECKS: &[fn(&[u8])] = checks![
     host::FileEntry,
     host::ModelAnswer,
     tools::ToolsAnswer,
+    egress::EgressBody,
+    egress::EgressAnswer,
+    egress::LeafAnswer,
 ];
 
 fuzz_target!(|bytes: &[u8]| {

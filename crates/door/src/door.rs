@@ -280,7 +280,8 @@ async fn named_service(
     match head.map_err(|_elapsed| CutOff::Nameless(limits.frame))? {
         Ok(Some(GuestOpens::Model)) => endpoints.model.serve(stream).await,
         Ok(Some(GuestOpens::Tools)) => endpoints.tools.serve(stream).await,
-        Ok(None) => {}
+        // Nothing answers there yet: the connection is closed by dropping it.
+        Ok(Some(GuestOpens::Egress) | None) => {}
         Err(FrameError::Io(_)) => return Err(CutOff::MidFrame),
         Err(error @ (FrameError::Length { .. } | FrameError::Malformed { .. })) => {
             return Err(CutOff::Frame(error.to_string()));

@@ -53,6 +53,8 @@ impl Services<'_> {
             DoorOpens::Models => self.models.serve(self.session, None, stream).await?,
             DoorOpens::Model(request) => self.models.serve(self.session, Some(request), stream).await?,
             DoorOpens::Tools(ask) => tools::serve(ask, stream, self.tools).await?,
+            // Nothing leaves yet: the stream is closed by dropping it.
+            DoorOpens::Egress(_) | DoorOpens::Leaf { .. } => {}
         }
         Ok(())
     }

@@ -42,6 +42,8 @@ pub enum GuestOpens {
     Model,
     /// One connection to the tools' endpoint on the container's loopback: then HTTP/1.1 bytes that carry MCP.
     Tools,
+    /// One connection to the egress proxy on the container's loopback: then HTTP/1.1 bytes of a client of a proxy.
+    Egress,
 }
 
 /// On the control stream, to the guest.

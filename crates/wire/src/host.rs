@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::egress::EgressRequest;
 use crate::guest::ContainerSpec;
 use crate::model::{ModelFailure, ModelRequest};
 use crate::process::ProcessSpec;
@@ -110,6 +111,13 @@ pub enum DoorOpens {
     /// [`crate::tools::ToolsAnswer`] frames. The door keeps its side of the stream open for as long as somebody waits
     /// for the answer: when it ends, the question is cancelled.
     Tools(ToolsAsk),
+    /// One request that is to leave, at most [`crate::egress::MAX_REQUEST`]; see [`crate::egress`].
+    Egress(EgressRequest),
+    /// A certificate for a name, so that the door can end TLS: answered with one [`crate::egress::LeafAnswer`].
+    Leaf {
+        /// A host as in [`EgressRequest::host`].
+        host: String,
+    },
 }
 
 /// From the daemon, in answer to [`DoorOpens::Model`].

@@ -8,6 +8,7 @@
 //! socket pair), then frames or raw bytes as the head says. The door decodes and encodes anew whatever passes it.
 
 pub mod early;
+pub mod egress;
 pub mod frame;
 mod gathered;
 pub mod guest;

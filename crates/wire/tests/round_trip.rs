@@ -7,8 +7,9 @@ use proptest::option;
 use proptest::prelude::*;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use serde_bytes::ByteArray;
+use serde_bytes::{ByteArray, ByteBuf};
 use wire::early::{Answer, Birth, Question};
+use wire::egress::{BodyLength, EgressAnswer, EgressBody, EgressRequest, LeafAnswer, Scheme};
 use wire::frame::{self, FrameError, LARGE, SMALL};
 use wire::guest::{self, ContainerSpec, FilesDone, FromGuest, GuestLimit, GuestOpens, Protections, ToGuest};
 use wire::host::{self, DaemonOpens, DoorReport, FileEntry, ModelAnswer};
@@ -325,13 +326,53 @@ macro_rules! round_trips {
     };
 }
 
+fn egress() -> impl Strategy<Value = host::DoorOpens> {
+    let body = prop_oneof![
+        Just(BodyLength::None),
+        any::<u64>().prop_map(BodyLength::Known),
+        Just(BodyLength::Unknown)
+    ];
+    let scheme = prop_oneof![Just(Scheme::Http), Just(Scheme::Https)];
+    let request = (text(), scheme, text(), any::<u16>(), text(), option::of(text()), pairs(), body).prop_map(
+        |(method, scheme, host, port, path, query, headers, body)| {
+            host::DoorOpens::Egress(EgressRequest { method, scheme, host, port, path, query, headers, body })
+        },
+    );
+    prop_oneof![request, text().prop_map(|host| host::DoorOpens::Leaf { host })]
+}
+
+fn egress_body() -> impl Strategy<Value = EgressBody> {
+    prop_oneof![bytes().prop_map(EgressBody::Bytes), Just(EgressBody::End)]
+}
+
+fn egress_answer() -> impl Strategy<Value = EgressAnswer> {
+    prop_oneof![
+        (any::<u16>(), text(), option::of(text())).prop_map(|(status, why, hint)| EgressAnswer::Refused {
+            status,
+            why,
+            hint
+        }),
+        (any::<u16>(), pairs()).prop_map(|(status, headers)| EgressAnswer::Head { status, headers }),
+        bytes().prop_map(EgressAnswer::Body),
+        Just(EgressAnswer::End),
+    ]
+}
+
+fn leaf() -> impl Strategy<Value = LeafAnswer> {
+    let buffer = || bytes().prop_map(ByteBuf::from);
+    prop_oneof![
+        (vec(buffer(), 0..3), buffer()).prop_map(|(chain, key)| LeafAnswer::Issued { chain, key }),
+        text().prop_map(|why| LeafAnswer::Refused { why }),
+    ]
+}
+
 round_trips! {
     a_question_reads_back: question() => Question;
     an_answer_reads_back: answer() => Answer;
     a_message_to_a_process_reads_back: to_process() => ToProcess;
     a_message_from_a_process_reads_back: from_process() => FromProcess;
     a_stream_to_the_guest_reads_back: door_to_guest() => guest::DoorOpens;
-    a_stream_from_the_guest_reads_back: prop_oneof![Just(GuestOpens::Model), Just(GuestOpens::Tools)] => GuestOpens;
+    a_stream_from_the_guest_reads_back: prop_oneof![Just(GuestOpens::Model), Just(GuestOpens::Tools), Just(GuestOpens::Egress)] => GuestOpens;
     a_control_message_reads_back: to_guest() => ToGuest;
     a_guests_report_reads_back: from_guest() => FromGuest;
     the_end_of_a_copy_reads_back: files_done() => FilesDone;
@@ -341,6 +382,10 @@ round_trips! {
     a_model_answer_reads_back: model_answer() => ModelAnswer;
     a_question_about_tools_reads_back: tools_ask() => host::DoorOpens;
     an_answer_about_tools_reads_back: tools_answer() => ToolsAnswer;
+    a_request_that_leaves_reads_back: egress() => host::DoorOpens;
+    a_piece_of_a_request_reads_back: egress_body() => EgressBody;
+    an_answer_to_a_request_reads_back: egress_answer() => EgressAnswer;
+    a_certificate_reads_back: leaf() => LeafAnswer;
 }
 
 #[tokio::test]

@@ -106,7 +106,7 @@ async fn reply(mut stream: Stream) -> Result<()> {
         Some(DoorOpens::Models) => vec![b"{}".to_vec()],
         Some(DoorOpens::Model(_)) => vec![vec![b'x'; CHUNK]; MOVED / CHUNK],
         // No tools are measured here.
-        Some(DoorOpens::Tools(_)) | None => return Ok(()),
+        Some(DoorOpens::Tools(_) | DoorOpens::Egress(_) | DoorOpens::Leaf { .. }) | None => return Ok(()),
     };
     let head =
         ModelAnswer::Head { status: 200, content_type: "application/json".to_owned(), headers: Vec::new() };
