@@ -411,7 +411,7 @@ async fn a_frame_that_lies_about_its_length_is_refused_before_memory_is_taken() 
 /// The door knows only these streams: what a door of another version or a fooled one sends is refused.
 #[test]
 fn unknown_variants_are_refused() {
-    assert!(frame::decode::<GuestOpens>(&[2]).is_err());
+    assert!(frame::decode::<GuestOpens>(&[3]).is_err());
     assert!(frame::decode::<guest::DoorOpens>(&[9]).is_err());
     assert!(frame::decode::<host::DoorOpens>(&[7]).is_err());
 }
