@@ -6,6 +6,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use wire::frame::{self, FrameError, LARGE};
 use wire::host::DoorOpens;
 
+use crate::egress::{self, EgressGate};
 use crate::tools::{self, ToolGate};
 use crate::{ModelService, ModelSession};
 
@@ -35,6 +36,8 @@ pub struct Services<'a> {
     pub session: &'a ModelSession,
     /// Who decides about tools.
     pub tools: &'a dyn ToolGate,
+    /// Who decides about what leaves.
+    pub egress: &'a dyn EgressGate,
 }
 
 impl Services<'_> {
@@ -53,8 +56,9 @@ impl Services<'_> {
             DoorOpens::Models => self.models.serve(self.session, None, stream).await?,
             DoorOpens::Model(request) => self.models.serve(self.session, Some(request), stream).await?,
             DoorOpens::Tools(ask) => tools::serve(ask, stream, self.tools).await?,
-            // Nothing leaves yet: the stream is closed by dropping it.
-            DoorOpens::Egress(_) | DoorOpens::Leaf { .. } => {}
+            DoorOpens::Egress(request) => egress::serve(request, stream, self.egress).await?,
+            // No certificates yet: the stream is closed by dropping it.
+            DoorOpens::Leaf { .. } => {}
         }
         Ok(())
     }

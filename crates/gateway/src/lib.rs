@@ -1,14 +1,16 @@
-//! The services behind the door: models and tools.
+//! The services behind the door: models, tools, egress.
 //!
 //! ```text
 //! door ── DoorOpens::Model ──▶ service ▶ fields ▶ agent's models ▶ budget ▶ gate ▶ provider ── bytes ──▶ door
 //!      ── DoorOpens::Tools ──▶ gate ▶ tool server ── result ──▶ door
+//!      ── DoorOpens::Egress ──▶ gate ▶ server ── answer ──▶ door
 //! ```
 //! [`ModelService`] knows the providers and holds their credentials; a [`ModelSession`] says what one session may use
 //! and counts it. Nothing that a guest sends chooses a host, a path or a credential.
 
 mod budget;
 mod daily;
+pub mod egress;
 mod front;
 mod model_gate;
 mod permit;

@@ -46,7 +46,12 @@ impl Models {
         let (service, session) = (Arc::clone(&self.service), Arc::clone(&self.session));
         let tools = Arc::clone(&self.tools.gate);
         self.calls.spawn(async move {
-            let services = Services { models: &service, session: &session, tools: tools.as_ref() };
+            let services = Services {
+                models: &service,
+                session: &session,
+                tools: tools.as_ref(),
+                egress: &gateway::egress::Closed,
+            };
             if let Err(error) = services.serve(stream).await {
                 tracing::warn!(%error, "a door was not served");
             }

@@ -72,7 +72,8 @@ impl Rig {
         let (service, session) = (Arc::clone(&self.service), Arc::clone(&self.session));
         tokio::spawn(async move {
             let tools = session.gate.as_ref();
-            let services = Services { models: &service, session: &session, tools };
+            let services =
+                Services { models: &service, session: &session, tools, egress: &crate::egress::Closed };
             drop(services.serve(far).await);
         });
         frame::write(&mut near, question, LARGE).await.unwrap();

@@ -34,7 +34,12 @@ pub(super) async fn cell_with(rig: &Rig, tools: Arc<dyn ToolGate>) -> Cell {
             let (service, session) = (Arc::clone(&service), Arc::clone(&session));
             let tools = Arc::clone(&tools);
             tokio::spawn(async move {
-                let services = Services { models: &service, session: &session, tools: tools.as_ref() };
+                let services = Services {
+                    models: &service,
+                    session: &session,
+                    tools: tools.as_ref(),
+                    egress: &crate::egress::Closed,
+                };
                 drop(services.serve(stream).await);
             });
         }

@@ -66,8 +66,12 @@ impl Scripted {
             while let Some(stream) = asked.next().await {
                 let (service, session) = (Arc::clone(&service), Arc::clone(&session));
                 tokio::spawn(async move {
-                    let services =
-                        Services { models: &service, session: &session, tools: session.gate.as_ref() };
+                    let services = Services {
+                        models: &service,
+                        session: &session,
+                        tools: session.gate.as_ref(),
+                        egress: &gateway::egress::Closed,
+                    };
                     if let Err(error) = services.serve(stream).await {
                         eprintln!("bench: a model call was not served: {error}");
                     }
