@@ -5,6 +5,7 @@ mod schema;
 mod statements;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::LazyLock;
 
 use cedar_policy::{
     ActionConstraint, Entities, Entity, EntityId, EntityTypeName, EntityUid, Policy, PolicyId, PolicySet,
@@ -127,6 +128,10 @@ pub const BUILT_IN: &str = include_str!("agent/builtin.cedar");
 
 const BUILT_IN_FILE: &str = "built-in";
 
+/// Parsed once: all agents share them in memory, so that they are in the processor's cache for each decision.
+static BUILT_IN_RULES: LazyLock<Result<Vec<Statement>, PolicyError>> =
+    LazyLock::new(|| statements::parse(Text { name: BUILT_IN_FILE, text: BUILT_IN }, true));
+
 impl AgentPolicy {
     /// Compiles an agent's policy.
     ///
@@ -136,9 +141,13 @@ impl AgentPolicy {
         let schema_text = schema::schema(from.tools);
         let (schema, _) = Schema::from_cedarschema_str(&schema_text)
             .map_err(|e| internal(format!("the generated schema is wrong: {e}")))?;
-        let mut all = checked(Text { name: BUILT_IN_FILE, text: BUILT_IN }, true, &schema)?;
+        let built_in = Text { name: BUILT_IN_FILE, text: BUILT_IN };
+        let mut all = BUILT_IN_RULES.clone()?;
+        statements::validate(built_in, &all, &schema)?;
         for file in from.organisation.iter().copied().chain(from.own) {
-            all.extend(checked(file, false, &schema)?);
+            let statements = statements::parse(file, false)?;
+            statements::validate(file, &statements, &schema)?;
+            all.extend(statements);
         }
         let generated = generated(from)?;
         statements::validate(Text { name: from.file, text: "" }, &generated, &schema)?;
@@ -245,12 +254,6 @@ impl Slice {
     fn is_deny_rule(&self, id: &PolicyId) -> bool {
         self.rules.get(id).is_some_and(|rule| rule.name == Answer::Deny.as_str())
     }
-}
-
-fn checked(file: Text<'_>, built_in: bool, schema: &Schema) -> Result<Vec<Statement>, PolicyError> {
-    let statements = statements::parse(file, built_in)?;
-    statements::validate(file, &statements, schema)?;
-    Ok(statements)
 }
 
 fn internal(message: String) -> PolicyError {

@@ -5,6 +5,7 @@ use std::fmt;
 
 use cedar_policy::{Authorizer, Context, Decision as Cedar, Request, Response, RestrictedExpression};
 use domain::{ApprovalId, ApprovalRule, Digest, Effect, Effects, Labels, ModelName, Origin, ToolRef};
+use serde_json::Value;
 
 use crate::Arguments;
 use crate::agent::{AgentPolicy, Rule, Slice, ToolSlice, seen_arguments};
@@ -191,6 +192,8 @@ pub struct Question<A: Act> {
     reasons: Vec<Reason>,
     approvals: ApprovalRule,
     bound: Digest,
+    /// The same, but for the free text that a yes for the session leaves open.
+    bound_but_text: Option<Digest>,
     shown: Vec<Shown>,
 }
 
@@ -300,6 +303,39 @@ impl<A: Act> Question<A> {
         })
     }
 
+    /// What a yes for the whole session is bound to: all of [`Question::binding`], but the tool's free text may be any.
+    /// None where each call has its own question: what can't be undone, leaves or runs something, and what refers to
+    /// content.
+    #[must_use]
+    pub fn session_binding(&self) -> Option<Digest> {
+        self.session_binding_under(&self.labels)
+    }
+
+    /// The act, if people granted its like for the whole session.
+    ///
+    /// # Errors
+    /// Why the grant does nothing.
+    pub fn granted_for_session(self, grant: &Grant) -> Result<Allowed<A>, GrantError> {
+        if !self.labels.within(&grant.ceiling) {
+            return Err(GrantError::Labels);
+        }
+        if self.session_binding_under(&grant.ceiling) != Some(grant.binding) {
+            return Err(GrantError::Other);
+        }
+        Ok(Allowed {
+            action: self.action,
+            binding: grant.binding,
+            grant: Some(grant.approval),
+            labels: self.labels,
+            reasons: self.reasons,
+        })
+    }
+
+    fn session_binding_under(&self, ceiling: &Labels) -> Option<Digest> {
+        let bound = self.bound_but_text?;
+        Some(digest_of(&[b"lazaret session 1", bound.as_bytes(), ceiling.to_string().as_bytes()]))
+    }
+
     fn binding_under(&self, ceiling: &Labels) -> Digest {
         let mut shown: Vec<String> = self.shown.iter().map(|s| format!("{}={}", s.place, s.digest)).collect();
         shown.sort();
@@ -341,6 +377,7 @@ pub fn decide<A: Act>(policy: &AgentPolicy, call: Call<A>) -> Decision<A> {
         return Decision::Deny(reasons(policy, &prepared, &with_grant));
     }
     let reasons = reasons(policy, &prepared, &at_once);
+    let bound_but_text = call.action.bound_but_text(&prepared, &call.facts);
     let (effects, arguments) = A::shown(&prepared, call.facts);
     Decision::Ask(Box::new(Question {
         action: call.action,
@@ -350,6 +387,7 @@ pub fn decide<A: Act>(policy: &AgentPolicy, call: Call<A>) -> Decision<A> {
         reasons,
         approvals: prepared.slice.approvals.clone(),
         bound: prepared.bound,
+        bound_but_text,
         shown: Vec::new(),
     }))
 }
@@ -416,6 +454,9 @@ pub(crate) mod sealed {
         fn prepare<'p>(&self, policy: &'p AgentPolicy, facts: &Self::Facts) -> Result<Prepared<'p>, Reason>;
 
         #[doc(hidden)]
+        fn bound_but_text(&self, prepared: &Prepared<'_>, facts: &Self::Facts) -> Option<Digest>;
+
+        #[doc(hidden)]
         fn shown(prepared: &Prepared<'_>, facts: Self::Facts) -> (Option<Effects>, Vec<Judged>);
     }
 }
@@ -442,6 +483,27 @@ impl sealed::Prepare for ToolCall {
         Ok(Prepared { slice, name, context, labels, bound })
     }
 
+    fn bound_but_text(&self, prepared: &Prepared<'_>, facts: &ToolFacts) -> Option<Digest> {
+        let row = &prepared.slice.tool.as_ref()?.row;
+        if !row.effects.can_be_undone() || !row.refers.is_empty() {
+            return None;
+        }
+        let mut arguments = self.arguments.value().clone();
+        for (name, value) in &mut arguments {
+            if row.content.contains(name) {
+                *value = Value::Null;
+            }
+        }
+        let arguments = crate::canonical::text(&Value::Object(arguments)).ok()?;
+        Some(digest_of(&[
+            b"tool",
+            self.tool.to_string().as_bytes(),
+            arguments.as_bytes(),
+            facts.pin.as_bytes(),
+            prepared.slice.digest.as_bytes(),
+        ]))
+    }
+
     fn shown(prepared: &Prepared<'_>, facts: ToolFacts) -> (Option<Effects>, Vec<Judged>) {
         let effects = prepared.slice.tool.as_ref().map(|tool| tool.row.effects);
         (effects, facts.origins.arguments)
@@ -462,6 +524,10 @@ impl sealed::Prepare for ModelCall {
         let mut context = vec![labels(&facts.labels)?];
         context.extend(counts(facts.calls));
         Ok(Prepared { slice, name, context, labels: facts.labels.clone(), bound })
+    }
+
+    fn bound_but_text(&self, _: &Prepared<'_>, _: &ModelFacts) -> Option<Digest> {
+        None
     }
 
     fn shown(_: &Prepared<'_>, _: ModelFacts) -> (Option<Effects>, Vec<Judged>) {

@@ -23,13 +23,24 @@ const MAX_PLANNED: usize = 50;
 /// Most bytes of content shown with a question.
 const MAX_CONTENT: usize = 256 << 10;
 
-/// A call of an approved plan that may still be made.
-pub(super) struct Planned {
+/// A right that people gave to more than one call: a call of an approved plan, or a yes for the whole session.
+pub(super) struct Standing {
     approval: ApprovalId,
     binding: Digest,
     ceiling: Labels,
     grant: GrantId,
-    left: u32,
+    uses: Uses,
+}
+
+impl Standing {
+    fn allows(&self, question: Question<policy::ToolCall>) -> Option<Allowed<policy::ToolCall>> {
+        let (approval, binding, ceiling) = (self.approval, self.binding, self.ceiling.clone());
+        let grant = Grant { approval, binding, ceiling };
+        match self.uses {
+            Uses::Times(_) => question.granted(&grant).ok(),
+            Uses::Session => question.granted_for_session(&grant).ok(),
+        }
+    }
 }
 
 /// Content that arguments refer to.
@@ -39,26 +50,23 @@ pub(super) struct Referred {
 }
 
 impl SessionGate {
-    /// The right that an approved plan left for exactly this call, if there is one.
-    pub(super) async fn planned(
+    /// The right that an approved plan, or a yes for the session, left for this call, if there is one.
+    pub(super) async fn standing(
         &self,
         question: &Question<policy::ToolCall>,
     ) -> Option<(Allowed<policy::ToolCall>, GrantId)> {
         let mut state = self.state.lock().await;
-        for at in 0..state.planned.len() {
-            let planned = state.planned.get_mut(at)?;
-            let (approval, binding, ceiling) = (planned.approval, planned.binding, planned.ceiling.clone());
-            let Ok(allowed) = question.clone().granted(&Grant { approval, binding, ceiling }) else {
-                continue;
-            };
-            let grant = planned.grant;
-            planned.left = planned.left.saturating_sub(1);
-            if planned.left == 0 {
-                state.planned.remove(at);
-            }
-            return Some((allowed, grant));
+        let find =
+            |(at, right): (usize, &Standing)| right.allows(question.clone()).map(|allowed| (at, allowed));
+        let (at, allowed) = state.standing.iter().enumerate().find_map(find)?;
+        let right = state.standing.get_mut(at)?;
+        let grant = right.grant;
+        match &mut right.uses {
+            Uses::Times(left) if *left > 1 => *left = left.saturating_sub(1),
+            Uses::Times(_) => drop(state.standing.remove(at)),
+            Uses::Session => {}
         }
-        None
+        Some((allowed, grant))
     }
 
     /// Asks people, waits, and decides once more: what is approved is what was shown, or nothing.
@@ -68,12 +76,16 @@ impl SessionGate {
         question: Question<policy::ToolCall>,
         content: &str,
         context: &CallContext,
-    ) -> Result<Allowed<policy::ToolCall>, ToolFailure> {
+    ) -> Result<(Allowed<policy::ToolCall>, Option<GrantId>), ToolFailure> {
+        let mut consequences = question.effects().map(consequences).unwrap_or_default();
+        if question.session_binding().is_some() {
+            consequences.push(for_the_session(&looked.row));
+        }
         let shown = store::Shown {
             arguments: Private::new(looked.call.arguments.text().to_owned()),
             content: Private::new(content.to_owned()),
             origins: origins(&question),
-            consequences: question.effects().map(consequences).unwrap_or_default(),
+            consequences,
         };
         let act = store::Act::Tool(looked.call.tool.clone());
         let asked = self.asked(&question, act, shown).await?;
@@ -84,14 +96,44 @@ impl SessionGate {
         let arguments = looked.call.arguments.text().to_owned();
         let looked = &self.look(ToolCall { tool: looked.call.tool.clone(), arguments }).await?;
         let referred = self.referred(looked).await?;
-        match self.decided(looked).await? {
-            Decision::Allow(allowed) => Ok(allowed),
-            Decision::Deny(reasons) => Err(refused(&reasons)),
-            Decision::Ask(now) => now.showing(referred.shown).granted(&grant).map_err(|error| {
-                ToolFailure::new(ToolFailureKind::Refused, error.to_string())
-                    .hint("call again, so that people are asked about what it is now")
-            }),
+        let now = match self.decided(looked).await? {
+            Decision::Allow(allowed) => return Ok((allowed, None)),
+            Decision::Deny(reasons) => return Err(refused(&reasons)),
+            Decision::Ask(now) => now.showing(referred.shown),
+        };
+        let allowed = now.clone().granted(&grant).map_err(|error| {
+            ToolFailure::new(ToolFailureKind::Refused, error.to_string())
+                .hint("call again, so that people are asked about what it is now")
+        })?;
+        if let Some(right) = self.for_session(&now, grant).await? {
+            let allowed = right.allows(now).unwrap_or(allowed);
+            let used = right.grant;
+            self.state.lock().await.standing.push(right);
+            return Ok((allowed, Some(used)));
         }
+        Ok((allowed, None))
+    }
+
+    /// The right to the same again, if everybody who said yes said it for the whole session. It takes the place of the
+    /// approval's own.
+    async fn for_session(
+        &self,
+        question: &Question<policy::ToolCall>,
+        given: Grant,
+    ) -> Result<Option<Standing>, ToolFailure> {
+        let (now, store) = (self.servers.now(), self.servers.store());
+        let approval = store.approval(given.approval, now).await.map_err(internal)?;
+        let about = &self.session.about;
+        let (true, Some(session)) = (approval.is_for_session(), about.session) else { return Ok(None) };
+        // Bound to the labels that were shown, which may have been above those of now.
+        let Some(binding) = question.session_binding() else { return Ok(None) };
+        let grant = self.servers.grant_id().map_err(internal)?;
+        let until = approval.quorum.until;
+        let new = NewGrant { id: grant, session, binding, uses: Uses::Session, until };
+        let granted = store.grant(given.approval, &given.binding, &[new], about, now).await;
+        granted.map_err(|e| ToolFailure::new(ToolFailureKind::Refused, e.to_string()))?;
+        let ceiling = question.labels().clone();
+        Ok(Some(Standing { approval: given.approval, binding, ceiling, grant, uses: Uses::Session }))
     }
 
     /// Puts a question to people, or finds it where it was put before.
@@ -270,6 +312,14 @@ fn origins(question: &Question<policy::ToolCall>) -> Vec<(String, Origin)> {
         Some((format!("/{}", judged.place), origin))
     };
     question.arguments().iter().filter_map(origin).collect()
+}
+
+/// What a yes for the session would leave open.
+fn for_the_session(row: &policy::Row) -> String {
+    let texts: Vec<String> = row.content.iter().map(|place| format!("`{place}`")).collect();
+    let any =
+        if texts.is_empty() { String::new() } else { format!(", with any text in {}", texts.join(", ")) };
+    format!("it may be approved for the session (--session): the same again{any}")
 }
 
 fn consequences(effects: Effects) -> Vec<String> {
@@ -488,11 +538,12 @@ impl SessionGate {
         for ((question, left), (binding, _)) in needed.questions.into_iter().zip(bindings) {
             let grant = self.servers.grant_id().map_err(internal)?;
             grants.push(NewGrant { id: grant, session, binding, uses: Uses::Times(left), until });
-            planned.push(Planned { approval, binding, ceiling: question.labels().clone(), grant, left });
+            let uses = Uses::Times(left);
+            planned.push(Standing { approval, binding, ceiling: question.labels().clone(), grant, uses });
         }
         let granted = store.grant(approval, &binding, &grants, &about, self.servers.now()).await;
         granted.map_err(|e| ToolFailure::new(ToolFailureKind::Refused, e.to_string()))?;
-        self.state.lock().await.planned.extend(planned);
+        self.state.lock().await.standing.extend(planned);
         Ok(())
     }
 }

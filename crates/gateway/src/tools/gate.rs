@@ -21,7 +21,7 @@ use wire::tools::{
     ToolFailureKind, ToolResult,
 };
 
-use super::asking::Planned;
+use super::asking::Standing;
 use super::readings;
 use super::servers::{Returned, Servers};
 use super::{CallContext, ToolCall, ToolGate};
@@ -81,8 +81,8 @@ pub(crate) struct State {
     pub(super) calls: HashMap<ToolRef, u32>,
     /// How often each model was asked.
     pub(crate) asked: HashMap<ModelName, u32>,
-    /// Calls of approved plans that were not made yet.
-    pub(super) planned: Vec<Planned>,
+    /// What people allowed for more than one call, and is not used up yet.
+    pub(super) standing: Vec<Standing>,
 }
 
 /// A call that was looked at: everything that it takes to decide on it, once and once more.
@@ -109,8 +109,8 @@ impl SessionGate {
             Some(disk) => servers.store().labels(disk).await?,
             None => Labels::default(),
         };
-        let (calls, asked, planned) = (HashMap::new(), HashMap::new(), Vec::new());
-        let state = Mutex::new(State { seen, labels, calls, asked, planned });
+        let (calls, asked, standing) = (HashMap::new(), HashMap::new(), Vec::new());
+        let state = Mutex::new(State { seen, labels, calls, asked, standing });
         Ok(Self { servers, session, policy, state, events, rises: watch::Sender::default() })
     }
 
@@ -148,14 +148,19 @@ impl SessionGate {
     ) -> Result<ToolResult, ToolFailure> {
         let looked = self.look(call).await?;
         let referred = self.referred(&looked).await?;
+        let effects = looked.row.effects;
+        if effects.can_be_undone() && !effects.only_reads() {
+            // What it will bring is met now, so that a yes for the session isn't void after its first call.
+            self.meet(&looked).await?;
+        }
         let (allowed, grant) = match self.decided(&looked).await? {
             Decision::Allow(allowed) => (allowed, None),
             Decision::Deny(reasons) => return Err(refused(&reasons)),
             Decision::Ask(question) => {
                 let (question, content) = referred.into(*question);
-                match self.planned(&question).await {
+                match self.standing(&question).await {
                     Some((allowed, grant)) => (allowed, Some(grant)),
-                    None => (self.ask(&looked, question, &content, context).await?, None),
+                    None => self.ask(&looked, question, &content, context).await?,
                 }
             }
         };

@@ -168,6 +168,18 @@ fn a_grant_is_good_for_exactly_what_was_shown() {
 }
 
 #[test]
+fn what_cannot_be_undone_or_refers_to_content_is_never_granted_for_a_session() {
+    let mut session = Session::new("hello");
+    let sent = json!({"to": ["eve@x.org"], "subject": "S", "body": "B"});
+    for (tool, arguments) in [("send", sent), ("send_draft", json!({"id": "d1"}))] {
+        let asked = question(session.decide(tool, &arguments));
+        assert_eq!(asked.session_binding(), None, "{tool}");
+        let granted = grant(&asked);
+        assert_eq!(asked.granted_for_session(&granted), Err(GrantError::Other), "{tool}");
+    }
+}
+
+#[test]
 fn a_draft_is_granted_only_as_it_was_shown() {
     let mut session = Session::new("Send the draft 'd1'.");
     let arguments = json!({"id": "d1"});

@@ -110,9 +110,7 @@ impl Lab {
         arguments: &str,
         yes: bool,
     ) -> Result<ToolResult, ToolFailure> {
-        let gate = Arc::clone(&self.gate);
-        let call = ToolCall { tool: tool.parse().unwrap(), arguments: arguments.to_owned() };
-        let made = tokio::spawn(async move { gate.call(call, CallContext::unheard()).await });
+        let made = self.made(tool, arguments);
         let Some(ToolEvent::Waits { approval, .. }) = self.events.recv().await else { panic!("no question") };
         assert_eq!(self.calls(), 0, "it acted before anybody said yes");
         let why = Some(Private::new("we don't know them".to_owned()));
@@ -124,6 +122,13 @@ impl Lab {
         let state = self.store.approval(approval, NOW).await.unwrap().life.state;
         assert_eq!(state, if yes { ApprovalState::Consumed } else { ApprovalState::Denied });
         result
+    }
+
+    /// Begins a call.
+    fn made(&self, tool: &str, arguments: &str) -> tokio::task::JoinHandle<Result<ToolResult, ToolFailure>> {
+        let gate = Arc::clone(&self.gate);
+        let call = ToolCall { tool: tool.parse().unwrap(), arguments: arguments.to_owned() };
+        tokio::spawn(async move { gate.call(call, CallContext::unheard()).await })
     }
 
     pub(super) fn calls(&self) -> usize {
@@ -193,6 +198,38 @@ async fn a_plan_is_asked_once_and_each_of_its_calls_is_good_once() {
     assert!(matches!(lab.events.recv().await, Some(ToolEvent::Waits { .. })), "used up: it asks");
     assert_eq!(lab.calls(), 2);
     made.abort();
+}
+
+const NOTES: &str = "[tools.echo]\neffects = [\"write\"]\ncontent = [\"text\"]\nresults = { \"\" = \"person\" }\n\
+                     [tools.numbers]\neffects = [\"read\"]\n[tools.picture]\neffects = [\"read\"]\n\
+                     [tools.fails]\neffects = [\"write\"]\ncontent = [\"text\"]\n";
+
+#[tokio::test]
+async fn a_yes_for_the_session_is_good_for_any_text_until_the_labels_rise() {
+    let mut lab = lab_of(AGENT, NOTES, true).await;
+    let made = lab.made("all__echo", r#"{"text":"milk"}"#);
+    let Some(ToolEvent::Waits { approval, .. }) = lab.events.recv().await else { panic!("no question") };
+    let shown = lab.store.approval(approval, NOW).await.unwrap().shown.unwrap();
+    assert!(shown.consequences.iter().any(|told| told.contains("with any text in `text`")), "{shown:?}");
+    let answer = Answer { person: lab.owner.clone(), yes: true, for_session: true, why: None };
+    lab.store.answer(approval, &answer, NOW).await.unwrap();
+    made.await.unwrap().unwrap();
+    assert_eq!(lab.store.approval(approval, NOW).await.unwrap().life.state, ApprovalState::Consumed);
+    for text in ["bread", "milk", "salt"] {
+        lab.call("all__echo", &format!(r#"{{"text":"{text}"}}"#)).await.unwrap();
+    }
+    assert_eq!(lab.calls(), 4);
+    // Another tool, and the same tool once the session has met more, are asked about.
+    let other = lab.made("all__fails", r#"{"text":"milk"}"#);
+    assert!(matches!(lab.events.recv().await, Some(ToolEvent::Waits { .. })));
+    other.abort();
+    lab.call("all__numbers", "{}").await.unwrap();
+    let again = lab.made("all__echo", r#"{"text":"eggs"}"#);
+    assert!(matches!(lab.events.recv().await, Some(ToolEvent::Waits { .. })));
+    again.abort();
+    assert_eq!(lab.calls(), 5);
+    lab.gate.end().await.unwrap();
+    assert!(lab.ledger().await.iter().any(|event| matches!(event, Event::GrantsEnded { count: 1, .. })));
 }
 
 #[tokio::test]
