@@ -33,7 +33,7 @@ where
     let length = request.body;
     let exchange =
         Exchange { body: RequestBody(body), answer: Answer(answers), cancelled: cancelled.clone() };
-    let exchanged = gate.exchange(request, exchange);
+    let exchanged = checked(request, exchange, gate);
     let mut begun = false;
     let carried = async {
         let passed = async {
@@ -67,6 +67,18 @@ where
     frame::write(&mut write, &last, MAX_ANSWER).await?;
     write.shutdown().await?;
     Ok(())
+}
+
+/// Asks the gate about what is in its canonical form; nothing else gets there.
+async fn checked(
+    request: EgressRequest,
+    exchange: Exchange,
+    gate: &dyn EgressGate,
+) -> Result<(), EgressRefusal> {
+    if let Err(fault) = request.check() {
+        return Err(EgressRefusal { status: 400, why: fault.to_string(), hint: None });
+    }
+    gate.exchange(request, exchange).await
 }
 
 /// Passes the answer on until the gate has no more of it. Whether it has begun is known outside, when this is cut.

@@ -83,6 +83,16 @@ async fn a_closed_gate_says_so_and_what_to_do() {
 }
 
 #[tokio::test]
+async fn what_a_fooled_door_sends_does_not_reach_the_gate() {
+    let (door, daemon) = tokio::io::duplex(1 << 16);
+    let gate = Does(|_| async { panic!("it got there") });
+    let fooled = EgressRequest { path: "/a/../b".into(), ..request(BodyLength::None) };
+    tokio::spawn(async move { drop(serve(fooled, daemon, &gate).await) });
+    let (mut from, _to) = split(door);
+    assert!(matches!(answer(&mut from).await, Some(EgressAnswer::Refused { status: 400, .. })));
+}
+
+#[tokio::test]
 async fn a_body_is_as_long_as_it_was_said_to_be_or_it_is_cut() {
     for (said, sent, ends, seen) in [
         (BodyLength::None, 0, false, "0 true"),

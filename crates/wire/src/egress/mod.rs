@@ -7,7 +7,14 @@
 //! The door keeps its side of the stream open for as long as somebody waits for the answer: when it ends before
 //! [`EgressBody::End`], or afterwards is shut down, the daemon gives the request up.
 
+mod check;
+#[cfg(test)]
+mod tests;
+pub mod url;
+
 use serde::{Deserialize, Serialize};
+
+pub use check::{MAX_HEADER_BYTES, MAX_HEADERS, NotCanonical, stays};
 
 /// Most bytes of an [`EgressRequest`] frame.
 pub const MAX_REQUEST: usize = 64 << 10;
@@ -31,7 +38,7 @@ pub struct EgressRequest {
     pub method: String,
     /// How it is carried.
     pub scheme: Scheme,
-    /// A host name in lower-case ASCII without a final dot, or an address in its one usual spelling.
+    /// A host name in lower-case ASCII without a final dot, or an address in its one usual spelling, without brackets.
     pub host: String,
     /// The port.
     pub port: u16,
