@@ -11,6 +11,7 @@ pub mod early;
 pub mod egress;
 pub mod frame;
 mod gathered;
+pub mod git;
 pub mod guest;
 pub mod host;
 pub mod json;
