@@ -6,6 +6,7 @@ mod approval;
 mod digest;
 mod effect;
 mod exit;
+mod host;
 mod id;
 mod isolation;
 mod label;
@@ -23,6 +24,7 @@ pub use approval::{AnswerError, ApprovalEvent, ApprovalLife, ApprovalState, Quor
 pub use digest::{Digest, DigestError};
 pub use effect::{Effect, EffectError, Effects, NoEffect};
 pub use exit::{EndReason, ExitCode};
+pub use host::{HostError, HostPattern, NamedHost};
 pub use id::{ApprovalId, CellId, CommitId, GrantId, IdError, SessionId};
 pub use isolation::Isolation;
 pub use label::{Confidentiality, Integrity, Labels, LevelError};

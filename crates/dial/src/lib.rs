@@ -1,0 +1,211 @@
+//! The one dialer: every connection that the daemon makes begins here.
+//!
+//! ```text
+//! host, port ▶ named by the person? ▶ resolve, once ▶ judge each address ▶ connect to one that was judged ▶ TLS
+//! ```
+//! A name that leads into a private network, to this machine or to a cloud's metadata is refused unless the person named
+//! that host. Nothing is resolved a second time: a name that answers otherwise later gains nothing.
+
+mod address;
+mod client;
+mod error;
+mod proxy;
+mod resolve;
+#[cfg(test)]
+mod tests;
+mod tls;
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use domain::NamedHost;
+use tokio::net::TcpStream;
+pub use tokio_rustls::client::TlsStream;
+
+pub use address::{Class, not_public};
+pub use error::DialError;
+pub use proxy::{BadProxy, Proxy};
+pub use resolve::{Resolve, System};
+
+/// How long a name may take to be resolved.
+const RESOLVE_TIME: Duration = Duration::from_secs(10);
+/// How long one address may take to accept a connection, and all together.
+const CONNECT_TIME: Duration = Duration::from_secs(10);
+const ALL_TIME: Duration = Duration::from_secs(30);
+/// How long TLS may take to be set up.
+const TLS_TIME: Duration = Duration::from_secs(15);
+/// Most addresses of one name that are judged, and tried.
+const MAX_ADDRESSES: usize = 16;
+/// Most bytes of a host's name.
+const MAX_HOST: usize = 253;
+
+/// How the host reaches the network: the table `[network]` of `config.toml`.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Network {
+    /// Hosts that may have an address that isn't public.
+    pub private: Vec<NamedHost>,
+    /// A PEM file of certificates that are trusted besides the platform's.
+    pub ca: Option<PathBuf>,
+    /// The proxy through which everything goes that isn't named in `private`.
+    pub proxy: Option<Proxy>,
+}
+
+/// Makes connections.
+#[derive(Clone)]
+pub struct Dialer {
+    network: Arc<Network>,
+    resolve: Arc<dyn Resolve>,
+    trust: tls::Trust,
+}
+
+impl Dialer {
+    /// A dialer that asks the system's resolver.
+    ///
+    /// # Errors
+    /// When the certificates that are trusted can't be read.
+    pub fn new(network: Network) -> Result<Self, DialError> {
+        Self::resolving(network, System)
+    }
+
+    /// A dialer that asks another resolver.
+    ///
+    /// # Errors
+    /// As [`Dialer::new`].
+    pub fn resolving(network: Network, resolve: impl Resolve + 'static) -> Result<Self, DialError> {
+        let trust = tls::Trust::read(network.ca.as_deref())?;
+        Ok(Self { network: Arc::new(network), resolve: Arc::new(resolve), trust })
+    }
+
+    /// The same dialer for a host that the person configured: it may be anywhere.
+    #[must_use]
+    pub fn naming(&self, host: NamedHost) -> Self {
+        let mut network = Network::clone(&self.network);
+        network.private.push(host);
+        Self { network: Arc::new(network), ..self.clone() }
+    }
+
+    /// A connection to a host, which is a name or an address (an IPv6 one in brackets or without).
+    ///
+    /// # Errors
+    /// When it can't be resolved, is not public and not named, or doesn't answer.
+    pub async fn connect(&self, host: &str, port: u16) -> Result<TcpStream, DialError> {
+        let connected = async {
+            match &self.network.proxy {
+                Some(proxy) if !self.is_named(host, port) => self.through(proxy, host, port).await,
+                Some(_) | None => self.directly(host, port).await,
+            }
+        };
+        let late = || DialError::Late { host: shown(host), seconds: ALL_TIME.as_secs() };
+        tokio::time::timeout(ALL_TIME, connected).await.map_err(|_elapsed| late())?
+    }
+
+    /// A connection in TLS, whose certificate was verified.
+    ///
+    /// # Errors
+    /// As [`Dialer::connect`], or when the certificate is not good for this host.
+    pub async fn tls(&self, host: &str, port: u16) -> Result<TlsStream<TcpStream>, DialError> {
+        self.secure(self.connect(host, port).await?, host).await
+    }
+
+    /// The same for HTTP: offers HTTP/2 and HTTP/1.1.
+    ///
+    /// # Errors
+    /// As [`Dialer::tls`].
+    pub async fn https(&self, host: &str, port: u16) -> Result<TlsStream<TcpStream>, DialError> {
+        self.trust.secure(self.connect(host, port).await?, host, tls::Offer::Http).await
+    }
+
+    /// Sets up TLS on a connection that began in the clear (STARTTLS).
+    ///
+    /// # Errors
+    /// When the certificate is not good for this host.
+    pub async fn secure(&self, stream: TcpStream, host: &str) -> Result<TlsStream<TcpStream>, DialError> {
+        self.trust.secure(stream, host, tls::Offer::Nothing).await
+    }
+
+    fn is_named(&self, host: &str, port: u16) -> bool {
+        self.network.private.iter().any(|named| named.names(host, port))
+    }
+
+    /// The addresses of a host that may be connected to.
+    async fn judged(&self, host: &str, port: u16) -> Result<Vec<SocketAddr>, DialError> {
+        if host.is_empty() || host.len() > MAX_HOST || host.contains(['\0', '%']) {
+            return Err(DialError::NoHost { host: shown(host) });
+        }
+        let literal = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(host);
+        let found = match literal.parse::<IpAddr>() {
+            Ok(address) => vec![SocketAddr::new(address, port)],
+            Err(_) => self.resolved(host, port).await?,
+        };
+        if self.is_named(host, port) {
+            return Ok(found);
+        }
+        let mut refused = None;
+        let mut public = Vec::new();
+        for address in found {
+            match not_public(address.ip()) {
+                None => public.push(address),
+                Some(class) => refused = Some((address.ip(), class)),
+            }
+        }
+        match (public.is_empty(), refused) {
+            (true, Some((address, class))) => {
+                Err(DialError::NotPublic { host: shown(host), port, address, class })
+            }
+            (true, None) => {
+                Err(DialError::Unknown { host: shown(host), why: "it has no address".to_owned() })
+            }
+            (false, _) => Ok(public),
+        }
+    }
+
+    async fn resolved(&self, host: &str, port: u16) -> Result<Vec<SocketAddr>, DialError> {
+        let unknown = |why: String| DialError::Unknown { host: shown(host), why };
+        let found = tokio::time::timeout(RESOLVE_TIME, self.resolve.resolve(host, port)).await;
+        let mut found = found
+            .map_err(|_elapsed| unknown(format!("no answer within {} s", RESOLVE_TIME.as_secs())))?
+            .map_err(|error| unknown(error.to_string()))?;
+        found.truncate(MAX_ADDRESSES);
+        // The port is ours, whatever a resolver says.
+        found.iter_mut().for_each(|address| address.set_port(port));
+        Ok(found)
+    }
+
+    async fn directly(&self, host: &str, port: u16) -> Result<TcpStream, DialError> {
+        let mut last = "it has no address".to_owned();
+        for address in self.judged(host, port).await? {
+            match tokio::time::timeout(CONNECT_TIME, TcpStream::connect(address)).await {
+                Ok(Ok(stream)) => {
+                    // Small writes must not wait for each other; without it, it is only slower.
+                    drop(stream.set_nodelay(true));
+                    return Ok(stream);
+                }
+                Ok(Err(error)) => last = error.to_string(),
+                Err(_elapsed) => last = format!("no connection within {} s", CONNECT_TIME.as_secs()),
+            }
+        }
+        Err(DialError::Unreachable { host: shown(host), port, why: last })
+    }
+
+    /// Through the proxy, which resolves the name: its network is the person's. An address is judged here.
+    async fn through(&self, proxy: &Proxy, host: &str, port: u16) -> Result<TcpStream, DialError> {
+        let literal = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(host);
+        if let Ok(address) = literal.parse::<IpAddr>()
+            && let Some(class) = not_public(address)
+        {
+            return Err(DialError::NotPublic { host: shown(host), port, address, class });
+        }
+        let asking = proxy::asking(host, port)?;
+        let mut stream = self.naming(proxy.named()).directly(proxy.host(), proxy.port()).await?;
+        let said = proxy::connect(&mut stream, &asking).await;
+        said.map_err(|why| DialError::Proxy { host: shown(host), port, why })?;
+        Ok(stream)
+    }
+}
+
+/// A host's name as an error tells it: it may be an attacker's.
+fn shown(host: &str) -> String {
+    host.chars().take(80).flat_map(char::escape_debug).collect()
+}

@@ -1,0 +1,220 @@
+//! The dialer against listeners on this machine, and a resolver that lies.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use futures::FutureExt as _;
+use futures::future::BoxFuture;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpListener;
+
+use super::*;
+
+/// Answers with the first list, then with the second for ever.
+struct Lying {
+    answers: [Vec<SocketAddr>; 2],
+    asked: Arc<AtomicUsize>,
+}
+
+impl Resolve for Lying {
+    fn resolve<'a>(&'a self, _host: &'a str, _port: u16) -> BoxFuture<'a, io::Result<Vec<SocketAddr>>> {
+        let turn = self.asked.fetch_add(1, Ordering::SeqCst).min(1);
+        let answer = self.answers[turn].clone();
+        async move { Ok(answer) }.boxed()
+    }
+}
+
+fn lying(network: Network, first: &[&str], second: &[&str]) -> (Dialer, Arc<AtomicUsize>) {
+    let read = |list: &[&str]| list.iter().map(|a| SocketAddr::new(a.parse().unwrap(), 1)).collect();
+    let asked = Arc::new(AtomicUsize::new(0));
+    let lying = Lying { answers: [read(first), read(second)], asked: Arc::clone(&asked) };
+    (Dialer::resolving(network, lying).unwrap(), asked)
+}
+
+fn naming(hosts: &[&str]) -> Network {
+    Network {
+        private: hosts.iter().map(|h| h.to_string().try_into().unwrap()).collect(),
+        ..Network::default()
+    }
+}
+
+#[tokio::test]
+async fn what_is_not_public_is_refused_in_every_spelling() {
+    let dialer = Dialer::new(Network::default()).unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    for host in [
+        "127.0.0.1",
+        "127.1",
+        "2130706433",
+        "0x7f.1",
+        "0177.0.0.1",
+        "localhost",
+        "[::1]",
+        "::1",
+        "0.0.0.0",
+        "0",
+        "[::ffff:127.0.0.1]",
+        "::ffff:7f00:1",
+        "169.254.169.254",
+        "fd00:ec2::254",
+        "[64:ff9b::7f00:1]",
+    ] {
+        let error = dialer.connect(host, port).await.unwrap_err();
+        assert!(matches!(error, DialError::NotPublic { .. }), "{host}: {error}");
+    }
+    for host in ["", "a\0b", "fe80::1%lo", &"a".repeat(300)] {
+        assert!(matches!(dialer.connect(host, port).await.unwrap_err(), DialError::NoHost { .. }), "{host}");
+    }
+}
+
+#[tokio::test]
+async fn a_host_that_is_named_is_reached_at_its_port_alone() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let dialer = Dialer::new(naming(&[&format!("127.0.0.1:{port}")])).unwrap();
+    dialer.connect("127.0.0.1", port).await.unwrap();
+    for (host, port) in [("127.0.0.1", port ^ 1), ("127.1", port), ("localhost", port)] {
+        let error = dialer.connect(host, port).await.unwrap_err();
+        assert!(matches!(error, DialError::NotPublic { .. }), "{host}: {error}");
+    }
+    let named = format!("localhost:{port}").try_into().unwrap();
+    Dialer::new(Network::default()).unwrap().naming(named).connect("localhost", port).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_name_that_answers_otherwise_the_second_time_gains_nothing() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    // First this machine, then elsewhere: it is refused by what was judged, and asked once.
+    let (dialer, asked) = lying(Network::default(), &["127.0.0.1"], &["1.1.1.1"]);
+    assert!(matches!(dialer.connect("rebind.example", port).await, Err(DialError::NotPublic { .. })));
+    assert_eq!(asked.load(Ordering::SeqCst), 1);
+    // What was judged good is what is connected to, though the name leads elsewhere by now.
+    let (dialer, asked) = lying(naming(&["good.example"]), &["127.0.0.1"], &["192.0.2.1"]);
+    let stream = dialer.connect("good.example", port).await.unwrap();
+    assert_eq!(stream.peer_addr().unwrap(), listener.local_addr().unwrap());
+    assert_eq!(asked.load(Ordering::SeqCst), 1);
+    // Of a name with good and bad addresses only the good ones are tried.
+    let (dialer, _) = lying(Network::default(), &["1.1.1.1", "127.0.0.1", "fd00::1"], &[]);
+    assert_eq!(dialer.judged("mixed.example", port).await.unwrap(), [SocketAddr::from(([1, 1, 1, 1], port))]);
+}
+
+#[tokio::test]
+async fn a_certificate_is_verified_for_the_host_that_was_asked_for() {
+    let folder = tempfile::tempdir().unwrap();
+    let made = rcgen::generate_simple_self_signed(["good.example".to_owned()]).unwrap();
+    let ca = folder.path().join("ca.pem");
+    std::fs::write(&ca, made.cert.pem()).unwrap();
+    let key = rustls::pki_types::PrivateKeyDer::try_from(made.signing_key.serialize_der()).unwrap();
+    let config =
+        rustls::ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(vec![made.cert.der().clone()], key)
+            .unwrap();
+    let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(config));
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let served = tokio::spawn(async move {
+        loop {
+            let (stream, _) = listener.accept().await.unwrap();
+            if let Ok(mut stream) = acceptor.accept(stream).await {
+                // Some only look at the certificate and go.
+                drop(stream.write_all(b"hello").await);
+                drop(stream.shutdown().await);
+            }
+        }
+    });
+    let network = |ca: Option<&std::path::Path>| Network {
+        ca: ca.map(ToOwned::to_owned),
+        ..naming(&["good.example", "other.example"])
+    };
+    let (dialer, _) = lying(network(Some(&ca)), &["127.0.0.1"], &["127.0.0.1"]);
+    let mut told = String::new();
+    dialer.tls("good.example", port).await.unwrap().read_to_string(&mut told).await.unwrap();
+    assert_eq!(told, "hello");
+    let stream = dialer.connect("good.example", port).await.unwrap();
+    dialer.secure(stream, "good.example").await.unwrap();
+    assert!(matches!(dialer.https("other.example", port).await, Err(DialError::Tls { .. })));
+    let (dialer, _) = lying(network(None), &["127.0.0.1"], &["127.0.0.1"]);
+    assert!(matches!(dialer.tls("good.example", port).await, Err(DialError::Tls { .. })));
+    served.abort();
+}
+
+#[tokio::test]
+async fn the_outer_proxy_is_asked_for_all_that_is_not_named() {
+    let proxy = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let at = proxy.local_addr().unwrap();
+    let direct = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = direct.local_addr().unwrap().port();
+    let asked = tokio::spawn(async move {
+        let mut heads = Vec::new();
+        for answer in
+            ["HTTP/1.1 200 Connection established\r\nvia: x\r\n\r\nhello", "HTTP/1.1 403 No\r\n\r\n"]
+        {
+            let (mut stream, _) = proxy.accept().await.unwrap();
+            let mut head = vec![0; 1024];
+            let n = stream.read(&mut head).await.unwrap();
+            heads.push(String::from_utf8_lossy(&head[..n]).into_owned());
+            stream.write_all(answer.as_bytes()).await.unwrap();
+        }
+        heads
+    });
+    let network = Network {
+        proxy: Some(format!("http://{at}").parse().unwrap()),
+        ..naming(&[&format!("127.0.0.1:{port}")])
+    };
+    let dialer = Dialer::new(network).unwrap();
+    dialer.connect("127.0.0.1", port).await.unwrap();
+    assert!(matches!(dialer.connect("10.0.0.1", 80).await, Err(DialError::NotPublic { .. })));
+    let mut told = [0; 5];
+    let mut stream = dialer.connect("far.example", 443).await.unwrap();
+    stream.read_exact(&mut told).await.unwrap();
+    assert_eq!(&told, b"hello");
+    let refused = dialer.connect("far.example", 25).await.unwrap_err();
+    assert_eq!(
+        refused.to_string(),
+        "the proxy makes no connection to `far.example` port 25: it answered `HTTP/1.1 403 No`"
+    );
+    let split = dialer.connect("far.example\r\nx: y", 25).await.unwrap_err();
+    assert!(matches!(split, DialError::NoHost { .. }), "{split}");
+    let heads = asked.await.unwrap();
+    assert_eq!(heads[0], "CONNECT far.example:443 HTTP/1.1\r\nhost: far.example:443\r\n\r\n");
+    for bad in ["http://proxy", "https://proxy:1", "http://user:secret@proxy:1", "proxy:1", "http://*.a.b:1"]
+    {
+        let told = bad.parse::<Proxy>().unwrap_err().to_string();
+        assert!(!told.contains("secret"), "{told}");
+    }
+}
+
+#[tokio::test]
+async fn a_client_of_reqwest_is_judged_alike() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let served = tokio::spawn(async move {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        let mut head = [0; 1024];
+        assert!(stream.read(&mut head).await.unwrap() > 0);
+        stream.write_all(b"HTTP/1.1 204 No Content\r\n\r\n").await.unwrap();
+    });
+    let (dialer, _) = lying(Network::default(), &["127.0.0.1"], &["127.0.0.1"]);
+    let url = format!("http://models.example:{port}/");
+    let refused = dialer.client().unwrap().build().unwrap().get(&url).send().await.unwrap_err();
+    assert!(format!("{refused:?}").contains("NotPublic"), "{refused:?}");
+    let named = dialer.naming(format!("models.example:{port}").try_into().unwrap());
+    assert_eq!(named.client().unwrap().build().unwrap().get(&url).send().await.unwrap().status(), 204);
+    served.await.unwrap();
+    for (url, admitted) in [
+        ("http://127.0.0.1/", false),
+        ("http://2130706433/", false),
+        ("http://[::ffff:7f00:1]/", false),
+        ("http://1.1.1.1/", true),
+        ("http://localhost/", true), // a name: the resolver judges
+    ] {
+        assert_eq!(dialer.admits(&url.parse().unwrap()).is_ok(), admitted, "{url}");
+    }
+}

@@ -1,0 +1,98 @@
+//! TLS to servers: the platform's certificates, and those that the person added.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use rustls::ClientConfig;
+use rustls::crypto::{CryptoProvider, ring};
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, ServerName};
+use rustls_platform_verifier::Verifier;
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+
+use crate::{DialError, TLS_TIME, shown};
+
+/// Most bytes of the file of certificates.
+const MAX_CA: u64 = 4 << 20;
+
+/// What is spoken in TLS.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Offer {
+    /// Nothing is said of it.
+    Nothing,
+    /// HTTP/2 or HTTP/1.1.
+    Http,
+}
+
+/// Who is believed to be who.
+#[derive(Clone)]
+pub(crate) struct Trust {
+    plain: Arc<ClientConfig>,
+    http: Arc<ClientConfig>,
+    /// The certificates that the person added.
+    pub(crate) added: Arc<Vec<CertificateDer<'static>>>,
+}
+
+impl Trust {
+    pub(crate) fn read(ca: Option<&Path>) -> Result<Self, DialError> {
+        let added = ca.map_or(Ok(Vec::new()), certificates)?;
+        let provider = Arc::new(ring::default_provider());
+        if CryptoProvider::get_default().is_none() {
+            // Another part of the program may be faster; then its choice stands.
+            drop(ring::default_provider().install_default());
+        }
+        let broken = |error: rustls::Error| DialError::Certificates {
+            path: ca.unwrap_or(Path::new("")).to_owned(),
+            why: error.to_string(),
+        };
+        let verifier =
+            Verifier::new_with_extra_roots(added.iter().cloned(), Arc::clone(&provider)).map_err(broken)?;
+        let plain = ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .map_err(broken)?
+            // The name is rustls' own: the verifier is the platform's, as strict as the usual one.
+            .dangerous()
+            .with_custom_certificate_verifier(Arc::new(verifier))
+            .with_no_client_auth();
+        let mut http = plain.clone();
+        http.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+        Ok(Self { plain: Arc::new(plain), http: Arc::new(http), added: Arc::new(added) })
+    }
+
+    pub(crate) async fn secure(
+        &self,
+        stream: TcpStream,
+        host: &str,
+        offer: Offer,
+    ) -> Result<TlsStream<TcpStream>, DialError> {
+        let failed = |why: String| DialError::Tls { host: shown(host), why };
+        let literal = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(host);
+        let name = ServerName::try_from(literal.to_owned()).map_err(|error| failed(error.to_string()))?;
+        let config = match offer {
+            Offer::Nothing => &self.plain,
+            Offer::Http => &self.http,
+        };
+        let shake = TlsConnector::from(Arc::clone(config)).connect(name, stream);
+        tokio::time::timeout(TLS_TIME, shake)
+            .await
+            .map_err(|_elapsed| failed(format!("TLS was not set up within {} s", TLS_TIME.as_secs())))?
+            .map_err(|error| failed(error.to_string()))
+    }
+}
+
+fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, DialError> {
+    let broken = |why: String| DialError::Certificates { path: path.to_owned(), why };
+    let size = std::fs::metadata(path).map_err(|error| broken(error.to_string()))?.len();
+    if size > MAX_CA {
+        return Err(broken(format!("it has {size} bytes, {MAX_CA} are allowed")));
+    }
+    let text = std::fs::read(path).map_err(|error| broken(error.to_string()))?;
+    let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&text).collect();
+    let found = found.map_err(|error| broken(error.to_string()))?;
+    if found.is_empty() {
+        return Err(broken("there is no certificate in it".to_owned()));
+    }
+    Ok(found)
+}
