@@ -11,8 +11,10 @@ use toml::de::{DeTable, DeValue};
 use crate::{AgentName, ByteSize, ImageName, Limits, ModelName, Span, TeamName};
 
 mod rules;
+mod secrets;
 
 pub use rules::{Answer, ApprovalRule, ServerRules, ToolRule};
+pub use secrets::SecretUse;
 
 /// The program in the cell that drives the model.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -77,6 +79,9 @@ pub struct AgentFile {
     /// Who is asked, where a server's table doesn't say otherwise.
     #[serde(default)]
     pub approvals: ApprovalRule,
+    /// The secrets that the host may add to its requests, in the order of the file; none by default.
+    #[serde(default)]
+    pub secrets: Vec<SecretUse>,
 }
 
 /// What is wrong with an agent file, and where.
@@ -122,13 +127,23 @@ impl AgentFile {
     }
 }
 
-const KEYS: &[&str] =
-    &["name", "team", "harness", "models", "image", "instructions", "limits", "tools", "approvals"];
+const KEYS: &[&str] = &[
+    "name",
+    "team",
+    "harness",
+    "models",
+    "image",
+    "instructions",
+    "limits",
+    "tools",
+    "approvals",
+    "secrets",
+];
 const LIMIT_KEYS: &[&str] =
     &["memory", "cpus", "disk", "pids", "wall_clock", "output", "tokens", "tokens_per_day"];
 
 /// Keys of the design that a later version will give an effect: refused, so that nobody relies on them.
-const NO_EFFECT_YET: &[&str] = &["egress", "secrets", "schedules", "skills", "memory", "shares"];
+const NO_EFFECT_YET: &[&str] = &["egress", "schedules", "skills", "memory", "shares"];
 const LIMITS_WITHOUT_EFFECT_YET: &[&str] = &["usd_per_day"];
 
 const MEMORY: RangeInclusive<ByteSize> = ByteSize::mib(128)..=ByteSize::mib(64 << 10);
@@ -189,6 +204,7 @@ impl Check<'_> {
         };
         let rule = approvals.clone().unwrap_or_default();
         let tools = table.get("tools").map_or(Some(Vec::new()), |item| self.servers(item, &rule));
+        let secrets = table.get("secrets").map_or(Some(Vec::new()), |item| self.secrets(item));
         Some(AgentFile {
             name: name?,
             team: team?,
@@ -199,6 +215,7 @@ impl Check<'_> {
             limits: limits?,
             tools: tools?,
             approvals: approvals?,
+            secrets: secrets?,
         })
     }
 

@@ -3,6 +3,7 @@
 
 mod agent_file;
 mod approval;
+mod destination;
 mod digest;
 mod effect;
 mod exit;
@@ -16,11 +17,15 @@ mod model;
 mod name;
 mod origin;
 mod person;
+mod secret;
 mod tool;
 mod units;
 
-pub use agent_file::{AgentFile, AgentFileError, Answer, ApprovalRule, Harness, ServerRules, ToolRule};
+pub use agent_file::{
+    AgentFile, AgentFileError, Answer, ApprovalRule, Harness, SecretUse, ServerRules, ToolRule,
+};
 pub use approval::{AnswerError, ApprovalEvent, ApprovalLife, ApprovalState, Quorum};
+pub use destination::{Destination, DestinationError, Scheme, Target};
 pub use digest::{Digest, DigestError};
 pub use effect::{Effect, EffectError, Effects, NoEffect};
 pub use exit::{EndReason, ExitCode};
@@ -31,8 +36,9 @@ pub use label::{Confidentiality, Integrity, Labels, LevelError};
 pub use life::{CellEvent, CellState, IllegalTransition, SessionEvent, SessionState};
 pub use limits::Limits;
 pub use model::{ModelName, ModelNameError};
-pub use name::{AgentName, GroupName, ImageName, NameError, PersonName, ServerName, TeamName};
+pub use name::{AgentName, GroupName, ImageName, NameError, PersonName, SecretName, ServerName, TeamName};
 pub use origin::Origin;
 pub use person::{Role, RoleError};
+pub use secret::{BindingError, How, SecretBinding};
 pub use tool::{ToolName, ToolNameError, ToolPattern, ToolRef};
 pub use units::{ByteSize, Span, UnitError};

@@ -1,4 +1,4 @@
-//! Names that people choose: of agents, teams, tool servers, people, groups and images.
+//! Names that people choose: of agents, teams, tool servers, people, groups, secrets and images.
 
 use std::fmt;
 
@@ -120,6 +120,11 @@ label_name! {
 label_name! {
     /// The name of a group of people, under the same rule as an agent's name.
     GroupName
+}
+
+label_name! {
+    /// The name of a secret, under the same rule as an agent's name.
+    SecretName
 }
 
 /// Which image a cell runs: a name that is reserved and built here (`base`, `claude-code`, `codex`, `npm:NAME@VERSION`), or

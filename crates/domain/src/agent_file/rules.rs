@@ -206,7 +206,12 @@ impl Check<'_> {
         Some(rule)
     }
 
-    fn table<'a, 'i>(&mut self, item: Item<'a, 'i>, key: &str, hint: &str) -> Option<&'a DeTable<'i>> {
+    pub(super) fn table<'a, 'i>(
+        &mut self,
+        item: Item<'a, 'i>,
+        key: &str,
+        hint: &str,
+    ) -> Option<&'a DeTable<'i>> {
         if let DeValue::Table(table) = item.get_ref() {
             return Some(table);
         }
@@ -215,7 +220,7 @@ impl Check<'_> {
         None
     }
 
-    fn line(&self, at: usize) -> usize {
+    pub(super) fn line(&self, at: usize) -> usize {
         let before = self.text.get(..at).unwrap_or(self.text);
         before.matches('\n').count().saturating_add(1)
     }

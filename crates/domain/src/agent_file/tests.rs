@@ -130,6 +130,12 @@ fn every_mistake_is_told_with_its_place() {
         with("[approvals]\nquorum = 2"),
         with("[egress]\nallow = []"),
         with("[secrets]\ngithub = []"),
+        with("[secrets]\ngithub = \"https://api.github.com\""),
+        with("[secrets]\ngithub = [\"api.github.com\"]"),
+        with("[secrets]\ngithub = [\"https://*.github.com\"]"),
+        with("[secrets]\ngithub = [\"https://a\", \"https://a/\"]"),
+        with("[secrets]\nGitHub = [\"https://a\"]"),
+        with("secrets = 1"),
         limit("memory = 512"),
         limit("memory = \"512MB\""),
         limit("memory = \"64MiB\""),
@@ -160,6 +166,17 @@ fn every_mistake_is_told_with_its_place() {
         }
     }
     insta::assert_snapshot!(told);
+}
+
+#[test]
+fn secrets_are_named_with_their_places_and_lines() {
+    let text = "name = \"a\"\nmodels = [\"p/m\"]\n[secrets]\nnpm = [\"https://npm.example\"]\ngithub = [\"https://api.github.com/repos/acme\", \"https://api.github.com:8443\"]\n";
+    let file = AgentFile::parse(text).unwrap();
+    let told: Vec<(usize, String, usize)> =
+        file.secrets.iter().map(|used| (used.line, used.secret.to_string(), used.to.len())).collect();
+    assert_eq!(told, [(4, "npm".to_owned(), 1), (5, "github".to_owned(), 2)]);
+    assert_eq!(file.secrets[1].to[0].path(), "/repos/acme");
+    assert!(AgentFile::parse("name = \"a\"\nmodels = [\"p/m\"]").unwrap().secrets.is_empty());
 }
 
 #[test]

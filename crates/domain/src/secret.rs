@@ -1,0 +1,273 @@
+//! Secrets as everybody may know them: their names, where they may go and in which header. Never their bytes.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{Destination, Scheme, SecretName, Target};
+
+/// What a name begins with in the environment of a cell.
+const VARIABLE: &str = "LAZARET_SECRET_";
+/// What a placeholder begins with.
+const PLACEHOLDER: &str = "lazaret-secret-";
+
+impl SecretName {
+    /// The variable of a cell's environment that holds the placeholder, for programs that insist on a key.
+    #[must_use]
+    pub fn variable(&self) -> String {
+        format!("{VARIABLE}{}", self.as_str().to_ascii_uppercase().replace('-', "_"))
+    }
+
+    /// What a cell gets to see instead of the secret. It opens nothing: the host overwrites the header that holds it.
+    #[must_use]
+    pub fn placeholder(&self) -> String {
+        format!("{PLACEHOLDER}{self}")
+    }
+}
+
+/// Why a secret can't be bound so.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum BindingError {
+    /// None of the ways that there are.
+    #[error("`{0}` is no way to show a secret: write bearer, basic:USER, header:NAME or password")]
+    How(String),
+    /// A header that says how the request is carried, or what no header is called.
+    #[error("`{0}` is no header that can carry a secret")]
+    Header(String),
+    /// A user's name that Basic authentication can't carry.
+    #[error("`{0}` is no user's name: 1 to {max} printable ASCII characters without `:`", max = How::MAX)]
+    User(String),
+    /// Not a method.
+    #[error("`{0}` is no method: write it in upper case, such as GET")]
+    Method(String),
+    /// A header for mail, or a log-in for requests.
+    #[error(
+        "`{to}` doesn't take a secret as `{how}`: mail takes it as password, everything else in a header"
+    )]
+    NotSo {
+        /// Where.
+        to: String,
+        /// How.
+        how: String,
+    },
+    /// Unencrypted to another machine.
+    #[error("`{0}` would carry the secret unencrypted to another machine: use https")]
+    PlainHttp(String),
+}
+
+/// How a secret is shown.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub enum How {
+    /// `authorization: Bearer …` (RFC 6750).
+    Bearer,
+    /// `authorization: Basic …`, with this user's name (RFC 7617).
+    Basic(String),
+    /// This header, in lower case; nothing but the secret is its value.
+    Header(String),
+    /// As the password of a log-in, for mail.
+    Password,
+}
+
+impl How {
+    /// Most bytes of a user's or a header's name.
+    pub const MAX: usize = 128;
+
+    /// The header, in lower case; none for a password.
+    #[must_use]
+    pub fn header(&self) -> Option<&str> {
+        match self {
+            Self::Bearer | Self::Basic(_) => Some("authorization"),
+            Self::Header(name) => Some(name),
+            Self::Password => None,
+        }
+    }
+}
+
+/// Headers that say how a request is carried: a secret in one of them would change what the request is.
+const NEVER: &[&str] = &[
+    "connection",
+    "content-encoding",
+    "content-length",
+    "content-type",
+    "expect",
+    "host",
+    "keep-alive",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+];
+
+impl FromStr for How {
+    type Err = BindingError;
+
+    fn from_str(text: &str) -> Result<Self, BindingError> {
+        if text == "bearer" {
+            return Ok(Self::Bearer);
+        }
+        if text == "password" {
+            return Ok(Self::Password);
+        }
+        if let Some(user) = text.strip_prefix("basic:") {
+            let sound = (1..=Self::MAX).contains(&user.len())
+                && user.bytes().all(|b| (b == b' ' || b.is_ascii_graphic()) && b != b':');
+            return sound
+                .then(|| Self::Basic(user.to_owned()))
+                .ok_or_else(|| BindingError::User(short(user)));
+        }
+        if let Some(name) = text.strip_prefix("header:") {
+            let token = |b: u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b);
+            let lower = name.to_ascii_lowercase();
+            let sound = (1..=Self::MAX).contains(&name.len())
+                && name.bytes().all(token)
+                && !NEVER.contains(&lower.as_str())
+                && !lower.starts_with("proxy-");
+            return sound.then_some(Self::Header(lower)).ok_or_else(|| BindingError::Header(short(name)));
+        }
+        Err(BindingError::How(short(text)))
+    }
+}
+
+impl fmt::Display for How {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Bearer => f.write_str("bearer"),
+            Self::Basic(user) => write!(f, "basic:{user}"),
+            Self::Header(name) => write!(f, "header:{name}"),
+            Self::Password => f.write_str("password"),
+        }
+    }
+}
+
+impl TryFrom<String> for How {
+    type Error = BindingError;
+    fn try_from(text: String) -> Result<Self, BindingError> {
+        text.parse()
+    }
+}
+
+impl From<How> for String {
+    fn from(how: How) -> Self {
+        how.to_string()
+    }
+}
+
+/// Where a secret may go, and how.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SecretBinding {
+    /// The place.
+    pub to: Destination,
+    /// The methods of requests that may carry it; empty: all.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub methods: BTreeSet<String>,
+    /// In which header, or as what.
+    pub how: How,
+}
+
+impl SecretBinding {
+    /// Refuses what no secret may be bound to.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub fn check(&self) -> Result<(), BindingError> {
+        let method = |method: &String| {
+            !((1..=16).contains(&method.len()) && method.bytes().all(|b| b.is_ascii_uppercase()))
+        };
+        if let Some(bad) = self.methods.iter().find(|name| method(name)) {
+            return Err(BindingError::Method(short(bad)));
+        }
+        if self.to.scheme().is_http() == (self.how == How::Password) {
+            return Err(BindingError::NotSo { to: self.to.to_string(), how: self.how.to_string() });
+        }
+        if self.to.scheme() == Scheme::Http && !self.to.is_loopback() {
+            return Err(BindingError::PlainHttp(self.to.to_string()));
+        }
+        Ok(())
+    }
+
+    /// Whether a request may carry the secret.
+    #[must_use]
+    pub fn covers(&self, target: &Target<'_>) -> bool {
+        self.to.covers(target) && (self.methods.is_empty() || self.methods.contains(target.method))
+    }
+}
+
+impl fmt::Display for SecretBinding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (at, method) in self.methods.iter().enumerate() {
+            write!(f, "{}{method}", if at == 0 { "" } else { "," })?;
+        }
+        if !self.methods.is_empty() {
+            f.write_str(" ")?;
+        }
+        write!(f, "{} as {}", self.to, self.how)
+    }
+}
+
+fn short(text: &str) -> String {
+    text.chars().take(80).flat_map(char::escape_debug).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_placeholder_names_the_secret_and_nothing_else() {
+        let name: SecretName = "github-token".parse().unwrap();
+        assert_eq!(name.variable(), "LAZARET_SECRET_GITHUB_TOKEN");
+        assert_eq!(name.placeholder(), "lazaret-secret-github-token");
+    }
+
+    #[test]
+    fn a_secret_goes_only_in_headers_that_carry_one() {
+        for good in ["bearer", "password", "basic:ann", "header:x-api-key", "header:cookie"] {
+            assert_eq!(good.parse::<How>().unwrap().to_string(), good);
+        }
+        assert_eq!("header:X-Api-Key".parse(), Ok(How::Header("x-api-key".to_owned())));
+        for bad in [
+            "",
+            "Bearer",
+            "basic",
+            "basic:",
+            "basic:a:b",
+            "basic:a\n",
+            "header:",
+            "header:a b",
+            "header:a\r\nb",
+            "header:Host",
+            "header:Content-Length",
+            "header:transfer-encoding",
+            "header:proxy-authorization",
+        ] {
+            assert!(bad.parse::<How>().is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn a_secret_is_never_bound_unencrypted_to_another_machine() {
+        let bound = |to: &str, methods: &[&str]| {
+            let methods = methods.iter().map(|method| (*method).to_owned()).collect();
+            SecretBinding { to: to.parse().unwrap(), methods, how: How::Bearer }.check()
+        };
+        assert_eq!(bound("https://a", &["GET"]), Ok(()));
+        assert_eq!(bound("http://127.0.0.1:8080", &[]), Ok(()));
+        assert!(matches!(bound("http://a", &[]), Err(BindingError::PlainHttp(_))));
+        assert!(matches!(bound("imaps://a", &[]), Err(BindingError::NotSo { .. })));
+        assert!(matches!(bound("https://a", &["get"]), Err(BindingError::Method(_))));
+    }
+
+    #[test]
+    fn methods_narrow_a_binding() {
+        let methods = BTreeSet::from(["GET".to_owned()]);
+        let binding = SecretBinding { to: "https://a".parse().unwrap(), methods, how: How::Bearer };
+        let get = Target { scheme: Scheme::Https, host: "a", port: 443, method: "GET", path: "/" };
+        assert!(binding.covers(&get));
+        assert!(!binding.covers(&Target { method: "POST", ..get }));
+        assert_eq!(binding.to_string(), "GET https://a as bearer");
+    }
+}
