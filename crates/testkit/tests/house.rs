@@ -17,19 +17,23 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("wire", &[]),
     ("sys", &[]),
     ("store", &["domain"]),
+    ("vault", &["domain"]),
     ("api", &["domain"]),
     ("policy", &["domain"]),
     ("dial", &["domain"]),
     ("cell", &["domain", "wire", "sys"]),
-    ("gateway", &["domain", "wire", "policy", "store", "dial"]),
-    ("daemon", &["domain", "wire", "cell", "gateway", "api", "policy", "store", "dial"]),
+    ("gateway", &["domain", "wire", "policy", "store", "vault", "dial"]),
+    ("daemon", &["domain", "wire", "cell", "gateway", "api", "policy", "store", "vault", "dial"]),
     ("demo", &["domain", "wire", "sys", "api"]),
     ("lazaret", &["domain", "api", "policy", "daemon", "door", "demo"]),
     ("door", &["domain", "wire", "sys"]),
     ("guest", &["wire", "sys"]),
     (
         "testkit",
-        &["domain", "wire", "sys", "policy", "store", "cell", "gateway", "daemon", "door", "api", "demo"],
+        &[
+            "domain", "wire", "sys", "policy", "store", "vault", "cell", "gateway", "daemon", "door", "api",
+            "demo",
+        ],
     ),
 ];
 

@@ -1,0 +1,165 @@
+//! Which secret a request carries, and in which header: at most one, and only where its bindings and the agent's file
+//! both say so.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use domain::{How, SecretBinding, SecretName, SecretUse, Target};
+use secrecy::zeroize::Zeroizing;
+
+use crate::scrub::Scrubber;
+use crate::secret::Secret;
+use crate::vault::Vault;
+
+/// Headers by which programs say who they are. To a host that a secret is bound to, the agent sends none of its own: a key
+/// of a stranger there would be a way out.
+const AUTH_HEADERS: &[&str] = &[
+    "api-key",
+    "authorization",
+    "cookie",
+    "private-token",
+    "proxy-authorization",
+    "x-access-token",
+    "x-amz-security-token",
+    "x-api-key",
+    "x-auth-token",
+    "x-goog-api-key",
+];
+
+/// Why a request gets no secret, though it might have.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum InjectError {
+    /// Two secrets claim the same request.
+    #[error("both `{first}` and `{second}` may go to {to}, and a request carries one: narrow one of them")]
+    Two {
+        /// One.
+        first: SecretName,
+        /// Another.
+        second: SecretName,
+        /// The request's target.
+        to: String,
+    },
+    /// There is no such secret.
+    #[error("there is no secret called `{0}`: `lazaret secret set {0} --to …` stores it")]
+    Unknown(SecretName),
+    /// It may not go there.
+    #[error("the secret `{secret}` is not bound to {to}: `lazaret secret ls` shows where it may go")]
+    NotBound {
+        /// Which.
+        secret: SecretName,
+        /// The target.
+        to: String,
+    },
+}
+
+/// One secret, lent to one request.
+pub struct Injection {
+    /// The header, in lower case; none for mail, where the value is a password.
+    pub header: Option<String>,
+    /// The header's whole value.
+    pub value: Secret,
+    /// Whose bytes these are.
+    pub secret: SecretName,
+    /// The secret itself.
+    raw: Secret,
+    /// Where it goes, and since when the secret is what it is.
+    pub(crate) right: Right,
+}
+
+/// By what right a secret was lent: it ends when the secret is removed, set anew or bound elsewhere.
+#[derive(Debug, Clone)]
+pub(crate) struct Right {
+    pub(crate) since: u64,
+    pub(crate) binding: SecretBinding,
+}
+
+impl Injection {
+    pub(crate) fn new(secret: &SecretName, raw: Secret, right: Right) -> Self {
+        let value = match &right.binding.how {
+            How::Bearer => joined(&[b"Bearer ", raw.reveal()]),
+            How::Basic(user) => {
+                let pair = joined(&[user.as_bytes(), b":", raw.reveal()]);
+                let encoded = Zeroizing::new(STANDARD.encode(pair.reveal()));
+                joined(&[b"Basic ", encoded.as_bytes()])
+            }
+            How::Header(_) | How::Password => raw.share(),
+        };
+        let header = right.binding.how.header().map(str::to_owned);
+        Self { header, value, secret: secret.clone(), raw, right }
+    }
+
+    /// Takes the secret out of what the server answers.
+    #[must_use]
+    pub fn scrubber(&self) -> Scrubber {
+        Scrubber::new([&self.raw])
+    }
+}
+
+/// One buffer of the right size from the start: nothing is left behind where it would have grown.
+fn joined(parts: &[&[u8]]) -> Secret {
+    let length = parts.iter().map(|part| part.len()).sum();
+    let mut bytes = Zeroizing::new(Vec::with_capacity(length));
+    for part in parts {
+        bytes.extend_from_slice(part);
+    }
+    Secret::new(bytes)
+}
+
+impl Vault {
+    /// The secret that an agent's request carries; none if none is for it.
+    ///
+    /// # Errors
+    /// Two are: the request is to be refused.
+    pub fn inject(&self, uses: &[SecretUse], to: &Target<'_>) -> Result<Option<Injection>, InjectError> {
+        let mut found: Option<Injection> = None;
+        for used in uses.iter().filter(|used| used.covers(to)) {
+            let Some(one) = self.lent(&used.secret, to) else { continue };
+            if let Some(other) = found.filter(|other| other.secret != one.secret) {
+                let (first, second) = (other.secret, one.secret);
+                return Err(InjectError::Two { first, second, to: shown(to) });
+            }
+            found = Some(one);
+        }
+        Ok(found)
+    }
+
+    /// The secret of this name, for a request of the host's own: to a model provider, a tool server, a mail server.
+    ///
+    /// # Errors
+    /// There is none, or it may not go there.
+    pub fn lend(&self, name: &SecretName, to: &Target<'_>) -> Result<Injection, InjectError> {
+        if !self.holds(name) {
+            return Err(InjectError::Unknown(name.clone()));
+        }
+        self.lent(name, to).ok_or_else(|| InjectError::NotBound { secret: name.clone(), to: shown(to) })
+    }
+
+    /// Whether an agent's own header is dropped from a request, whatever it holds: it would say to a host that secrets are
+    /// bound to who somebody is.
+    #[must_use]
+    pub fn strips(&self, to: &Target<'_>, header: &str) -> bool {
+        let header = header.to_ascii_lowercase();
+        self.bound_headers(to)
+            .is_some_and(|bound| AUTH_HEADERS.contains(&header.as_str()) || bound.contains(&header))
+    }
+
+    /// Waits until the secret may no longer be used as it is: removed, set anew, or bound elsewhere. Says why. Safe to
+    /// cancel. A secret that was only rotated is used to the end.
+    pub async fn withdrawn(&self, lent: &Injection) -> String {
+        let mut changes = self.changes();
+        loop {
+            if !self.stands(&lent.secret, &lent.right) {
+                return format!("the secret `{}` was removed, or may no longer go there", lent.secret);
+            }
+            if changes.changed().await.is_err() {
+                std::future::pending::<()>().await;
+            }
+        }
+    }
+}
+
+fn shown(to: &Target<'_>) -> String {
+    format!("{} {}://{}:{}{}", to.method, to.scheme.as_str(), to.host, to.port, to.path)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,198 @@
+//! Takes secrets out of what a server answers, while it streams: as they are, in base64 at any alignment and in either
+//! alphabet, in hex, and with the escapes of URLs and JSON, also where they are split over chunks.
+//!
+//! What is held back at the end of a chunk is no more than what may be the beginning of a secret, so that streams of
+//! events are not delayed. An answer in which the secret was changed in other ways (compressed, reversed, spelled out) is
+//! not recognised: this is against servers that echo what they were sent, not against ones that conspire with the agent.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::{STANDARD_NO_PAD, URL_SAFE_NO_PAD};
+use memchr::memmem::Finder;
+use secrecy::zeroize::Zeroizing;
+
+use crate::secret::Secret;
+use crate::views::View;
+
+/// What stands where a secret was.
+pub const REDACTED: &str = "[redacted]";
+
+/// Reads a stream, and gives it back without secrets.
+pub struct Scrubber {
+    needles: Vec<Needle>,
+    /// What was read and not given back yet.
+    held: Zeroizing<Vec<u8>>,
+    /// Where the held bytes begin, counted from the start of the stream.
+    offset: u64,
+    /// Where the last secret that was found ends.
+    covered: u64,
+}
+
+/// One form of a secret.
+struct Needle {
+    bytes: Zeroizing<Vec<u8>>,
+    /// For each beginning, how long its longest own beginning is that is also its end (Knuth, Morris and Pratt).
+    borders: Vec<u32>,
+}
+
+impl Scrubber {
+    /// Looks for these secrets.
+    #[must_use]
+    pub fn new<'a>(secrets: impl IntoIterator<Item = &'a Secret>) -> Self {
+        let mut forms: Vec<Zeroizing<Vec<u8>>> = secrets.into_iter().flat_map(forms).collect();
+        forms.sort_by(|one, other| one.as_slice().cmp(other.as_slice()));
+        forms.dedup();
+        let needles = forms.into_iter().filter(|form| !form.is_empty()).map(Needle::new).collect();
+        Self { needles, held: Zeroizing::default(), offset: 0, covered: 0 }
+    }
+
+    /// Reads on; gives what can be given.
+    #[must_use]
+    pub fn push(&mut self, chunk: &[u8]) -> Vec<u8> {
+        self.held.extend_from_slice(chunk);
+        self.pass(false)
+    }
+
+    /// The stream has ended; gives the rest.
+    #[must_use]
+    pub fn finish(&mut self) -> Vec<u8> {
+        self.pass(true)
+    }
+
+    /// A whole text, such as a header's value, without secrets.
+    #[must_use]
+    pub fn whole(&self, text: &[u8]) -> Vec<u8> {
+        let needles = self.needles.iter().map(|needle| Needle::new(needle.bytes.clone())).collect();
+        let mut fresh = Self { needles, held: Zeroizing::new(text.to_vec()), offset: 0, covered: 0 };
+        fresh.finish()
+    }
+
+    fn pass(&mut self, last: bool) -> Vec<u8> {
+        let views: Vec<View<'_>> =
+            [Some(View::plain(&self.held)), View::percent(&self.held, last), View::json(&self.held, last)]
+                .into_iter()
+                .flatten()
+                .collect();
+        let mut found: Vec<(usize, usize)> = Vec::new();
+        let mut keep = self.held.len();
+        for view in &views {
+            for needle in &self.needles {
+                needle.find(view, &mut found);
+                if !last {
+                    keep = keep.min(view.source(needle.begun(&view.bytes)));
+                }
+            }
+            keep = keep.min(view.end());
+        }
+        // Not within an escape: the rest would be read otherwise than it is now.
+        while let Some(earlier) =
+            views.iter().map(|view| view.whole_before(keep)).min().filter(|at| *at < keep)
+        {
+            keep = earlier;
+        }
+        found.retain(|(start, _)| *start < keep);
+        found.sort_unstable();
+        let given = self.give(&found, keep);
+        self.held.drain(..keep);
+        self.offset = self.offset.saturating_add(keep as u64);
+        given
+    }
+
+    /// The first bytes of what is held, with a mark for each stretch that secrets cover.
+    fn give(&mut self, found: &[(usize, usize)], keep: usize) -> Vec<u8> {
+        let mut given = Vec::with_capacity(keep);
+        let mut at = self.offset;
+        let (held, offset) = (&self.held, self.offset);
+        let between = |from: u64, to: u64| {
+            let place =
+                |absolute: u64| usize::try_from(absolute.saturating_sub(offset)).unwrap_or(usize::MAX);
+            held.get(place(from)..place(to)).unwrap_or_default()
+        };
+        for (start, end) in found {
+            let (start, end) = (offset.saturating_add(*start as u64), offset.saturating_add(*end as u64));
+            given.extend_from_slice(between(at.max(self.covered), start));
+            at = at.max(start);
+            if start >= self.covered {
+                given.extend_from_slice(REDACTED.as_bytes());
+            }
+            self.covered = self.covered.max(end);
+        }
+        given.extend_from_slice(between(at.max(self.covered), offset.saturating_add(keep as u64)));
+        given
+    }
+}
+
+impl Needle {
+    fn new(bytes: Zeroizing<Vec<u8>>) -> Self {
+        let mut borders = Vec::with_capacity(bytes.len());
+        let mut border = 0_u32;
+        for (at, byte) in bytes.iter().enumerate() {
+            if at > 0 {
+                border = step(&bytes, &borders, border, *byte);
+            }
+            borders.push(border);
+        }
+        Self { bytes, borders }
+    }
+
+    /// Every place in the buffer where it is found in this reading.
+    fn find(&self, view: &View<'_>, found: &mut Vec<(usize, usize)>) {
+        let finder = Finder::new(self.bytes.as_slice());
+        // It can't be found again before its period is over.
+        let border = self.borders.last().copied().unwrap_or_default() as usize;
+        let period = self.bytes.len().saturating_sub(border).max(1);
+        let mut from = 0_usize;
+        while let Some(at) = view.bytes.get(from..).and_then(|rest| finder.find(rest)) {
+            let start = from.saturating_add(at);
+            let end = start.saturating_add(self.bytes.len());
+            found.push((view.source(start), view.source(end)));
+            from = start.saturating_add(period);
+        }
+    }
+
+    /// Where at the end of a text it may have begun.
+    fn begun(&self, text: &[u8]) -> usize {
+        let most = self.bytes.len().saturating_sub(1).min(text.len());
+        let tail = text.get(text.len().saturating_sub(most)..).unwrap_or_default();
+        let matched = tail.iter().fold(0, |border, byte| step(&self.bytes, &self.borders, border, *byte));
+        text.len().saturating_sub(matched as usize)
+    }
+}
+
+/// How much of the bytes the text ends with, once it goes on with this byte.
+fn step(bytes: &[u8], borders: &[u32], mut border: u32, byte: u8) -> u32 {
+    loop {
+        if bytes.get(border as usize) == Some(&byte) {
+            return border.saturating_add(1);
+        }
+        let Some(shorter) = border.checked_sub(1) else { return 0 };
+        border = borders.get(shorter as usize).copied().unwrap_or_default();
+    }
+}
+
+/// All that a secret may look like.
+fn forms(secret: &Secret) -> Vec<Zeroizing<Vec<u8>>> {
+    let bytes = secret.reveal();
+    let mut forms = vec![
+        Zeroizing::new(bytes.to_vec()),
+        Zeroizing::new(hex::encode(bytes).into_bytes()),
+        Zeroizing::new(hex::encode_upper(bytes).into_bytes()),
+        // As forms write spaces.
+        Zeroizing::new(bytes.iter().map(|byte| if *byte == b' ' { b'+' } else { *byte }).collect()),
+    ];
+    for before in 0..3 {
+        let mut shifted = Zeroizing::new(vec![0; before]);
+        shifted.reserve_exact(bytes.len());
+        shifted.extend_from_slice(bytes);
+        // Of what is encoded, the digits that the secret alone decides.
+        let first = before.saturating_mul(8).div_ceil(6);
+        let end = shifted.len().saturating_mul(8) / 6;
+        for alphabet in [&STANDARD_NO_PAD, &URL_SAFE_NO_PAD] {
+            let encoded = Zeroizing::new(alphabet.encode(shifted.as_slice()));
+            forms.push(Zeroizing::new(encoded.as_bytes().get(first..end).unwrap_or_default().to_vec()));
+        }
+    }
+    forms
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,270 @@
+//! The vault: the secrets of this installation, by name, with where each may go. What changes is on the disk before it
+//! counts.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use domain::{BindingError, SecretBinding, SecretName, Target};
+use secrecy::zeroize::Zeroizing;
+use serde::{Deserialize, Serialize};
+use tokio::sync::watch;
+
+use crate::inject::{Injection, Right};
+use crate::sealed::{Content, Key, Random, Sealed, VaultError};
+use crate::secret::{Secret, SecretError};
+
+/// Most secrets.
+pub const MAX_SECRETS: usize = 1000;
+/// Most places of one secret.
+const MAX_BINDINGS: usize = 32;
+
+/// Why a secret stays as it is.
+#[derive(Debug, thiserror::Error)]
+pub enum ChangeError {
+    /// The bytes can't be kept.
+    #[error(transparent)]
+    Secret(#[from] SecretError),
+    /// It can't be bound so.
+    #[error(transparent)]
+    Binding(#[from] BindingError),
+    /// Bound to nothing, or to too much.
+    #[error("a secret is bound to 1 to {MAX_BINDINGS} places, not {0}")]
+    Bindings(usize),
+    /// The vault is full.
+    #[error("there are {MAX_SECRETS} secrets already, and no more are kept: remove some")]
+    Full,
+    /// There is none of that name.
+    #[error("there is no secret called `{0}`")]
+    Unknown(SecretName),
+    /// It can't be written.
+    #[error(transparent)]
+    Vault(#[from] VaultError),
+}
+
+/// What may be told of a secret.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Described {
+    /// Its name.
+    pub name: SecretName,
+    /// Where it may go.
+    pub bindings: Vec<SecretBinding>,
+    /// When it was set, in milliseconds since 1970.
+    pub set: u64,
+    /// When its bytes were last changed.
+    pub rotated: u64,
+}
+
+/// How many bytes of the sealed content belong to whom.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Line {
+    described: Described,
+    length: usize,
+}
+
+struct Entry {
+    described: Described,
+    value: Secret,
+    /// The change that set it.
+    since: u64,
+}
+
+type Entries = BTreeMap<SecretName, Entry>;
+
+/// The open vault.
+pub struct Vault {
+    file: Sealed,
+    entries: Mutex<Entries>,
+    /// Held by whoever changes something, while it is written.
+    changing: Mutex<()>,
+    /// Counts changes.
+    version: watch::Sender<u64>,
+}
+
+impl Vault {
+    /// Opens the vault; makes it when there is none.
+    ///
+    /// # Errors
+    /// It doesn't open with this key, or its files can't be used.
+    pub fn open(path: &Path, key: &Key, random: Box<Random>) -> Result<Self, VaultError> {
+        let (file, content) = Sealed::open(path, key, random)?;
+        let unreadable = || VaultError::Unreadable(path.to_owned());
+        let entries = content.map(|content| read(&content).ok_or_else(unreadable)).transpose()?;
+        let vault = Self {
+            file,
+            entries: Mutex::default(),
+            changing: Mutex::default(),
+            version: watch::Sender::new(1),
+        };
+        match entries {
+            Some(entries) => *vault.entries() = entries,
+            None => vault.file.write(&written(&Entries::new())?)?,
+        }
+        Ok(vault)
+    }
+
+    /// What may be told of all secrets, by name.
+    #[must_use]
+    pub fn list(&self) -> Vec<Described> {
+        self.entries().values().map(|entry| entry.described.clone()).collect()
+    }
+
+    /// Stores a secret, in place of one of the same name.
+    ///
+    /// # Errors
+    /// It can't be kept or bound so, there are too many, or the file can't be written.
+    pub fn set(
+        &self,
+        name: &SecretName,
+        value: Secret,
+        bindings: Vec<SecretBinding>,
+        now: u64,
+    ) -> Result<(), ChangeError> {
+        value.check()?;
+        if !(1..=MAX_BINDINGS).contains(&bindings.len()) {
+            return Err(ChangeError::Bindings(bindings.len()));
+        }
+        bindings.iter().try_for_each(SecretBinding::check)?;
+        self.change(|entries, since| {
+            if entries.len() >= MAX_SECRETS && !entries.contains_key(name) {
+                return Err(ChangeError::Full);
+            }
+            let described = Described { name: name.clone(), bindings, set: now, rotated: now };
+            entries.insert(name.clone(), Entry { described, value, since });
+            Ok(())
+        })
+    }
+
+    /// Gives a secret new bytes; where it may go stays.
+    ///
+    /// # Errors
+    /// There is none, it can't be kept, or the file can't be written.
+    pub fn rotate(&self, name: &SecretName, value: Secret, now: u64) -> Result<(), ChangeError> {
+        value.check()?;
+        self.change(|entries, _| {
+            let entry = entries.get_mut(name).ok_or_else(|| ChangeError::Unknown(name.clone()))?;
+            entry.value = value;
+            entry.described.rotated = now;
+            Ok(())
+        })
+    }
+
+    /// Forgets a secret. Requests that carry it are cut.
+    ///
+    /// # Errors
+    /// There is none, or the file can't be written.
+    pub fn remove(&self, name: &SecretName) -> Result<(), ChangeError> {
+        self.change(|entries, _| match entries.remove(name) {
+            Some(_) => Ok(()),
+            None => Err(ChangeError::Unknown(name.clone())),
+        })
+    }
+
+    /// Tells of each change.
+    #[must_use]
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.version.subscribe()
+    }
+
+    /// Whether there is a secret of this name.
+    #[must_use]
+    pub fn holds(&self, name: &SecretName) -> bool {
+        self.entries().contains_key(name)
+    }
+
+    /// The secret for this target, by the narrowest of its bindings.
+    pub(crate) fn lent(&self, name: &SecretName, to: &Target<'_>) -> Option<Injection> {
+        let entries = self.entries();
+        let entry = entries.get(name)?;
+        let bindings = entry.described.bindings.iter().filter(|binding| binding.covers(to));
+        let binding = bindings.max_by_key(|binding| binding.to.path().len())?.clone();
+        Some(Injection::new(name, entry.value.share(), Right { since: entry.since, binding }))
+    }
+
+    /// Whether the secret is still the one that was lent, and still bound so.
+    pub(crate) fn stands(&self, name: &SecretName, right: &Right) -> bool {
+        self.entries().get(name).is_some_and(|entry| {
+            entry.since == right.since && entry.described.bindings.contains(&right.binding)
+        })
+    }
+
+    /// The headers of secrets that are bound to the target's host; none if none is.
+    pub(crate) fn bound_headers(&self, to: &Target<'_>) -> Option<BTreeSet<String>> {
+        let entries = self.entries();
+        let bindings = entries.values().flat_map(|entry| &entry.described.bindings);
+        let mut there = bindings.filter(|binding| binding.to.is_at(to)).peekable();
+        there.peek()?;
+        Some(there.filter_map(|binding| binding.how.header().map(str::to_owned)).collect())
+    }
+
+    /// Changes a copy, writes it, and only then makes it what counts.
+    fn change(
+        &self,
+        with: impl FnOnce(&mut Entries, u64) -> Result<(), ChangeError>,
+    ) -> Result<(), ChangeError> {
+        // One change at a time; requests go on being served while the disk is written.
+        let _one = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut changed: Entries =
+            self.entries().iter().map(|(name, entry)| (name.clone(), entry.share())).collect();
+        let since = self.version.borrow().wrapping_add(1);
+        with(&mut changed, since)?;
+        self.file.write(&written(&changed)?)?;
+        *self.entries() = changed;
+        self.version.send_replace(since);
+        Ok(())
+    }
+
+    fn entries(&self) -> MutexGuard<'_, Entries> {
+        self.entries.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl std::fmt::Debug for Vault {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Vault").field("secrets", &self.entries().len()).finish_non_exhaustive()
+    }
+}
+
+impl Entry {
+    fn share(&self) -> Self {
+        Self { described: self.described.clone(), value: self.value.share(), since: self.since }
+    }
+}
+
+/// What is sealed: how long the description is, the description, and the secrets' bytes one after another. They never pass
+/// through an encoder, which would leave copies behind.
+fn written(entries: &Entries) -> Result<Content, VaultError> {
+    let lines: Vec<Line> = entries
+        .values()
+        .map(|entry| Line { described: entry.described.clone(), length: entry.value.reveal().len() })
+        .collect();
+    let lines = serde_json::to_vec(&lines).map_err(|_| VaultError::Encoding)?;
+    let values: usize = entries.values().map(|entry| entry.value.reveal().len()).sum();
+    let mut content =
+        Zeroizing::new(Vec::with_capacity(lines.len().saturating_add(values).saturating_add(8)));
+    content.extend_from_slice(&(lines.len() as u64).to_be_bytes());
+    content.extend_from_slice(&lines);
+    for entry in entries.values() {
+        content.extend_from_slice(entry.value.reveal());
+    }
+    Ok(content)
+}
+
+fn read(content: &[u8]) -> Option<Entries> {
+    let (length, rest) = content.split_first_chunk::<8>()?;
+    let (lines, mut values) = rest.split_at_checked(usize::try_from(u64::from_be_bytes(*length)).ok()?)?;
+    let lines: Vec<Line> = serde_json::from_slice(lines).ok()?;
+    let mut entries = Entries::new();
+    for Line { described, length } in lines {
+        let (value, after) = values.split_at_checked(length)?;
+        values = after;
+        let value = Secret::new(Zeroizing::new(value.to_vec()));
+        entries.insert(described.name.clone(), Entry { described, value, since: 0 });
+    }
+    values.is_empty().then_some(entries)
+}
+
+#[cfg(test)]
+mod tests;
