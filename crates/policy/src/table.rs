@@ -138,32 +138,32 @@ pub struct Row {
     /// What it does.
     pub effects: Effects,
     /// The arguments that say where something goes or what is chosen.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub sensitive: BTreeMap<Place, Kind>,
     /// The arguments that carry free text. What is in neither list counts as free text, too.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub content: BTreeSet<Place>,
     /// Whose text its results are; where nothing is said, a stranger's.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub results: BTreeMap<Place, Source>,
     /// The records in its results that a person can name, and the fields of a record that are its name.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub named_by: BTreeMap<Place, Vec<String>>,
     /// Which values of a record that the person named may then serve as an argument, and of which kind. These places
     /// cover nothing below them.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub gives: BTreeMap<Place, Kind>,
     /// The arguments that refer to something whose content goes out or is changed with the call: a draft, a file.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub refers: BTreeMap<Place, Reference>,
     /// Whether what it writes has no effect until a later call sends it, which then shows it: drafts.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub staged: bool,
     /// Words of which the person must have used one for a call to count as asked for: "delete", "remove". Empty: any.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub verbs: BTreeSet<String>,
     /// How confidential its results are; none: as the server's.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub confidentiality: Option<Confidentiality>,
 }
 

@@ -23,7 +23,7 @@ use wire::tools::{
 
 use super::asking::Standing;
 use super::readings;
-use super::servers::{Returned, Servers};
+use super::servers::{FRESH, Returned, Servers};
 use super::{CallContext, ToolCall, ToolGate};
 use crate::daily;
 use crate::permit::{Committing, Permit};
@@ -181,7 +181,10 @@ impl SessionGate {
                 .hint("a person can give it some in agent.toml: `[tools.SERVER]`"));
         };
         let row = row.clone();
-        let known = match self.servers.tool(policy.team(), &call.tool, policy.pin(&call.tool)).await {
+        // A server that says nothing of a change is found out before it does more than tell something.
+        let within = if row.effects.only_reads() { FRESH } else { Duration::ZERO };
+        let approved = policy.pin(&call.tool);
+        let known = match self.servers.tool(policy.team(), &call.tool, approved, within).await {
             Ok(known) => known,
             Err(failure) => {
                 self.refuse(&call, &failure.message).await;
@@ -389,7 +392,7 @@ impl ToolGate for SessionGate {
             let mut tools = vec![super::asking::plan_tool()];
             for tool in policy.offered().into_iter().filter(|tool| !readings::is_reading(&tool.tool)) {
                 // One that is withheld or whose server is down is not offered; a call of it says why.
-                if let Ok(known) = self.servers.tool(policy.team(), tool, policy.pin(tool)).await {
+                if let Ok(known) = self.servers.tool(policy.team(), tool, policy.pin(tool), FRESH).await {
                     tools.push(known.offered);
                 }
             }

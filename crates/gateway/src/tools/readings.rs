@@ -13,6 +13,7 @@ use wire::tools::{
 };
 
 use super::gate::{SessionGate, internal};
+use super::servers::FRESH;
 use super::upstream::{Acted, CallFailed, ToolDescription, ToolList, Upstream, Withheld};
 use super::{CallContext, ToolCall};
 
@@ -112,7 +113,7 @@ impl SessionGate {
         let mut servers = Vec::new();
         for offered in policy.offered().into_iter().filter(|offered| offered.tool.as_str() == tool) {
             // One that is withheld or whose server is down is left out, as with tools.
-            if self.servers.tool(policy.team(), offered, policy.pin(offered)).await.is_ok() {
+            if self.servers.tool(policy.team(), offered, policy.pin(offered), FRESH).await.is_ok() {
                 self.meet_tool(offered).await?;
                 servers.push(offered.server.clone());
             }

@@ -21,8 +21,8 @@ use super::readings;
 use super::upstream::{Acted, CallFailed, ToolDescription, ToolList, Upstream, Withheld};
 use crate::permit::Permit;
 
-/// How long a list is believed when its server says nothing of changes.
-const FRESH: Duration = Duration::from_secs(60);
+/// How long a list is believed when its server says nothing of changes, and no tool does more than read.
+pub(super) const FRESH: Duration = Duration::from_secs(60);
 
 /// How long a connection is kept that nobody uses.
 pub const IDLE: Duration = Duration::from_secs(15 * 60);
@@ -198,7 +198,7 @@ impl Servers {
         team: &TeamName,
         server: &ServerName,
     ) -> Result<Vec<Candidate>, ToolFailure> {
-        let list = self.list(team, server).await?;
+        let list = self.list(team, server, FRESH).await?;
         let mut candidates = Vec::new();
         for described in &list.tools {
             let (row, classified) = self.row(server, described);
@@ -217,7 +217,7 @@ impl Servers {
     /// # Errors
     /// It can't be reached.
     pub async fn catalogue(&self, team: &TeamName, server: &ServerName) -> Result<Catalogue, ToolFailure> {
-        let list = self.list(team, server).await?;
+        let list = self.list(team, server, FRESH).await?;
         let mut catalogue = Catalogue { tools: Vec::new(), withheld: list.withheld.clone() };
         for described in &list.tools {
             let (row, classified) = self.row(server, described);
@@ -250,7 +250,7 @@ impl Servers {
         server: &ServerName,
     ) -> Result<Vec<KnownTool>, ToolFailure> {
         let pins = self.store.pins(agent).await.map_err(internal)?;
-        let list = self.list(team, server).await?;
+        let list = self.list(team, server, FRESH).await?;
         let mut known = Vec::new();
         for described in &list.tools {
             let (row, classified) = self.row(server, described);
@@ -265,14 +265,15 @@ impl Servers {
         Ok(known)
     }
 
-    /// A tool as its server lists it now, if that is what a person approved.
+    /// A tool as its server listed it within this time, if that is what a person approved.
     pub(super) async fn tool(
         &self,
         team: &TeamName,
         tool: &ToolRef,
         approved: Option<Digest>,
+        within: Duration,
     ) -> Result<Known, ToolFailure> {
-        let list = self.list(team, &tool.server).await?;
+        let list = self.list(team, &tool.server, within).await?;
         let Some(described) = list.tools.iter().find(|described| described.name == tool.tool) else {
             return Err(gone(&tool.tool, &list));
         };
@@ -371,12 +372,17 @@ impl Servers {
         self.live(team, server).await?.upstream.prompts().await
     }
 
-    async fn list(&self, team: &TeamName, server: &ServerName) -> Result<Arc<ToolList>, ToolFailure> {
+    async fn list(
+        &self,
+        team: &TeamName,
+        server: &ServerName,
+        within: Duration,
+    ) -> Result<Arc<ToolList>, ToolFailure> {
         let live = self.live(team, server).await?;
         let mut listed = live.listed.lock().await;
         let change = *live.changes.borrow();
         if let Some(known) =
-            listed.as_ref().filter(|known| known.change == change && known.at.elapsed() < FRESH)
+            listed.as_ref().filter(|known| known.change == change && known.at.elapsed() < within)
         {
             return Ok(Arc::clone(&known.list));
         }

@@ -25,6 +25,11 @@ impl Lab {
         self.gate.servers.forget(&server());
     }
 
+    /// The server changes, and says nothing of it.
+    fn change_silently(&self, change: Change) {
+        *self.server.change.lock().unwrap() = change;
+    }
+
     /// All that the agent is shown of its tools.
     async fn shown(&self) -> (Vec<String>, String) {
         let tools = self.gate.list().await.unwrap();
@@ -120,4 +125,14 @@ async fn a_tool_that_changes_while_people_think_is_not_called() {
     assert_eq!((lab.calls(), lab.refusals().await), (0, 1));
     let state = lab.store.approval(approval, now).await.unwrap().life.state;
     assert_eq!(state, ApprovalState::Approved, "the right was not used");
+}
+
+#[tokio::test]
+async fn a_silent_change_is_found_out_before_a_tool_does_more_than_read() {
+    let lab = lab_of(AGENT, TABLE, true).await;
+    lab.call("all__echo", OWN).await.unwrap();
+    lab.change_silently(Change::Description);
+    let refused = lab.call("all__echo", OWN).await.unwrap_err();
+    assert!(refused.message.contains("withheld"), "{refused:?}");
+    assert_eq!((lab.calls(), lab.refusals().await), (1, 1));
 }
