@@ -1,0 +1,96 @@
+//! Why a call came to nothing, and what may have happened all the same.
+
+use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// Most characters of a server's words that are passed on.
+const MAX_WORDS: usize = 300;
+
+/// A call that came to nothing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Failure {
+    /// What kind.
+    pub reason: Reason,
+    /// What happened and why.
+    pub message: String,
+    /// What may have happened all the same.
+    pub acted: Acted,
+}
+
+/// Kinds of failure.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reason {
+    /// The arguments are not what the tool takes.
+    Invalid,
+    /// There is no such tool, folder or mail.
+    NotFound,
+    /// Something is larger than a limit.
+    TooLarge,
+    /// The mail server failed, hung, refused, or did not keep to the protocol.
+    Server,
+}
+
+/// What may have happened of a call that failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Acted {
+    /// Nothing.
+    No,
+    /// The server answered that it did nothing.
+    Failed,
+    /// Nobody knows: all of it or a part may have happened.
+    Unknown,
+}
+
+impl Failure {
+    pub(crate) fn new(reason: Reason, message: impl Into<String>) -> Self {
+        Self { reason, message: message.into(), acted: Acted::No }
+    }
+
+    pub(crate) fn invalid(message: impl Into<String>) -> Self {
+        Self::new(Reason::Invalid, message)
+    }
+
+    pub(crate) fn server(message: impl Into<String>) -> Self {
+        Self::new(Reason::Server, message)
+    }
+
+    /// The same failure, for a server that said no to the act itself.
+    pub(crate) fn refused(self) -> Self {
+        Self { acted: Acted::Failed, ..self }
+    }
+
+    /// The same failure, after a part of what was asked for had happened.
+    pub(crate) fn in_part(self) -> Self {
+        Self { acted: Acted::Unknown, ..self }
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+/// Whether the server has been told to act and has not answered: whatever ends a call then, its outcome is unknown.
+#[derive(Debug, Default)]
+pub(crate) struct Acting(AtomicBool);
+
+impl Acting {
+    pub(crate) fn begin(&self) {
+        self.0.store(true, Ordering::SeqCst);
+    }
+
+    pub(crate) fn end(&self) {
+        self.0.store(false, Ordering::SeqCst);
+    }
+
+    /// The failure with what is known of the act.
+    pub(crate) fn judge(&self, failure: Failure) -> Failure {
+        if self.0.load(Ordering::SeqCst) { failure.in_part() } else { failure }
+    }
+}
+
+/// A server's words as far as they can be shown: short, on one line, without anything that draws.
+pub(crate) fn words(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(MAX_WORDS).collect()
+}

@@ -1,0 +1,196 @@
+//! A client of IMAP (RFC 3501) for one call: it signs in, does what the call wants, and goes.
+
+mod folders;
+mod mails;
+mod wire;
+
+use futures::FutureExt as _;
+use imap_proto::{Capability, Response, ResponseCode, Status};
+use secrecy::ExposeSecret as _;
+
+use crate::account::Account;
+use crate::dial::Dial;
+use crate::failure::{Acted, Acting, Failure, words};
+
+use wire::Wire;
+
+pub(crate) use folders::{Folder, Special};
+pub(crate) use mails::{Criteria, Kept, MAX_MAIL, Stored};
+
+/// Most responses of a server to one command: each may be a few bytes.
+const MAX_RESPONSES: usize = 20_000;
+
+/// One connection, signed in.
+#[derive(Debug)]
+pub(crate) struct Imap<'a> {
+    wire: Wire,
+    commands: u32,
+    capabilities: Vec<String>,
+    acting: &'a Acting,
+}
+
+/// A piece of a command.
+#[derive(Debug, Clone, Copy)]
+enum Piece<'a> {
+    /// Words of the protocol, which are ours.
+    Word(&'a str),
+    /// Anybody's text.
+    Text(&'a str),
+    /// A mail.
+    Bytes(&'a [u8]),
+}
+
+/// What a server answered to a command that it carried out.
+#[derive(Debug, Default)]
+struct Answer {
+    untagged: Vec<Response<'static>>,
+    code: Option<ResponseCode<'static>>,
+}
+
+impl<'a> Imap<'a> {
+    /// Connects and signs in.
+    pub(crate) async fn open(
+        account: &Account,
+        dial: &dyn Dial,
+        acting: &'a Acting,
+    ) -> Result<Self, Failure> {
+        let at = &account.imap;
+        let reach = dial.connect(&at.host, at.port).then(|plain| async {
+            let plain = plain?;
+            dial.secure(&at.host, plain).await
+        });
+        let stream = reach.await.map_err(|e| {
+            Failure::server(format!("the mail server {}:{} can't be reached: {e}", at.host, at.port))
+        })?;
+        let mut imap = Self { wire: Wire::new(stream), commands: 0, capabilities: Vec::new(), acting };
+        if !imap.wire.response().await?.starts_with(b"* OK") {
+            return Err(Failure::server(format!("{}:{} greets as no IMAP server does", at.host, at.port)));
+        }
+        let password = account.password.expose_secret();
+        let login =
+            [Piece::Word("LOGIN "), Piece::Text(&account.user), Piece::Word(" "), Piece::Text(password)];
+        imap.command(&login).await.map_err(|failure| {
+            Failure::server(format!("signing in as `{}` failed: {}", words(&account.user), failure.message))
+        })?;
+        for response in imap.command(&[Piece::Word("CAPABILITY")]).await?.untagged {
+            if let Response::Capabilities(can) = response {
+                imap.capabilities.extend(can.into_iter().filter_map(|one| match one {
+                    Capability::Atom(atom) => Some(atom.to_ascii_uppercase()),
+                    Capability::Imap4rev1 | Capability::Auth(_) => None,
+                }));
+            }
+        }
+        Ok(imap)
+    }
+
+    /// Signs out. All was done before: what fails now changes nothing.
+    pub(crate) async fn close(mut self) {
+        drop(self.command(&[Piece::Word("LOGOUT")]).await);
+    }
+
+    fn can(&self, what: &str) -> bool {
+        self.capabilities.iter().any(|can| can == what)
+    }
+
+    /// A command that changes something: until its answer, nobody knows whether it did.
+    async fn act(&mut self, pieces: &[Piece<'_>]) -> Result<Answer, Failure> {
+        self.acting.begin();
+        let answered = self.command(pieces).await;
+        // Where the connection failed, nobody knows; where the server said no, it did nothing.
+        if answered.as_ref().err().is_none_or(|failure| failure.acted == Acted::Failed) {
+            self.acting.end();
+        }
+        answered
+    }
+
+    /// Sends a command and waits for its end.
+    async fn command(&mut self, pieces: &[Piece<'_>]) -> Result<Answer, Failure> {
+        self.commands += 1;
+        let tag = format!("L{}", self.commands);
+        let mut line = format!("{tag} ").into_bytes();
+        let mut begins = true;
+        let mut answer = Answer::default();
+        for piece in pieces {
+            let literal = match piece {
+                Piece::Word(word) => {
+                    line.extend_from_slice(word.as_bytes());
+                    continue;
+                }
+                Piece::Text(text) => {
+                    if let Some(quoted) = quoted(text)? {
+                        line.extend_from_slice(quoted.as_bytes());
+                        continue;
+                    }
+                    text.as_bytes()
+                }
+                Piece::Bytes(bytes) => bytes,
+            };
+            line.extend_from_slice(format!("{{{}}}\r\n", literal.len()).as_bytes());
+            self.wire.send(&line, begins).await?;
+            begins = false;
+            if let Some(code) = self.until(&tag, true, &mut answer).await? {
+                let why = "the mail server ended a command before it had all of it";
+                return Err(Failure::server(code.map_or(why.to_owned(), |code| format!("{why}: {code:?}"))));
+            }
+            line = literal.to_vec();
+        }
+        line.extend_from_slice(b"\r\n");
+        self.wire.send(&line, begins).await?;
+        answer.code = self.until(&tag, false, &mut answer).await?.flatten();
+        Ok(answer)
+    }
+
+    /// Reads up to the end of the command, or up to where the server wants the rest of it: then none.
+    async fn until(
+        &mut self,
+        tag: &str,
+        wants_rest: bool,
+        answer: &mut Answer,
+    ) -> Result<Option<Option<ResponseCode<'static>>>, Failure> {
+        loop {
+            let bytes = self.wire.response().await?;
+            if let Some(rest) = bytes.strip_prefix(tag.as_bytes()).and_then(|rest| rest.strip_prefix(b" ")) {
+                return ended(rest, &bytes).map(Some);
+            }
+            match bytes.first() {
+                Some(b'+') if wants_rest => return Ok(None),
+                Some(b'*') => {}
+                Some(_) | None => return Err(Failure::server("the mail server speaks no IMAP")),
+            }
+            if answer.untagged.len() >= MAX_RESPONSES {
+                return Err(Failure::server("the mail server answers without end"));
+            }
+            // What an extension says and we don't know is nothing that was asked for.
+            if let Ok((_, response)) = Response::from_bytes(&bytes) {
+                if let Response::Data { status: Status::Bye, information, .. } = &response {
+                    let why = information.as_deref().map(words).unwrap_or_default();
+                    return Err(Failure::server(format!("the mail server ended the connection: {why}")));
+                }
+                answer.untagged.push(response.into_owned());
+            }
+        }
+    }
+}
+
+/// What the end of a command says.
+fn ended(rest: &[u8], bytes: &[u8]) -> Result<Option<ResponseCode<'static>>, Failure> {
+    if rest.get(..2).is_some_and(|word| word.eq_ignore_ascii_case(b"OK")) {
+        return Ok(match Response::from_bytes(bytes) {
+            Ok((_, Response::Done { code, .. })) => code.map(ResponseCode::into_owned),
+            Ok(_) | Err(_) => None,
+        });
+    }
+    let said = words(String::from_utf8_lossy(rest).trim());
+    Err(Failure::server(format!("the mail server said: {said}")).refused())
+}
+
+/// A text between quotes; none: it must go as a literal.
+fn quoted(text: &str) -> Result<Option<String>, Failure> {
+    if text.contains('\0') {
+        return Err(Failure::invalid("a text has a zero byte, which no mail server takes"));
+    }
+    if !text.is_ascii() || text.contains(['\r', '\n']) || text.len() > 1000 {
+        return Ok(None);
+    }
+    Ok(Some(format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""))))
+}
