@@ -21,6 +21,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use domain::NamedHost;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 pub use tokio_rustls::client::TlsStream;
 
@@ -121,7 +122,11 @@ impl Dialer {
     ///
     /// # Errors
     /// When the certificate is not good for this host.
-    pub async fn secure(&self, stream: TcpStream, host: &str) -> Result<TlsStream<TcpStream>, DialError> {
+    pub async fn secure<S: AsyncRead + AsyncWrite + Unpin>(
+        &self,
+        stream: S,
+        host: &str,
+    ) -> Result<TlsStream<S>, DialError> {
         self.trust.secure(stream, host, tls::Offer::Nothing).await
     }
 

@@ -8,7 +8,7 @@ use rustls::crypto::{CryptoProvider, ring};
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls_platform_verifier::Verifier;
-use tokio::net::TcpStream;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
@@ -61,12 +61,12 @@ impl Trust {
         Ok(Self { plain: Arc::new(plain), http: Arc::new(http), added: Arc::new(added) })
     }
 
-    pub(crate) async fn secure(
+    pub(crate) async fn secure<S: AsyncRead + AsyncWrite + Unpin>(
         &self,
-        stream: TcpStream,
+        stream: S,
         host: &str,
         offer: Offer,
-    ) -> Result<TlsStream<TcpStream>, DialError> {
+    ) -> Result<TlsStream<S>, DialError> {
         let failed = |why: String| DialError::Tls { host: shown(host), why };
         let literal = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(host);
         let name = ServerName::try_from(literal.to_owned()).map_err(|error| failed(error.to_string()))?;

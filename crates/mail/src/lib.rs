@@ -15,11 +15,12 @@ mod folder;
 mod imap;
 mod reading;
 mod smtp;
+#[cfg(test)]
+mod tests;
 mod tools;
 mod writing;
 
-pub use account::{Account, AccountError, Endpoint};
+pub use account::{Account, Place, PlaceError};
 pub use address::{Address, AddressError};
-pub use dial::{Dial, Stream};
 pub use failure::{Acted, Failure, Reason};
 pub use tools::{Description, Mailbox, Stamp, descriptions};

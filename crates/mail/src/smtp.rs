@@ -10,16 +10,16 @@ use lettre::transport::smtp::authentication::{Credentials, Mechanism};
 use lettre::transport::smtp::client::{AsyncSmtpConnection, AsyncTokioStream};
 use lettre::transport::smtp::commands::{Data, Mail as From, Rcpt};
 use lettre::transport::smtp::extension::ClientId;
-use secrecy::ExposeSecret as _;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadBuf};
 
-use crate::account::Account;
+use crate::account::{Account, Place};
 use crate::address::Address;
 use crate::dial::{Dial, Stream};
 use crate::failure::{Acting, Failure, words};
 
-/// Most bytes that a server may send during one mail, on one line of what it says before TLS, and most such lines.
-const MAX_SAID: usize = 256 << 10;
+/// Most bytes that a server may send during one mail. The library reads all lines of an answer anew with each.
+const MAX_SAID: usize = 16 << 10;
+/// Most bytes on one line of what it says before TLS, and most such lines.
 const MAX_LINE: usize = 1000;
 const MAX_LINES: usize = 100;
 /// How long a server may take to hear that all was said, once it has accepted the mail.
@@ -34,18 +34,18 @@ pub(crate) async fn send(
     acting: &Acting,
 ) -> Result<(), Failure> {
     let recipients = to.iter().map(|address| foreign(address)).collect::<Result<Vec<_>, _>>()?;
-    let from = foreign(&account.from)?;
-    let at = &account.smtp;
-    let stream = reach(account, dial).await.map_err(|e| {
-        Failure::server(format!("the mail server {}:{} can't be reached: {e}", at.host, at.port))
-    })?;
-    let hello = ClientId::Domain(account.from.host().to_owned());
+    let Account { place, password } = account;
+    let from = foreign(&place.from)?;
+    let password = password.reveal_text().ok_or_else(|| Failure::server("the password is no text"))?;
+    let stream = reach(place, dial)
+        .await
+        .map_err(|e| Failure::server(format!("the mail server {} can't be reached: {e}", place.smtp)))?;
+    let hello = ClientId::Domain(place.from.host().to_owned());
     let mut connection =
         AsyncSmtpConnection::connect_with_transport(Box::new(stream), &hello).await.map_err(|e| said(&e))?;
-    let password = account.password.expose_secret().to_owned();
-    let credentials = Credentials::new(account.user.clone(), password);
+    let credentials = Credentials::new(place.user.clone(), password.to_owned());
     connection.auth(&[Mechanism::Plain, Mechanism::Login], &credentials).await.map_err(|e| {
-        Failure::server(format!("signing in as `{}` failed: {}", words(&account.user), said(&e)))
+        Failure::server(format!("signing in as `{}` failed: {}", words(&place.user), said(&e)))
     })?;
     connection.command(From::new(Some(from), Vec::new())).await.map_err(|e| said(&e))?;
     for recipient in recipients {
@@ -84,21 +84,21 @@ fn said(error: &lettre::transport::smtp::Error) -> Failure {
 }
 
 /// An encrypted connection, on which the server has greeted or is about to.
-async fn reach(account: &Account, dial: &dyn Dial) -> io::Result<Carried> {
-    let at = &account.smtp;
-    let mut plain = dial.connect(&at.host, at.port).await?;
-    if !at.starts_plain {
-        return Ok(Carried::new(dial.secure(&at.host, plain).await?, b""));
+async fn reach(place: &Place, dial: &dyn Dial) -> io::Result<Carried> {
+    let at = &place.smtp;
+    let mut plain = dial.connect(at).await?;
+    if !place.sends_by_starttls() {
+        return Ok(Carried::new(dial.secure(at, plain).await?, b""));
     }
     reply(&mut plain, "220").await?;
-    plain.write_all(format!("EHLO {}\r\n", account.from.host()).as_bytes()).await?;
+    plain.write_all(format!("EHLO {}\r\n", place.from.host()).as_bytes()).await?;
     reply(&mut plain, "250").await?;
     plain.write_all(b"STARTTLS\r\n").await?;
     reply(&mut plain, "220").await.map_err(|e| {
         io::Error::other(format!("it doesn't begin TLS, and without it nothing is said to it: {e}"))
     })?;
     // What was said before TLS was anybody's; the library waits for a greeting, which was among it.
-    Ok(Carried::new(dial.secure(&at.host, plain).await?, b"220 encrypted\r\n"))
+    Ok(Carried::new(dial.secure(at, plain).await?, b"220 encrypted\r\n"))
 }
 
 /// Reads one reply in plain text, no byte further: what follows it belongs to TLS.

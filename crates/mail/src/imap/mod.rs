@@ -4,9 +4,7 @@ mod folders;
 mod mails;
 mod wire;
 
-use futures::FutureExt as _;
 use imap_proto::{Capability, Response, ResponseCode, Status};
-use secrecy::ExposeSecret as _;
 
 use crate::account::Account;
 use crate::dial::Dial;
@@ -54,23 +52,21 @@ impl<'a> Imap<'a> {
         dial: &dyn Dial,
         acting: &'a Acting,
     ) -> Result<Self, Failure> {
-        let at = &account.imap;
-        let reach = dial.connect(&at.host, at.port).then(|plain| async {
-            let plain = plain?;
-            dial.secure(&at.host, plain).await
-        });
-        let stream = reach.await.map_err(|e| {
-            Failure::server(format!("the mail server {}:{} can't be reached: {e}", at.host, at.port))
-        })?;
+        let Account { place, password } = account;
+        let at = &place.imap;
+        let reached = async { dial.secure(at, dial.connect(at).await?).await };
+        let stream = reached
+            .await
+            .map_err(|e| Failure::server(format!("the mail server {at} can't be reached: {e}")))?;
         let mut imap = Self { wire: Wire::new(stream), commands: 0, capabilities: Vec::new(), acting };
         if !imap.wire.response().await?.starts_with(b"* OK") {
-            return Err(Failure::server(format!("{}:{} greets as no IMAP server does", at.host, at.port)));
+            return Err(Failure::server(format!("{at} greets as no IMAP server does")));
         }
-        let password = account.password.expose_secret();
+        let password = password.reveal_text().ok_or_else(|| Failure::server("the password is no text"))?;
         let login =
-            [Piece::Word("LOGIN "), Piece::Text(&account.user), Piece::Word(" "), Piece::Text(password)];
+            [Piece::Word("LOGIN "), Piece::Text(&place.user), Piece::Word(" "), Piece::Text(password)];
         imap.command(&login).await.map_err(|failure| {
-            Failure::server(format!("signing in as `{}` failed: {}", words(&account.user), failure.message))
+            Failure::server(format!("signing in as `{}` failed: {}", words(&place.user), failure.message))
         })?;
         for response in imap.command(&[Piece::Word("CAPABILITY")]).await?.untagged {
             if let Response::Capabilities(can) = response {

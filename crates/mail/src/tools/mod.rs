@@ -9,6 +9,8 @@ use std::time::{Duration, SystemTime};
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
+use dial::Dialer;
+
 use crate::account::Account;
 use crate::dial::Dial;
 use crate::failure::{Acting, Failure, Reason};
@@ -57,16 +59,15 @@ enum Done {
 }
 
 impl Mailbox {
-    /// The mailbox of this account, reached this way.
+    /// The mailbox of this account.
     #[must_use]
-    pub fn new(account: Account, dial: Arc<dyn Dial>) -> Self {
-        Self { account, dial, within: CALL }
+    pub fn new(account: Account, dialer: Dialer) -> Self {
+        Self { account, dial: Arc::new(dialer), within: CALL }
     }
 
-    /// The same mailbox, whose calls may take so long.
-    #[must_use]
-    pub fn within(self, within: Duration) -> Self {
-        Self { within, ..self }
+    #[cfg(test)]
+    pub(crate) fn reached(account: Account, dial: Arc<dyn Dial>, within: Duration) -> Self {
+        Self { account, dial, within }
     }
 
     /// Calls a tool; its result is JSON.
@@ -153,7 +154,8 @@ impl Mailbox {
         mail: &Mail,
         stamp: Stamp,
     ) -> Result<MailId, Failure> {
-        let Written { bytes, message_id } = mail.write(&self.account.from, stamp.now, stamp.unique, true)?;
+        let Written { bytes, message_id } =
+            mail.write(&self.account.place.from, stamp.now, stamp.unique, true)?;
         imap.store(Stored { folder: drafts, bytes: &bytes, flags: FLAGS_OF_DRAFT, message_id: &message_id })
             .await
     }
@@ -174,7 +176,7 @@ impl Mailbox {
         let drafts = drafts(&mut imap).await?;
         let draft = draft(&mut imap, &id, &drafts).await?;
         imap.close().await;
-        let mail = Mail::of_draft(&draft, &self.account.from)?;
+        let mail = Mail::of_draft(&draft, &self.account.place.from)?;
         self.go(&mail, stamp, acting, Some(id)).await
     }
 
@@ -189,7 +191,7 @@ impl Mailbox {
         if to.is_empty() {
             return Err(Failure::invalid("the mail has no recipient"));
         }
-        let written = mail.write(&self.account.from, stamp.now, stamp.unique, false)?;
+        let written = mail.write(&self.account.place.from, stamp.now, stamp.unique, false)?;
         smtp::send(&self.account, self.dial.as_ref(), &to, &written.bytes, acting).await?;
         Ok(Sent { written, draft })
     }

@@ -1,0 +1,314 @@
+//! Mail servers that misbehave, scripted: what a call then says, and what it says may have happened.
+
+use std::io;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, SystemTime};
+
+use domain::{Destination, Scheme};
+use futures::FutureExt as _;
+use futures::future::BoxFuture;
+use serde_json::Value;
+use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader, DuplexStream};
+use tokio_util::sync::CancellationToken;
+
+use crate::dial::{Dial, Stream};
+use crate::tools::{Mailbox, Stamp};
+use crate::{Account, Acted, Failure, Place, Reason};
+
+/// What a server answers where a line begins so (after the tag, for IMAP); `$` is the line's tag.
+type Script = &'static [(&'static str, &'static str)];
+
+/// Closes the connection instead of an answer; says nothing, for ever.
+const DIES: &str = "(dies)";
+const HANGS: &str = "(hangs)";
+
+const IMAP: Script = &[
+    ("LOGIN", "$ OK\r\n"),
+    ("CAPABILITY", "* CAPABILITY IMAP4rev1 UIDPLUS MOVE\r\n$ OK\r\n"),
+    ("LIST", "* LIST () \".\" Drafts\r\n* LIST () \".\" Sent\r\n* LIST () \".\" INBOX\r\n$ OK\r\n"),
+    ("EXAMINE", "* OK [UIDVALIDITY 7] x\r\n$ OK\r\n"),
+    ("SELECT", "* OK [UIDVALIDITY 7] x\r\n$ OK\r\n"),
+    (
+        "UID FETCH",
+        "* 1 FETCH (UID 42 FLAGS () RFC822.SIZE 16 BODY[]<0> {16}\r\nSubject: x\r\n\r\nhi)\r\n$ OK\r\n",
+    ),
+    ("APPEND", "+ go on\r\n"),
+    ("(literal)", "$ OK [APPENDUID 7 43] done\r\n"),
+    ("LOGOUT", "* BYE\r\n$ OK\r\n"),
+    ("", "$ OK\r\n"),
+];
+
+const SMTP: Script = &[
+    ("EHLO", "250-mail.acme.example\r\n250 AUTH PLAIN\r\n"),
+    ("AUTH", "235 in\r\n"),
+    ("DATA", "354 go on\r\n"),
+    (".", "250 taken\r\n"),
+    ("QUIT", "221 bye\r\n"),
+    ("", "250 fine\r\n"),
+];
+
+/// Both servers, what they heard, and what they greet with.
+#[derive(Clone)]
+struct Servers {
+    imap: (&'static str, Vec<(&'static str, &'static str)>),
+    smtp: (&'static str, Vec<(&'static str, &'static str)>),
+    heard: Arc<Mutex<Vec<String>>>,
+    /// Where TLS begins.
+    secured: Arc<Mutex<usize>>,
+}
+
+impl Servers {
+    /// Servers that do what they should, but for these lines.
+    fn but(imap: Script, smtp: Script) -> Self {
+        Self {
+            imap: ("* OK hello\r\n", [imap, IMAP].concat()),
+            smtp: ("220 hello\r\n", [smtp, SMTP].concat()),
+            heard: Arc::default(),
+            secured: Arc::default(),
+        }
+    }
+
+    fn heard(&self, what: &str) -> bool {
+        self.heard.lock().unwrap().iter().any(|line| line.contains(what))
+    }
+}
+
+impl Dial for Servers {
+    fn connect<'a>(&'a self, to: &'a Destination) -> BoxFuture<'a, io::Result<Box<dyn Stream>>> {
+        let (ours, theirs) = tokio::io::duplex(64 << 10);
+        let is_imap = to.scheme() == Scheme::Imaps;
+        let (greeting, script) = if is_imap { self.imap.clone() } else { self.smtp.clone() };
+        tokio::spawn(serve(theirs, is_imap, greeting, script, Arc::clone(&self.heard)));
+        async move { Ok(Box::new(ours) as Box<dyn Stream>) }.boxed()
+    }
+
+    fn secure<'a>(
+        &'a self,
+        _to: &'a Destination,
+        stream: Box<dyn Stream>,
+    ) -> BoxFuture<'a, io::Result<Box<dyn Stream>>> {
+        *self.secured.lock().unwrap() += 1;
+        async move { Ok(stream) }.boxed()
+    }
+}
+
+async fn serve(
+    stream: DuplexStream,
+    is_imap: bool,
+    greeting: &str,
+    script: Vec<(&str, &str)>,
+    heard: Arc<Mutex<Vec<String>>>,
+) {
+    let mut stream = BufReader::new(stream);
+    let (mut tag, mut in_data) = (String::new(), false);
+    if greeting == HANGS {
+        return std::future::pending().await;
+    }
+    drop(stream.write_all(greeting.as_bytes()).await);
+    loop {
+        let mut line = String::new();
+        if !matches!(stream.read_line(&mut line).await, Ok(1..)) {
+            return;
+        }
+        let line = line.trim_end().to_owned();
+        heard.lock().unwrap().push(line.clone());
+        if in_data && line != "." {
+            continue;
+        }
+        in_data = line == "DATA";
+        let said = match (is_imap, line.split_once(' ')) {
+            (true, Some((new, rest))) => {
+                tag = new.to_owned();
+                rest
+            }
+            _ => &line,
+        };
+        if !say(&mut stream, &script, said, &tag).await {
+            return;
+        }
+        if is_imap && let Some(length) = line.rsplit_once('{').and_then(|(_, rest)| rest.strip_suffix('}')) {
+            let mut literal = vec![0; length.parse::<usize>().unwrap() + 2];
+            if stream.read_exact(&mut literal).await.is_err()
+                || !say(&mut stream, &script, "(literal)", &tag).await
+            {
+                return;
+            }
+        }
+    }
+}
+
+/// Answers; false where the connection ends.
+async fn say(stream: &mut BufReader<DuplexStream>, script: &[(&str, &str)], line: &str, tag: &str) -> bool {
+    let (_, answer) = script.iter().find(|(begins, _)| line.starts_with(begins)).unwrap();
+    match *answer {
+        DIES => false,
+        HANGS => std::future::pending().await,
+        answer => stream.write_all(answer.replace('$', tag).as_bytes()).await.is_ok(),
+    }
+}
+
+fn mailbox(servers: &Servers, smtp: &str, within: Duration) -> Mailbox {
+    let place = Place::new("imaps://mail.acme.example", smtp, "ada", "ada@acme.example").unwrap();
+    let account = Account { place, password: "hunter2".into() };
+    Mailbox::reached(account, Arc::new(servers.clone()), within)
+}
+
+async fn call(servers: &Servers, tool: &str, arguments: &str) -> Result<Value, Failure> {
+    let stamp = Stamp { now: SystemTime::UNIX_EPOCH, unique: 1 };
+    let mailbox = mailbox(servers, "smtps://mail.acme.example", SHORT);
+    let told = mailbox.call(tool, arguments, stamp, &CancellationToken::new()).await?;
+    Ok(serde_json::from_str(&told).unwrap())
+}
+
+/// How long a call may take where a server hangs, and where none does.
+const SHORT: Duration = Duration::from_millis(500);
+const LONG: Duration = Duration::from_secs(60);
+const READ: &str = r#"{"id": "INBOX:7:42"}"#;
+const DRAFT: &str = r#"{"to": ["bob@acme.example"], "subject": "x", "body": "hi"}"#;
+
+#[tokio::test]
+async fn what_servers_do_wrong_ends_a_call_before_it_acts() {
+    for (imap, greeting, why) in [
+        (&[] as Script, HANGS, "did not answer within"),
+        (&[], "HTTP/1.1 400 Bad Request\r\n", "greets as no IMAP server does"),
+        (&[], "* BYE full\r\n", "greets as no IMAP server does"),
+        (&[("LOGIN", "$ NO no such user\r\n")], "* OK\r\n", "signing in as `ada` failed"),
+        (
+            &[("UID FETCH", "* 1 FETCH (UID 42 BODY[] {1073741824}\r\n")],
+            "* OK\r\n",
+            "too many bytes in one answer",
+        ),
+        (&[("UID FETCH", "nonsense\r\n")], "* OK\r\n", "speaks no IMAP"),
+        (&[("UID FETCH", "* BYE down\r\n")], "* OK\r\n", "ended the connection"),
+        (&[("UID FETCH", DIES)], "* OK\r\n", "closed the connection"),
+        (&[("UID FETCH", HANGS)], "* OK\r\n", "did not answer within"),
+        (&[("UID FETCH", "$ OK\r\n")], "* OK\r\n", "there is no mail INBOX:7:42 any more"),
+        (&[("EXAMINE", "* OK [UIDVALIDITY 8] x\r\n$ OK\r\n")], "* OK\r\n", "numbered anew"),
+        (&[("EXAMINE", "$ NO no such folder\r\n")], "* OK\r\n", "can't be opened"),
+        (&[("EXAMINE", "$ OK\r\n")], "* OK\r\n", "doesn't number its mails"),
+    ] {
+        let mut servers = Servers::but(imap, &[]);
+        servers.imap.0 = greeting;
+        let failure = call(&servers, "read", READ).await.unwrap_err();
+        assert!(failure.message.contains(why), "{failure}");
+        assert_eq!(failure.acted, Acted::No, "{failure}");
+        assert!(!failure.message.contains("hunter2"), "{failure}");
+    }
+}
+
+#[tokio::test]
+async fn a_mail_is_read_and_nothing_is_changed_by_it() {
+    let servers = Servers::but(&[], &[]);
+    let read = call(&servers, "read", READ).await.unwrap();
+    assert_eq!((read["subject"].as_str(), read["body"].as_str()), (Some("x"), Some("hi")));
+    assert!(servers.heard("EXAMINE \"INBOX\"") && servers.heard("BODY.PEEK[]") && !servers.heard("STORE"));
+    assert_eq!(call(&servers, "nonsense", "{}").await.unwrap_err().reason, Reason::NotFound);
+}
+
+#[tokio::test]
+async fn a_change_of_which_nobody_heard_is_of_unknown_outcome() {
+    for (answer, acted) in [
+        (DIES, Acted::Unknown),
+        (HANGS, Acted::Unknown),
+        ("$ NO over quota\r\n", Acted::Failed),
+        ("$ BAD what\r\n", Acted::Failed),
+    ] {
+        let but: Vec<(&'static str, &'static str)> = vec![("(literal)", answer)];
+        let failure = call(&Servers::but(but.leak(), &[]), "draft_create", DRAFT).await.unwrap_err();
+        assert_eq!(failure.acted, acted, "{failure}");
+        let but: Vec<(&'static str, &'static str)> = vec![("UID MOVE", answer)];
+        let moved =
+            call(&Servers::but(but.leak(), &[]), "move", r#"{"id": "INBOX:7:42", "folder": "Old"}"#).await;
+        assert_eq!(moved.unwrap_err().acted, acted);
+    }
+}
+
+#[tokio::test]
+async fn a_mail_is_removed_alone_or_not_at_all() {
+    let plain: Script = &[("CAPABILITY", "* CAPABILITY IMAP4rev1\r\n$ OK\r\n")];
+    let servers = Servers::but(plain, &[]);
+    let failure = call(&servers, "delete", READ).await.unwrap_err();
+    assert!(failure.message.contains("can't remove one mail alone"), "{failure}");
+    assert!(!servers.heard("EXPUNGE") && !servers.heard("STORE"));
+    // Only drafts are changed and sent as drafts.
+    let servers = Servers::but(&[], &[]);
+    for tool in ["send_draft", "draft_update"] {
+        let failure = call(&servers, tool, READ).await.unwrap_err();
+        assert!(failure.message.contains("is no draft"), "{failure}");
+    }
+    assert!(!servers.heard("EXPUNGE") && !servers.heard("DATA"));
+}
+
+#[tokio::test]
+async fn a_mail_is_sent_once_or_its_outcome_is_told_as_it_is() {
+    for (smtp, why, acted) in [
+        (&[("EHLO", DIES)] as Script, "the mail server said", Acted::No),
+        (&[("AUTH", "535 no\r\n")], "signing in as `ada` failed", Acted::No),
+        (&[("RCPT", "550 no such user\r\n")], "nothing was sent", Acted::No),
+        (&[("DATA", HANGS)], "did not answer within", Acted::No),
+        (&[(".", "554 spam\r\n")], "spam", Acted::Failed),
+        (&[(".", DIES)], "did not say whether it took it", Acted::Unknown),
+        (&[(".", HANGS)], "did not answer within", Acted::Unknown),
+    ] {
+        let servers = Servers::but(&[], smtp);
+        let failure = call(&servers, "send", DRAFT).await.unwrap_err();
+        assert!(failure.message.contains(why) && !failure.message.contains("hunter2"), "{failure}");
+        assert_eq!(failure.acted, acted, "{failure}");
+        assert!(!servers.heard("APPEND"), "no copy is kept of what may not have been sent");
+        assert!(servers.heard.lock().unwrap().iter().filter(|line| *line == "DATA").count() <= 1);
+    }
+    let servers = Servers::but(&[], &[]);
+    let sent = call(&servers, "send", DRAFT).await.unwrap();
+    assert_eq!((&sent["sent"], sent["copy"].as_str()), (&true.into(), Some("Sent:7:43")));
+    assert!(servers.heard("MAIL FROM:<ada@acme.example>") && servers.heard("RCPT TO:<bob@acme.example>"));
+    let nobody = call(&servers, "send", r#"{"to": [], "subject": "x", "body": "hi"}"#).await.unwrap_err();
+    assert!(nobody.message.contains("no recipient"), "{nobody}");
+}
+
+#[tokio::test]
+async fn what_is_sent_stays_sent_though_its_copy_fails() {
+    for imap in [&[("LOGIN", "$ NO\r\n")] as Script, &[("(literal)", DIES)], &[("LIST", "$ OK\r\n")]] {
+        let sent = call(&Servers::but(imap, &[]), "send", DRAFT).await.unwrap();
+        assert_eq!(sent["sent"], true);
+        assert!(sent["trouble"].as_str().unwrap().contains("copy"), "{sent}");
+    }
+}
+
+#[tokio::test]
+async fn a_cancelled_call_says_what_may_have_happened() {
+    let servers = Servers::but(&[], &[(".", HANGS)]);
+    let cancelled = CancellationToken::new();
+    let stamp = Stamp { now: SystemTime::UNIX_EPOCH, unique: 1 };
+    let place = mailbox(&servers, "smtps://mail.acme.example", LONG);
+    let call = place.call("send", DRAFT, stamp, &cancelled);
+    let cancel = async {
+        while !servers.heard(".") || servers.heard.lock().unwrap().last().is_none_or(|last| last != ".") {
+            tokio::task::yield_now().await;
+        }
+        cancelled.cancel();
+    };
+    let (failure, ()) = tokio::join!(call, cancel);
+    assert_eq!(failure.unwrap_err().acted, Acted::Unknown);
+}
+
+#[tokio::test]
+async fn without_tls_a_server_hears_nothing_but_that_it_is_wanted() {
+    let stamp = Stamp { now: SystemTime::UNIX_EPOCH, unique: 1 };
+    for (answer, good) in [("502 no\r\n", false), ("220 go\r\n", true)] {
+        let but: Vec<(&'static str, &'static str)> = vec![("STARTTLS", answer)];
+        let servers = Servers::but(&[], but.leak());
+        let mailbox = mailbox(&servers, "smtp://mail.acme.example", LONG);
+        let sent = mailbox.call("send", DRAFT, stamp, &CancellationToken::new()).await;
+        assert_eq!((sent.is_ok(), servers.heard("AUTH")), (good, good), "{sent:?}");
+    }
+}
+
+#[tokio::test]
+async fn endless_words_of_a_server_that_sends_end() {
+    for greeting in ["220-more\r\n".repeat(40_000), "2".repeat(1 << 20)] {
+        let mut servers = Servers::but(&[], &[]);
+        servers.smtp.0 = greeting.leak();
+        let failure = call(&servers, "send", DRAFT).await.unwrap_err();
+        assert_eq!(failure.acted, Acted::No, "{failure}");
+    }
+}
