@@ -100,7 +100,7 @@ impl Scan {
                 b'"' => quoted = !quoted,
                 b'(' if !quoted => self.depth += 1,
                 b')' if !quoted => self.depth = self.depth.saturating_sub(1),
-                _ => {}
+                _other => {}
             }
             if self.depth > MAX_DEPTH {
                 return Err(too_much("lists within lists"));
