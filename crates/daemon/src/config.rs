@@ -21,6 +21,8 @@ pub(crate) struct Config {
     pub(crate) allow_emulation: bool,
     /// Another kernel than the one that Lazaret fetches.
     pub(crate) kernel: Option<PathBuf>,
+    /// A socket for the host's other people: approvers and viewers with an OS user of their own.
+    pub(crate) shared_socket: Option<PathBuf>,
     /// Who serves models, by the name before the `/` of a model's name.
     pub(crate) providers: BTreeMap<String, ProviderEntry>,
 }
@@ -111,6 +113,9 @@ impl Config {
         if let Some(kernel) = config.kernel.as_deref().filter(|kernel| !kernel.is_absolute()) {
             return Err(format!("`kernel` is an absolute path, not `{}`", kernel.display()));
         }
+        if let Some(socket) = config.shared_socket.as_deref().filter(|socket| !socket.is_absolute()) {
+            return Err(format!("`shared_socket` is an absolute path, not `{}`", socket.display()));
+        }
         Ok(config)
     }
 }
@@ -143,6 +148,7 @@ mod tests {
             ("[providers.x]\nurl = \"http://a\"\napi = \"smtp\"", "unknown variant `smtp`"),
             ("[providers.x]\nurl = \"http://a\"\napi = \"chat\"\nkey = \"sk-1\"", "unknown field `key`"),
             ("kernel = \"vmlinuz\"", "absolute path"),
+            ("shared_socket = \"api.sock\"", "absolute path"),
         ] {
             let error = Config::parse(text).unwrap_err();
             assert!(error.contains(told), "{error}");

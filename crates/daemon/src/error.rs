@@ -9,6 +9,14 @@ pub enum DaemonError {
     /// Another one holds the lock.
     #[error("a daemon already runs for `{}`", .0.display())]
     AlreadyRuns(PathBuf),
+    /// The shared socket can't be where it is wanted.
+    #[error("the shared socket: `{}` {why}", path.display())]
+    NotShareable {
+        /// The socket or its folder.
+        path: PathBuf,
+        /// What is wrong with it.
+        why: &'static str,
+    },
     /// A folder is not private to this user.
     #[error("`{}` {why}", path.display())]
     NotPrivate {
@@ -62,6 +70,9 @@ impl DaemonError {
     pub fn hint(&self) -> Option<&'static str> {
         match self {
             Self::AlreadyRuns(_) => Some("end it with SIGTERM first, or just use it"),
+            Self::NotShareable { .. } => {
+                Some("put it into a folder that only you or root can write to, with mode 755")
+            }
             Self::NotPrivate { .. } => {
                 Some("give it to yourself with mode 700, or name other folders by XDG variables")
             }

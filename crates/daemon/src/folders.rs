@@ -1,8 +1,12 @@
-//! The daemon's own folders: private, held by one daemon at a time, with the socket in them.
+//! The daemon's own folders: private, held by one daemon at a time, with the socket in them; and the socket for the
+//! host's other people, where the owner wants one.
 
 use std::collections::BTreeSet;
 use std::fs::{self, DirBuilder, File, OpenOptions};
-use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
+use std::os::unix::fs::{
+    DirBuilderExt as _, FileTypeExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _,
+};
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
 use api::Folders;
@@ -20,6 +24,7 @@ const MAX_SOCKET_PATH: usize = 107;
 #[derive(Debug)]
 pub(crate) struct Held {
     socket: PathBuf,
+    shared: Option<PathBuf>,
     _lock: File,
 }
 
@@ -39,7 +44,7 @@ impl Held {
             .map_err(DaemonError::file(&path))?;
         rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive)
             .map_err(|_| DaemonError::AlreadyRuns(folders.runtime.clone()))?;
-        Ok(Self { socket: folders.socket(), _lock: lock })
+        Ok(Self { socket: folders.socket(), shared: None, _lock: lock })
     }
 
     /// The socket's path.
@@ -49,28 +54,61 @@ impl Held {
 
     /// Listens. A socket that lies there is of a daemon that died: this one has the lock.
     pub(crate) fn listen(&self, known: watch::Receiver<BTreeSet<u32>>) -> Result<People, DaemonError> {
-        if self.socket.as_os_str().len() > MAX_SOCKET_PATH {
-            return Err(DaemonError::SocketPath(self.socket.clone()));
+        Ok(People::new(bind(&self.socket, 0o600)?, known))
+    }
+
+    /// Listens where every user of the host can connect; who isn't known is turned away. The folder must be such that
+    /// nobody else can put another socket in its place.
+    pub(crate) fn share(
+        &mut self,
+        socket: &Path,
+        known: watch::Receiver<BTreeSet<u32>>,
+    ) -> Result<People, DaemonError> {
+        let folder = socket.parent().unwrap_or(Path::new("/"));
+        let meta = fs::metadata(folder).map_err(DaemonError::file(folder))?;
+        let own = [0, rustix::process::geteuid().as_raw()].contains(&meta.uid());
+        if !own || meta.mode() & 0o022 != 0 {
+            let why = "can be written to by others, who could put a socket of theirs there";
+            return Err(DaemonError::NotShareable { path: folder.to_owned(), why });
         }
-        match fs::remove_file(&self.socket) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                return Err(DaemonError::File { path: self.socket.clone(), source: error });
+        match fs::symlink_metadata(socket) {
+            Ok(there) if !there.file_type().is_socket() => {
+                let why = "is there already, and is no socket";
+                return Err(DaemonError::NotShareable { path: socket.to_owned(), why });
             }
-            Ok(()) | Err(_) => {}
+            Ok(_) if UnixStream::connect(socket).is_ok() => {
+                return Err(DaemonError::AlreadyRuns(socket.to_owned()));
+            }
+            Ok(_) | Err(_) => {}
         }
-        let file = DaemonError::file(&self.socket);
-        let listener = UnixListener::bind(&self.socket).map_err(file)?;
-        // The folder is private, so others reach it only where an owner opens both. Who they are is checked all the same.
-        fs::set_permissions(&self.socket, fs::Permissions::from_mode(0o600))
-            .map_err(DaemonError::file(&self.socket))?;
+        let listener = bind(socket, 0o666)?;
+        self.shared = Some(socket.to_owned());
         Ok(People::new(listener, known))
     }
 }
 
+/// Makes a socket of this mode. One that lies there is of a daemon that died.
+fn bind(socket: &Path, mode: u32) -> Result<UnixListener, DaemonError> {
+    if socket.as_os_str().len() > MAX_SOCKET_PATH {
+        return Err(DaemonError::SocketPath(socket.to_owned()));
+    }
+    match fs::remove_file(socket) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            return Err(DaemonError::File { path: socket.to_owned(), source: error });
+        }
+        Ok(()) | Err(_) => {}
+    }
+    let listener = UnixListener::bind(socket).map_err(DaemonError::file(socket))?;
+    fs::set_permissions(socket, fs::Permissions::from_mode(mode)).map_err(DaemonError::file(socket))?;
+    Ok(listener)
+}
+
 impl Drop for Held {
     fn drop(&mut self) {
-        if let Err(error) = fs::remove_file(&self.socket) {
-            tracing::debug!(%error, "the socket was not removed");
+        for socket in std::iter::once(&self.socket).chain(&self.shared) {
+            if let Err(error) = fs::remove_file(socket) {
+                tracing::debug!(%error, socket = %socket.display(), "a socket was not removed");
+            }
         }
     }
 }
@@ -123,6 +161,32 @@ mod tests {
         let again = Held::take(&folders).unwrap();
         fs::write(folders.socket(), "left by a crash").unwrap();
         again.listen(known).unwrap();
+    }
+
+    #[tokio::test]
+    async fn the_shared_socket_is_open_to_all_in_a_folder_that_is_not() {
+        let base = tempfile::tempdir().unwrap();
+        let mut held = Held::take(&folders(base.path())).unwrap();
+        let (_keep, known) = watch::channel(BTreeSet::new());
+        let open = base.path().join("open");
+        fs::create_dir(&open).unwrap();
+        fs::set_permissions(&open, fs::Permissions::from_mode(0o1777)).unwrap();
+        let refused = held.share(&open.join("s"), known.clone());
+        assert!(matches!(refused, Err(DaemonError::NotShareable { .. })), "{refused:?}");
+        fs::set_permissions(&open, fs::Permissions::from_mode(0o755)).unwrap();
+        fs::write(open.join("file"), "theirs").unwrap();
+        assert!(held.share(&open.join("file"), known.clone()).is_err());
+        assert_eq!(fs::read_to_string(open.join("file")).unwrap(), "theirs");
+        assert!(held.share(&base.path().join("missing/s"), known.clone()).is_err());
+
+        let socket = open.join("s");
+        let listener = held.share(&socket, known.clone()).unwrap();
+        assert_eq!(fs::metadata(&socket).unwrap().mode() & 0o777, 0o666);
+        assert!(matches!(held.share(&socket, known.clone()), Err(DaemonError::AlreadyRuns(_))));
+        drop(listener);
+        let _again = held.share(&socket, known).unwrap();
+        drop(held);
+        assert!(!socket.exists());
     }
 
     #[test]

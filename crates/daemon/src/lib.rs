@@ -30,6 +30,7 @@ use std::time::Duration;
 
 use api::Folders;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::cells::Cells;
@@ -46,20 +47,28 @@ const DRAIN_WITHIN: Duration = Duration::from_secs(8);
 /// # Errors
 /// When it can't start: another daemon runs, the configuration has a mistake, a folder can't be used.
 pub async fn serve(folders: Folders) -> Result<(), DaemonError> {
-    let held = Held::take(&folders)?;
+    let mut held = Held::take(&folders)?;
     let config = Config::read(&folders.config)?;
     let host = Arc::new(Cells::open(&folders, &config)?);
     let models = models::service(&config, |name| std::env::var(name).ok())?;
     let store = keeping::open(&folders.state.join("store")).await?;
+    let shared = config.shared_socket.clone();
     let sessions = Arc::new(Sessions::open(&folders, config, host, models, store)?);
     sessions.know_people().await?;
-    let listener = held.listen(sessions.people())?;
+    let mut listeners = vec![held.listen(sessions.people())?];
+    if let Some(shared) = &shared {
+        listeners.push(held.share(shared, sessions.people())?);
+        tracing::info!(socket = %shared.display(), "listening for the host's other people");
+    }
     tracing::info!(socket = %held.socket().display(), version = env!("CARGO_PKG_VERSION"), "listening");
 
     let stop = CancellationToken::new();
-    let router = routes::router(&sessions).into_make_service_with_connect_info::<routes::Peer>();
-    let server = axum::serve(listener, router).with_graceful_shutdown(stop.clone().cancelled_owned());
-    let server = tokio::spawn(std::future::IntoFuture::into_future(server));
+    let mut servers = JoinSet::new();
+    for listener in listeners {
+        let router = routes::router(&sessions).into_make_service_with_connect_info::<routes::Peer>();
+        let server = axum::serve(listener, router).with_graceful_shutdown(stop.clone().cancelled_owned());
+        servers.spawn(std::future::IntoFuture::into_future(server));
+    }
     let resting = tokio::spawn(Arc::clone(&sessions).rest_servers());
     told_to_end(&sessions.end).await?;
 
@@ -70,11 +79,16 @@ pub async fn serve(folders: Folders) -> Result<(), DaemonError> {
         if let Err(panicked) = resting.await {
             tracing::error!(%panicked, "idle tool servers were not looked after");
         }
-        server.await
+        while let Some(ended) = servers.join_next().await {
+            match ended {
+                Ok(outcome) => outcome?,
+                Err(panicked) => tracing::error!(%panicked, "a server failed"),
+            }
+        }
+        Ok::<(), std::io::Error>(())
     };
     match tokio::time::timeout(DRAIN_WITHIN, drained).await {
-        Ok(Ok(outcome)) => outcome?,
-        Ok(Err(panicked)) => tracing::error!(%panicked, "the server failed"),
+        Ok(outcome) => outcome?,
         Err(_) => tracing::warn!("some sessions or requests did not end in time; the next start clears up"),
     }
     sessions.close().await?;

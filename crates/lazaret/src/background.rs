@@ -20,10 +20,41 @@ pub(crate) fn folders() -> Result<Folders, Failure> {
     Ok(Folders::from_env(|name| std::env::var_os(name))?)
 }
 
-/// A client of the running daemon, which is started if need be.
+/// Names the socket of somebody else's daemon, which has `shared_socket` in its configuration.
+const SOCKET: &str = "LAZARET_SOCKET";
+
+/// The socket of somebody else's daemon, if one is named.
+fn shared() -> Result<Option<PathBuf>, Failure> {
+    match std::env::var_os(SOCKET).map(PathBuf::from) {
+        Some(socket) if socket.is_absolute() => Ok(Some(socket)),
+        Some(socket) => {
+            Err(Failure::new(format!("{SOCKET} is `{}`, which is no absolute path", socket.display()))
+                .hint("unset it to use your own daemon"))
+        }
+        None => Ok(None),
+    }
+}
+
+/// A client of the daemon, whether it runs or not.
+pub(crate) fn unstarted() -> Result<Client, Failure> {
+    Ok(Client::new(match shared()? {
+        Some(socket) => socket,
+        None => folders()?.socket(),
+    }))
+}
+
+/// A client of the running daemon, which is started if need be. Somebody else's is not.
 pub(crate) async fn client() -> Result<Client, Failure> {
+    let client = unstarted()?;
+    if shared()?.is_some() {
+        return match client.status().await {
+            Ok(_) => Ok(client),
+            Err(error @ ClientError::Unreachable { .. }) => Err(Failure::new(error.to_string())
+                .hint(format!("whoever owns that daemon starts it; unset {SOCKET} to use your own"))),
+            Err(error) => Err(error.into()),
+        };
+    }
     let folders = folders()?;
-    let client = Client::new(folders.socket());
     match client.status().await {
         Ok(status) if status.version == env!("CARGO_PKG_VERSION") => Ok(client),
         Ok(status) => {

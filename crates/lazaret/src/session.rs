@@ -86,7 +86,7 @@ pub(crate) async fn stop(args: StopArgs) -> Outcome {
 
 /// Stops the daemon, if one runs.
 async fn stop_daemon() -> Outcome {
-    let client = Client::new(background::folders()?.socket());
+    let client = background::unstarted()?;
     match client.shut_down().await {
         Ok(()) => note("the daemon ended"),
         Err(ClientError::Unreachable { .. }) => note("no daemon runs"),

@@ -1,0 +1,121 @@
+//! What egress costs: the same requests made straight, through a door and its gate, through squid and through mitmproxy,
+//! all of which end TLS, look at the request and begin TLS anew. The machine in between is left out.
+
+mod client;
+mod origin;
+mod proxies;
+
+use std::time::Instant;
+
+use tokio::task::JoinSet;
+
+use crate::Result;
+use crate::report::{Number, median};
+use client::Way;
+use origin::{LARGE, Origin};
+pub use proxies::lacks;
+
+/// Small requests one after the other, on one connection.
+const ONE_BY_ONE: usize = 1500;
+/// Connections at once, and small requests on each.
+const AT_ONCE: usize = 8;
+const EACH: usize = 250;
+/// Rounds; each way is measured in each.
+const ROUNDS: usize = 3;
+
+/// What one way came to.
+#[derive(Default)]
+struct Measured {
+    /// ms.
+    p50: Vec<f64>,
+    /// ms.
+    p99: Vec<f64>,
+    /// µs of time for each request, all connections together.
+    each: Vec<f64>,
+    /// ms for a megabyte.
+    megabyte: Vec<f64>,
+}
+
+pub async fn run() -> Result<Vec<Number>> {
+    // Somebody else may have been quicker, which is as good.
+    drop(rustls::crypto::ring::default_provider().install_default());
+    let origin = Origin::start().await?;
+    let folders = (tempfile::tempdir()?, tempfile::tempdir()?);
+    let squid = proxies::squid(folders.0.path(), &origin.authority).await?;
+    let mitmproxy = proxies::mitmproxy(folders.1.path(), &origin.authority).await?;
+    let ways = [
+        ("straight", Way::new(origin.port, None, &origin.authority.certificate)?),
+        ("squid", Way::new(origin.port, Some(squid.port), &squid.vouches)?),
+        ("mitmproxy", Way::new(origin.port, Some(mitmproxy.port), &mitmproxy.vouches)?),
+    ];
+    let mut measured: Vec<Measured> = ways.iter().map(|_| Measured::default()).collect();
+    for round in 1..=ROUNDS {
+        for ((name, way), into) in ways.iter().zip(&mut measured) {
+            eprintln!("bench: egress, {name}, round {round}");
+            one_by_one(way, into).await?;
+            at_once(way, into).await?;
+            large(way, into).await?;
+        }
+    }
+    let names = ways.map(|(name, _)| name);
+    Ok(numbers(&names, &measured))
+}
+
+async fn one_by_one(way: &Way, into: &mut Measured) -> Result<()> {
+    let mut connection = way.open().await?;
+    let mut took = Vec::with_capacity(ONE_BY_ONE);
+    connection.get("/small").await?;
+    for _ in 0..ONE_BY_ONE {
+        let start = Instant::now();
+        connection.get("/small").await?;
+        took.push(start.elapsed().as_secs_f64() * 1e3);
+    }
+    took.sort_by(f64::total_cmp);
+    let at = |percent: usize| took.get(took.len() * percent / 100).copied().unwrap_or_default();
+    into.p50.push(at(50));
+    into.p99.push(at(99));
+    Ok(())
+}
+
+async fn at_once(way: &Way, into: &mut Measured) -> Result<()> {
+    let mut connections = Vec::new();
+    for _ in 0..AT_ONCE {
+        connections.push(way.open().await?);
+    }
+    let start = Instant::now();
+    let mut asking = JoinSet::new();
+    for mut connection in connections {
+        asking.spawn(async move {
+            for _ in 0..EACH {
+                connection.get("/small").await?;
+            }
+            Ok::<_, crate::Failure>(())
+        });
+    }
+    while let Some(ended) = asking.join_next().await {
+        ended??;
+    }
+    into.each.push(start.elapsed().as_secs_f64() * 1e6 / (AT_ONCE * EACH) as f64);
+    Ok(())
+}
+
+async fn large(way: &Way, into: &mut Measured) -> Result<()> {
+    let mut connection = way.open().await?;
+    let start = Instant::now();
+    if connection.get("/large").await? != LARGE {
+        return Err("the large answer was cut".into());
+    }
+    into.megabyte.push(start.elapsed().as_secs_f64() * 1e3 / (LARGE as f64 / 1e6));
+    Ok(())
+}
+
+fn numbers(names: &[&'static str], measured: &[Measured]) -> Vec<Number> {
+    let mut numbers = Vec::new();
+    for (name, m) in names.iter().zip(measured) {
+        numbers.push(Number::alone(format!("{name} p50"), "ms", median(m.p50.clone())));
+        numbers.push(Number::alone(format!("{name} p99"), "ms", median(m.p99.clone())));
+        numbers.push(Number::alone(format!("{name} each"), "us", median(m.each.clone())));
+        numbers.push(Number::alone(format!("{name} MB"), "ms", median(m.megabyte.clone())));
+    }
+    numbers
+}
