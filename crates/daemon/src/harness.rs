@@ -9,6 +9,8 @@ use wire::process::{Place, ProcessSpec, TtySize};
 pub(crate) const MODEL_PORT: u16 = 8181;
 /// The port on the container's loopback where the tools' endpoint listens.
 pub(crate) const TOOLS_PORT: u16 = 8182;
+/// The port on the container's loopback where the egress proxy listens.
+pub(crate) const EGRESS_PORT: u16 = 8183;
 /// Where the workspace lies in the container, and where harnesses start.
 pub(crate) const WORKSPACE: &str = "/workspace";
 const HOME: &str = "/home/agent";

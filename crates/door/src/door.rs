@@ -16,6 +16,7 @@ use wire::host::{DaemonOpens, DoorReport};
 use wire::mux::{Incoming, MuxError, MuxLimits, Opener, Side, Stream, mux};
 
 use crate::control::{Control, take_orders};
+use crate::egress::EgressEndpoint;
 use crate::endpoint::Bodies;
 use crate::limits::Rate;
 use crate::model::ModelEndpoint;
@@ -143,13 +144,15 @@ where
 struct Endpoints {
     model: ModelEndpoint,
     tools: ToolsEndpoint,
+    egress: EgressEndpoint,
 }
 
 impl Endpoints {
     fn new(daemon: &Opener, limits: DoorLimits) -> Self {
         let bodies = Bodies::new(&limits);
         let model = ModelEndpoint::new(daemon.clone(), bodies.clone(), limits);
-        Self { model, tools: ToolsEndpoint::new(daemon.clone(), bodies, limits) }
+        let egress = EgressEndpoint::new(daemon.clone(), limits);
+        Self { model, tools: ToolsEndpoint::new(daemon.clone(), bodies, limits), egress }
     }
 }
 
@@ -280,8 +283,8 @@ async fn named_service(
     match head.map_err(|_elapsed| CutOff::Nameless(limits.frame))? {
         Ok(Some(GuestOpens::Model)) => endpoints.model.serve(stream).await,
         Ok(Some(GuestOpens::Tools)) => endpoints.tools.serve(stream).await,
-        // Nothing answers there yet: the connection is closed by dropping it.
-        Ok(Some(GuestOpens::Egress) | None) => {}
+        Ok(Some(GuestOpens::Egress)) => endpoints.egress.serve(stream).await,
+        Ok(None) => {}
         Err(FrameError::Io(_)) => return Err(CutOff::MidFrame),
         Err(error @ (FrameError::Length { .. } | FrameError::Malformed { .. })) => {
             return Err(CutOff::Frame(error.to_string()));

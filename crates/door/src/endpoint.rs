@@ -11,7 +11,7 @@ use hyper::body::{Body, Incoming};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use wire::mux::Stream;
 
@@ -40,23 +40,27 @@ where
         let answered = answer(request);
         async move { Ok::<_, Infallible>(answered.await) }
     });
-    let served = http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(limits.http_head)
-        .max_headers(MAX_HEADERS)
-        .max_buf_size(MAX_HEAD)
-        .serve_connection(io, service)
-        .without_shutdown()
-        .await;
+    let served = http1(limits).serve_connection(io, service).without_shutdown().await;
     match served {
         Ok(parts) => linger(parts.io.into_inner()).await,
         Err(error) => tracing::debug!(%error, "a connection ended early"),
     }
 }
 
+/// HTTP/1.1 with the bounds that hold for every program.
+pub(crate) fn http1(limits: &DoorLimits) -> http1::Builder {
+    let mut http1 = http1::Builder::new();
+    http1
+        .timer(TokioTimer::new())
+        .header_read_timeout(limits.http_head)
+        .max_headers(MAX_HEADERS)
+        .max_buf_size(MAX_HEAD);
+    http1
+}
+
 /// Says that there is no more to come, then takes what the program still sends and nobody wants, such as a body that was
 /// too large to begin with. A program that is still writing would otherwise not get to read why.
-async fn linger(mut connection: Stalling<Stream>) {
+pub(crate) async fn linger<S: AsyncRead + AsyncWrite + Unpin>(mut connection: S) {
     if connection.shutdown().await.is_err() {
         return;
     }

@@ -14,6 +14,7 @@
 mod birth;
 mod control;
 mod door;
+mod egress;
 mod endpoint;
 mod files;
 mod frames;

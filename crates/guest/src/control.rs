@@ -92,7 +92,8 @@ async fn configure(
         return Err(Fault::new("the container is already configured"));
     }
     let (container, protections) = Container::start(&spec).await?;
-    let endpoints = [(spec.model_port, GuestOpens::Model), (spec.tools_port, GuestOpens::Tools)];
+    let mut endpoints = vec![(spec.model_port, GuestOpens::Model), (spec.tools_port, GuestOpens::Tools)];
+    endpoints.extend(spec.egress_port.map(|port| (port, GuestOpens::Egress)));
     relay::listen(&endpoints, &guest.opener)?;
     limits::watch(hits.clone())?;
     guest.guest_root.set(spec.allow_guest_root);

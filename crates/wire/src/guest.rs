@@ -73,6 +73,8 @@ pub struct ContainerSpec {
     pub model_port: u16,
     /// The port on the container's loopback where the tools' endpoint listens; another than `model_port`.
     pub tools_port: u16,
+    /// The port on the container's loopback where the egress proxy listens, if there is one; another than both.
+    pub egress_port: Option<u16>,
     /// Whether processes in [`crate::process::Place::GuestRoot`] are allowed: only for tests of single layers.
     pub allow_guest_root: bool,
 }

@@ -43,13 +43,14 @@ fn process() -> impl Strategy<Value = ProcessSpec> {
 }
 
 fn container() -> impl Strategy<Value = ContainerSpec> {
-    any::<(u64, u32, u32, u16, u16, bool)>().prop_map(
-        |(memory, cpu_millis, pids, model_port, tools_port, allow_guest_root)| ContainerSpec {
+    any::<(u64, u32, u32, u16, u16, Option<u16>, bool)>().prop_map(
+        |(memory, cpu_millis, pids, model_port, tools_port, egress_port, allow_guest_root)| ContainerSpec {
             memory,
             cpu_millis,
             pids,
             model_port,
             tools_port,
+            egress_port,
             allow_guest_root,
         },
     )

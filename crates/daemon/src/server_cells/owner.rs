@@ -13,7 +13,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream, ReadHalf, W
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 use wire::frame::CHUNK;
-use wire::guest::FromGuest;
+use wire::guest::{ContainerSpec, FromGuest};
 use wire::host::DoorReport;
 use wire::process::{Exit, FromProcess, Place as Where, ToProcess};
 
@@ -129,7 +129,7 @@ impl Owner {
                 return Err(Some(failure));
             }
         };
-        let spec = container_spec(&self.limits(), false);
+        let spec = ContainerSpec { egress_port: None, ..container_spec(&self.limits(), false) };
         let program = async {
             let link = Link::open(link, self.key.1.to_string(), spec).await?;
             let (input, inputs) = mpsc::channel(INPUTS);

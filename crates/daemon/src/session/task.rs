@@ -25,7 +25,7 @@ use super::process::Process;
 use super::tools::Tools;
 use super::{Sessions, workspace};
 use crate::applied::Files;
-use crate::harness::{self, MODEL_PORT, TOOLS_PORT, Task};
+use crate::harness::{self, EGRESS_PORT, MODEL_PORT, TOOLS_PORT, Task};
 use crate::journal::Journal;
 
 /// How long the client may take to send the workspace.
@@ -530,7 +530,7 @@ fn teller() -> (Tell, mpsc::Receiver<String>) {
     (tell, told)
 }
 
-/// A container within these limits.
+/// The container of a session, within these limits.
 pub(crate) fn container_spec(limits: &Limits, allow_guest_root: bool) -> ContainerSpec {
     ContainerSpec {
         memory: container_memory(limits.memory.as_u64()),
@@ -538,6 +538,7 @@ pub(crate) fn container_spec(limits: &Limits, allow_guest_root: bool) -> Contain
         pids: limits.pids,
         model_port: MODEL_PORT,
         tools_port: TOOLS_PORT,
+        egress_port: Some(EGRESS_PORT),
         allow_guest_root,
     }
 }

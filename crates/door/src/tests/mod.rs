@@ -1,6 +1,7 @@
 //! A door between a daemon and a guest that both do what a test says.
 
 mod channel;
+mod egress;
 mod files;
 mod http;
 
@@ -41,6 +42,7 @@ const CONTAINER: ContainerSpec = ContainerSpec {
     pids: 1,
     model_port: 8181,
     tools_port: 8182,
+    egress_port: Some(8183),
     allow_guest_root: false,
 };
 

@@ -51,6 +51,7 @@ pub(super) async fn cell_with(rig: &Rig, tools: Arc<dyn ToolGate>) -> Cell {
         pids: 1,
         model_port: 8181,
         tools_port: 8182,
+        egress_port: Some(8183),
         allow_guest_root: false,
     };
     let head = DaemonOpens::Control { host_name: "cell".into(), container };

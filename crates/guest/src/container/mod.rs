@@ -139,6 +139,9 @@ fn plausible(spec: &ContainerSpec) -> Result<(), Fault> {
     if spec.tools_port == 0 || spec.tools_port == spec.model_port {
         return Err(Fault::new("`tools_port` is 0 or that of the model endpoint"));
     }
+    if spec.egress_port.is_some_and(|port| [0, spec.model_port, spec.tools_port].contains(&port)) {
+        return Err(Fault::new("`egress_port` is 0 or that of another endpoint"));
+    }
     Ok(())
 }
 
@@ -188,6 +191,7 @@ mod tests {
             pids: 32,
             model_port: 8181,
             tools_port: 8182,
+            egress_port: Some(8183),
             allow_guest_root: false,
         };
         plausible(&good).unwrap();
@@ -199,6 +203,8 @@ mod tests {
             ContainerSpec { model_port: 0, ..good.clone() },
             ContainerSpec { tools_port: 0, ..good.clone() },
             ContainerSpec { tools_port: 8181, ..good.clone() },
+            ContainerSpec { egress_port: Some(0), ..good.clone() },
+            ContainerSpec { egress_port: Some(8182), ..good.clone() },
         ] {
             assert!(plausible(&bad).is_err(), "{bad:?}");
         }
