@@ -12,6 +12,7 @@ mod attack;
 #[cfg(test)]
 mod breaches;
 mod fixer;
+mod git_host;
 mod layers;
 mod mail;
 mod mailbox;
@@ -20,6 +21,7 @@ mod table;
 
 use std::path::PathBuf;
 
+pub use git_host::{GitHost, USER as GIT_USER};
 pub use layers::{Ground, guest_root};
 pub use mail::Stopped;
 pub use mailbox::Mailbox;
