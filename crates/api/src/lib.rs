@@ -33,6 +33,10 @@
 //! | `PUT /v1/servers/{name}`, `DELETE /v1/servers/{name}` | [`ServerView`] | |
 //! | `GET /v1/agents/{name}/tools` | | [`AgentTools`] |
 //! | `POST /v1/agents/{name}/apply` | [`ApplyRequest`] | |
+//! | `GET /v1/secrets` | | [`SecretView`] list |
+//! | `PUT /v1/secrets/{name}` | [`NewSecret`] | |
+//! | `POST /v1/secrets/{name}/rotate` | [`RotateRequest`] | |
+//! | `DELETE /v1/secrets/{name}` | | |
 //! | `PUT /v1/groups/{group}/{name}`, `DELETE /v1/groups/{group}/{name}` | | |
 //!
 //! A failure is a status of 400 or more with a [`Problem`].
@@ -46,6 +50,7 @@ mod labels;
 mod ledger;
 mod people;
 mod problem;
+mod secrets;
 mod session;
 mod text;
 mod tools;
@@ -59,6 +64,7 @@ pub use labels::{LabelsView, LowerRequest};
 pub use ledger::{LedgerEntry, LedgerQuery, LedgerVerdict, MAX_ENTRIES};
 pub use people::{GroupView, PersonView};
 pub use problem::{Problem, ProblemKind};
+pub use secrets::{NewSecret, RotateRequest, SecretText, SecretView};
 pub use session::{
     AgentRef, AgentView, Event, ExecRequest, Input, NewSession, OutputStream, SessionView, Stamped,
     StartOptions, StopRequest, TerminalSize,

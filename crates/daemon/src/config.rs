@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::io::{ErrorKind, Read as _};
 use std::path::{Path, PathBuf};
 
-use domain::{Confidentiality, ModelName};
+use domain::{Confidentiality, ModelName, TeamName};
 use policy::KnownModel;
 use serde::Deserialize;
 
@@ -37,6 +37,11 @@ pub(crate) struct ProviderEntry {
     pub(crate) api: ProviderApi,
     /// The variable of the daemon's environment that holds the key; none for servers that want none.
     pub(crate) key_env: Option<String>,
+    /// The secret of the vault that is its key, as `secret:NAME`.
+    pub(crate) key: Option<String>,
+    /// The secrets of teams that have keys of their own, as `secret:NAME`.
+    #[serde(default)]
+    pub(crate) team_keys: BTreeMap<TeamName, String>,
     /// Whether prompts may go to another machine unencrypted.
     #[serde(default)]
     pub(crate) plain_http: bool,
@@ -146,7 +151,7 @@ mod tests {
             ("allow_emulaton = true", "unknown field `allow_emulaton`"),
             ("allow_emulation = 1", "expected a boolean"),
             ("[providers.x]\nurl = \"http://a\"\napi = \"smtp\"", "unknown variant `smtp`"),
-            ("[providers.x]\nurl = \"http://a\"\napi = \"chat\"\nkey = \"sk-1\"", "unknown field `key`"),
+            ("[providers.x]\nurl = \"http://a\"\napi = \"chat\"\nkeys = 1", "unknown field `keys`"),
             ("kernel = \"vmlinuz\"", "absolute path"),
             ("shared_socket = \"api.sock\"", "absolute path"),
         ] {

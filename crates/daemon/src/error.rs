@@ -53,6 +53,9 @@ pub enum DaemonError {
     /// The store can't be used.
     #[error("the store of decisions, approvals and the ledger can't be opened: {0}")]
     Store(String),
+    /// The vault doesn't open.
+    #[error("the vault can't be opened: {0}")]
+    Vault(vault::VaultError),
     /// Signals or the listener failed.
     #[error(transparent)]
     Io(#[from] io::Error),
@@ -78,6 +81,7 @@ impl DaemonError {
             }
             Self::SocketPath(_) => Some("set XDG_RUNTIME_DIR to a shorter path"),
             Self::Config { .. } | Self::Models(_) => Some("docs/configuration.md lists the keys"),
+            Self::Vault(error) => crate::secrets::hint(error),
             Self::File { .. } | Self::Cells(_) | Self::Store(_) | Self::Io(_) => None,
         }
     }

@@ -17,6 +17,7 @@ mod models;
 mod narrowing;
 mod reach;
 mod routes;
+mod secrets;
 mod server_cells;
 mod servers;
 mod session;
@@ -25,6 +26,7 @@ mod shelf;
 pub use cell::jail_main;
 pub use error::DaemonError;
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -36,24 +38,29 @@ use tokio_util::sync::CancellationToken;
 use crate::cells::Cells;
 use crate::config::Config;
 use crate::folders::Held;
-use crate::session::Sessions;
+use crate::session::{Kept, Sessions};
 
 /// How long sessions may take to stop, and requests to finish, once the daemon is told to end.
 const DRAIN_WITHIN: Duration = Duration::from_secs(8);
 
-/// Runs the daemon until SIGTERM or SIGINT: takes the lock, clears up after a crash, listens, serves, stops sessions in
-/// order, drains.
+/// Runs the daemon until SIGTERM or SIGINT: hides its memory, takes the lock, clears up after a crash, listens, serves,
+/// stops sessions in order, drains. A vault that wants a passphrase, and finds none in the environment, has it asked
+/// for.
 ///
 /// # Errors
 /// When it can't start: another daemon runs, the configuration has a mistake, a folder can't be used.
-pub async fn serve(folders: Folders) -> Result<(), DaemonError> {
+pub async fn serve(folders: Folders, ask_passphrase: fn() -> Option<String>) -> Result<(), DaemonError> {
+    secrets::hide_memory()?;
     let mut held = Held::take(&folders)?;
     let config = Config::read(&folders.config)?;
     let host = Arc::new(Cells::open(&folders, &config)?);
-    let models = models::service(&config, |name| std::env::var(name).ok())?;
+    let file = std::env::var_os(secrets::PASSPHRASE_FILE).map(PathBuf::from);
+    let passphrase = secrets::Passphrase { file: file.as_deref(), ask: &ask_passphrase };
+    let vault = Arc::new(secrets::open(&folders.state.join("vault"), passphrase)?);
+    let models = models::service(&config, &vault, |name| std::env::var(name).ok())?;
     let store = keeping::open(&folders.state.join("store")).await?;
     let shared = config.shared_socket.clone();
-    let sessions = Arc::new(Sessions::open(&folders, config, host, models, store)?);
+    let sessions = Arc::new(Sessions::open(&folders, config, host, models, Kept { store, vault })?);
     sessions.know_people().await?;
     let mut listeners = vec![held.listen(sessions.people())?];
     if let Some(shared) = &shared {

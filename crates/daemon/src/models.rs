@@ -1,13 +1,19 @@
 //! Who serves models here: the providers of `config.toml`, and those that need no configuration.
 
-use gateway::{Api, BaseUrl, Credential, ModelService, Patience, Provider};
+use std::sync::Arc;
+
+use domain::TeamName;
+use gateway::{Api, BaseUrl, Credential, ModelService, Patience, Provider, VaultKey};
+use vault::Vault;
 
 use crate::config::{Config, ProviderApi, ProviderEntry};
 use crate::error::DaemonError;
+use crate::secrets;
 
-/// The models' service. Credentials come from the daemon's environment, and stay in it.
+/// The models' service. Credentials come from the vault or the daemon's environment, and stay in the daemon.
 pub(crate) fn service(
     config: &Config,
+    vault: &Arc<Vault>,
     environment: impl Fn(&str) -> Option<String>,
 ) -> Result<ModelService, DaemonError> {
     let failed = |e: &dyn std::error::Error| DaemonError::Models(e.to_string());
@@ -19,7 +25,8 @@ pub(crate) fn service(
             ProviderApi::Anthropic => vec![Api::Anthropic],
             ProviderApi::Responses | ProviderApi::Chat => vec![Api::Responses, Api::Chat],
         };
-        let credential = credential(entry, &environment);
+        let credential = credential(entry, vault, &environment)
+            .map_err(|why| DaemonError::Models(format!("providers.{name}: {why}")))?;
         providers.push(Provider { name: name.clone(), base, apis, credential });
     }
     // The first of a name counts.
@@ -27,9 +34,23 @@ pub(crate) fn service(
     ModelService::new(providers, Patience::default()).map_err(|e| failed(&e))
 }
 
-fn credential(entry: &ProviderEntry, environment: impl Fn(&str) -> Option<String>) -> Credential {
-    let Some(variable) = &entry.key_env else { return Credential::None };
-    match environment(variable).filter(|key| !key.trim().is_empty()) {
+fn credential(
+    entry: &ProviderEntry,
+    vault: &Arc<Vault>,
+    environment: impl Fn(&str) -> Option<String>,
+) -> Result<Credential, String> {
+    let ProviderEntry { key_env, key, team_keys, .. } = entry;
+    if key.is_some() || !team_keys.is_empty() {
+        if key_env.is_some() {
+            return Err("its key is either of the vault or of the environment, not both".to_owned());
+        }
+        let key = key.as_deref().map(secrets::named).transpose()?;
+        let named = |(team, name): (&TeamName, &String)| Ok((team.clone(), secrets::named(name)?));
+        let teams = team_keys.iter().map(named).collect::<Result<_, String>>()?;
+        return Ok(Credential::Vault(VaultKey { vault: Arc::clone(vault), key, teams }));
+    }
+    let Some(variable) = key_env else { return Ok(Credential::None) };
+    Ok(match environment(variable).filter(|key| !key.trim().is_empty()) {
         Some(key) => {
             let key = key.trim().to_owned().into();
             match entry.api {
@@ -40,5 +61,5 @@ fn credential(entry: &ProviderEntry, environment: impl Fn(&str) -> Option<String
         None => {
             Credential::Missing("set the variable that its `key_env` names for the daemon, and start it anew")
         }
-    }
+    })
 }

@@ -9,6 +9,7 @@
 //! and counts it. Nothing that a guest sends chooses a host, a path or a credential.
 
 mod budget;
+mod credential;
 mod daily;
 pub mod egress;
 mod front;
@@ -24,9 +25,10 @@ mod upstream;
 mod usage;
 
 pub use budget::{Budget, Exhausted};
+pub use credential::{Credential, VaultKey};
 pub use front::{ServiceError, Services};
 pub use permit::{Committed, Committing, Permit};
-pub use provider::{Api, BaseUrl, Credential, Provider, ProviderError};
+pub use provider::{Api, BaseUrl, Provider, ProviderError};
 pub use service::ModelService;
 pub use session::{ModelEvent, ModelSession};
 pub use upstream::Patience;

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use domain::ModelName;
+use domain::{ModelName, SecretName};
 use policy::{Call, Counts, Decision, ModelCall, ModelFacts, Reason, decide};
 use store::{About, Act, CommitError, Event, Outcome, Reserved, Spend, StoreError, Verdict};
 use wire::model::{FailureKind, ModelFailure};
@@ -119,6 +119,13 @@ impl SessionGate {
         let tokens = about.agent.as_ref().map(daily::tokens);
         let spent = tokens.and_then(|budget| permit.used_of(&budget, ended.counted));
         permit.ended(&ended.outcome, spent.as_slice(), now).await
+    }
+
+    /// Puts on the ledger that the host added a secret to the session's request.
+    pub(crate) async fn secret_used(&self, secret: &SecretName, to: &str) -> Result<(), StoreError> {
+        let event = Event::SecretUsed { secret: secret.clone(), to: to.to_owned() };
+        self.servers.store().record(&self.session.about, &event, None, self.servers.now()).await?;
+        Ok(())
     }
 
     fn tokens(&self, about: &About, amount: u64, now: u64) -> Option<Spend> {

@@ -1,11 +1,10 @@
-//! Who serves models: where, in which dialects, and with which credential. All of it is the host's configuration.
-
-use std::fmt;
+//! Who serves models: where, and in which dialects. All of it is the host's configuration.
 
 use reqwest::Url;
-use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderName, HeaderValue};
-use secrecy::{ExposeSecret, SecretString};
+use vault::Secret;
 use wire::model::Dialect;
+
+use crate::credential::Credential;
 
 /// Why a provider can't be configured so.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -84,6 +83,11 @@ impl BaseUrl {
         self.0.as_str()
     }
 
+    /// The address itself.
+    pub(crate) fn url(&self) -> &Url {
+        &self.0
+    }
+
     /// The address of a dialect's requests.
     pub(crate) fn of(&self, dialect: Dialect) -> Url {
         let mut url = self.0.clone();
@@ -95,69 +99,6 @@ impl BaseUrl {
 fn is_loopback(url: &Url) -> bool {
     let host = url.host_str().unwrap_or_default().trim_matches(['[', ']']);
     host == "localhost" || host.parse().is_ok_and(|address: std::net::IpAddr| address.is_loopback())
-}
-
-/// What the host shows a provider.
-#[derive(Clone)]
-pub enum Credential {
-    /// Nothing: local servers.
-    None,
-    /// A key in `x-api-key`.
-    ApiKey(SecretString),
-    /// A token in `authorization`.
-    Bearer(SecretString),
-    /// A Claude subscription's token, as `claude setup-token` makes it: a bearer token that needs a beta of the API.
-    Subscription(SecretString),
-    /// There should be one: what to do about it.
-    Missing(&'static str),
-}
-
-/// Says which kind, never the secret.
-impl fmt::Debug for Credential {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::None => "None",
-            Self::ApiKey(_) => "ApiKey(hidden)",
-            Self::Bearer(_) => "Bearer(hidden)",
-            Self::Subscription(_) => "Subscription(hidden)",
-            Self::Missing(_) => "Missing",
-        })
-    }
-}
-
-/// The beta that subscription tokens need.
-const SUBSCRIPTION_BETA: &str = "oauth-2025-04-20";
-
-impl Credential {
-    /// Adds what the provider wants to see. The error says what a person can do.
-    pub(crate) fn put_into(&self, headers: &mut HeaderMap) -> Result<(), String> {
-        let secret = |text: &str| {
-            let mut value = HeaderValue::from_str(text)
-                .map_err(|_| "the credential holds a character that no header can carry".to_owned())?;
-            value.set_sensitive(true);
-            Ok::<_, String>(value)
-        };
-        match self {
-            Self::None => {}
-            Self::Missing(hint) => return Err(format!("there is no credential for it: {hint}")),
-            Self::ApiKey(key) => {
-                headers.insert(HeaderName::from_static("x-api-key"), secret(key.expose_secret())?);
-            }
-            Self::Bearer(token) => {
-                headers.insert(AUTHORIZATION, secret(&format!("Bearer {}", token.expose_secret()))?);
-            }
-            Self::Subscription(token) => {
-                headers.insert(AUTHORIZATION, secret(&format!("Bearer {}", token.expose_secret()))?);
-                let asked = headers.get("anthropic-beta").and_then(|value| value.to_str().ok());
-                let betas = asked
-                    .map_or(SUBSCRIPTION_BETA.to_owned(), |asked| format!("{asked},{SUBSCRIPTION_BETA}"));
-                let betas =
-                    HeaderValue::from_str(&betas).map_err(|_| "the betas can't be sent".to_owned())?;
-                headers.insert("anthropic-beta", betas);
-            }
-        }
-        Ok(())
-    }
 }
 
 /// One provider.
@@ -176,7 +117,7 @@ pub struct Provider {
 impl Provider {
     /// A server that speaks the OpenAI dialects, such as Ollama or vLLM.
     #[must_use]
-    pub fn compatible(name: &str, base: BaseUrl, key: Option<SecretString>) -> Self {
+    pub fn compatible(name: &str, base: BaseUrl, key: Option<Secret>) -> Self {
         let credential = key.map_or(Credential::None, Credential::Bearer);
         Self { name: name.to_owned(), base, apis: vec![Api::Responses, Api::Chat], credential }
     }
@@ -188,9 +129,7 @@ impl Provider {
     /// Never with the addresses that are built in.
     pub fn built_in(environment: impl Fn(&str) -> Option<String>) -> Result<Vec<Self>, ProviderError> {
         let secret = |name: &str| {
-            environment(name)
-                .filter(|value| !value.trim().is_empty())
-                .map(|v| SecretString::from(v.trim().to_owned()))
+            environment(name).filter(|value| !value.trim().is_empty()).map(|v| Secret::from(v.trim()))
         };
         let anthropic = secret("ANTHROPIC_API_KEY")
             .map(Credential::ApiKey)
@@ -245,30 +184,6 @@ mod tests {
         let url = |base: &str| BaseUrl::parse(base, false).unwrap().of(Dialect::OpenAiChat).to_string();
         assert_eq!(url("http://localhost:11434/v1"), "http://localhost:11434/v1/chat/completions");
         assert_eq!(url("https://x.example/openai/"), "https://x.example/openai/v1/chat/completions");
-    }
-
-    #[test]
-    fn a_credential_is_never_printed() {
-        let secrets = [
-            Credential::ApiKey("canary".into()),
-            Credential::Bearer("canary".into()),
-            Credential::Subscription("canary".into()),
-        ];
-        for credential in secrets {
-            assert!(!format!("{credential:?}").contains("canary"));
-            let mut headers = HeaderMap::new();
-            credential.put_into(&mut headers).unwrap();
-            assert!(!format!("{headers:?}").contains("canary"));
-        }
-    }
-
-    #[test]
-    fn a_subscription_keeps_the_betas_that_were_asked_for() {
-        let mut headers = HeaderMap::new();
-        headers.insert("anthropic-beta", HeaderValue::from_static("effort-2025-11-24"));
-        Credential::Subscription("t".into()).put_into(&mut headers).unwrap();
-        assert_eq!(headers["anthropic-beta"], "effort-2025-11-24,oauth-2025-04-20");
-        assert_eq!(headers["authorization"], "Bearer t");
     }
 
     #[test]

@@ -7,11 +7,13 @@ use reqwest::{Client, Response, StatusCode};
 use serde_json::json;
 use store::Outcome;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use vault::Scrubber;
 use wire::frame::{self, CHUNK, FrameError, SMALL};
 use wire::host::ModelAnswer;
 use wire::model::{Dialect, FailureKind, ModelFailure, ModelRequest, Rebuilt, pass_header, rebuild};
 
 use crate::budget::Reservation;
+use crate::credential::{Asks, Shown};
 use crate::front::ServiceError;
 use crate::model_gate::{Ended, NotPermitted};
 use crate::permit::Permit;
@@ -129,29 +131,38 @@ impl ModelService {
         rebuilt.set_model(model.model());
         rebuilt.ask_for_usage();
         let body = rebuilt.to_string();
-        let headers = headers(request, provider, rebuilt.streams())?;
+        let (headers, Shown { lent, scrubber }) = headers(session, request, provider, rebuilt.streams())?;
         reserve(session, request.dialect, &rebuilt, &body, call).await?;
         permit(session, model, call).await?;
         call.number = session.next_call();
         let started =
             ModelEvent::Started { call: call.number, model: model.clone(), dialect: request.dialect };
         session.tell(started).await;
+        if let Some(lent) = &lent {
+            session.gate.secret_used(&lent.secret, provider.base.as_str()).await.map_err(|error| {
+                failed(FailureKind::Upstream, format!("the use of a secret can't be recorded: {error}"))
+            })?;
+        }
+        let revoked = provider.credential.withdrawn(lent.as_ref());
+        let asked = (provider, request.dialect);
         let why = tokio::select! {
-            passed = self.pass(session, (provider, request.dialect), (headers, body), call, to) => return passed,
+            passed = self.pass(session, asked, (headers, body), call, scrubber, to) => return passed,
             why = session.gate.withdrawn(model) => why,
+            why = revoked => why,
         };
         // In the middle of an answer, only its end can tell.
         let begun = call.reader.is_some();
         Err(if begun { Failure::Cut } else { failed(FailureKind::NotGranted, why) })
     }
 
-    /// Asks the provider, and passes its answer on.
+    /// Asks the provider, and passes its answer on, without the credential that it was shown.
     async fn pass<W>(
         &self,
         session: &ModelSession,
         (provider, dialect): (&Provider, Dialect),
         request: (HeaderMap, String),
         call: &mut Call,
+        scrubber: Scrubber,
         to: &mut W,
     ) -> Result<(), Failure>
     where
@@ -159,11 +170,11 @@ impl ModelService {
     {
         let response = self.ask(session, provider, dialect, request, call).await?;
         call.status = Some(response.status().as_u16());
-        let head = checked_head(&response, provider)?;
+        let head = checked_head(&response, provider, &scrubber)?;
         let events = response.status().is_success() && is_events(&response);
         call.reader = Some(UsageReader::new(dialect, events));
         frame::write(to, &head, SMALL).await.map_err(|_| Failure::Cut)?;
-        self.stream(response, call, to).await
+        self.stream(response, call, scrubber, to).await
     }
 
     /// The agent's model that is asked for, and who serves it.
@@ -228,7 +239,13 @@ impl ModelService {
     }
 
     /// Passes the body on as it comes.
-    async fn stream<W>(&self, mut response: Response, call: &mut Call, to: &mut W) -> Result<(), Failure>
+    async fn stream<W>(
+        &self,
+        mut response: Response,
+        call: &mut Call,
+        mut scrubber: Scrubber,
+        to: &mut W,
+    ) -> Result<(), Failure>
     where
         W: AsyncWrite + Unpin,
     {
@@ -244,11 +261,9 @@ impl ModelService {
             if let Some(reader) = &mut call.reader {
                 reader.push(&piece);
             }
-            for part in piece.chunks(CHUNK) {
-                let body = ModelAnswer::Body(part.to_vec());
-                frame::write(to, &body, SMALL).await.map_err(|_| Failure::Cut)?;
-            }
+            pass_on(&scrubber.push(&piece), to).await?;
         }
+        pass_on(&scrubber.finish(), to).await?;
         if let Some(reader) = &mut call.reader {
             reader.end();
         }
@@ -256,6 +271,13 @@ impl ModelService {
         call.whole = true;
         Ok(())
     }
+}
+
+async fn pass_on<W: AsyncWrite + Unpin>(bytes: &[u8], to: &mut W) -> Result<(), Failure> {
+    for part in bytes.chunks(CHUNK) {
+        frame::write(to, &ModelAnswer::Body(part.to_vec()), SMALL).await.map_err(|_| Failure::Cut)?;
+    }
+    Ok(())
 }
 
 /// Sets aside the worst that the call can cost: one token for each byte of the prompt, since no token is shorter, and
@@ -338,7 +360,12 @@ async fn let_go<R: AsyncRead + Unpin>(door: &mut R) {
 }
 
 /// The headers of a request: what the door let through and is on the list, and what the host adds.
-fn headers(request: &ModelRequest, provider: &Provider, streams: bool) -> Result<HeaderMap, Failure> {
+fn headers(
+    session: &ModelSession,
+    request: &ModelRequest,
+    provider: &Provider,
+    streams: bool,
+) -> Result<(HeaderMap, Shown), Failure> {
     let mut headers = HeaderMap::new();
     let json = HeaderValue::from_static("application/json");
     headers
@@ -354,10 +381,15 @@ fn headers(request: &ModelRequest, provider: &Provider, streams: bool) -> Result
             headers.insert(name, value);
         }
     }
-    provider.credential.put_into(&mut headers).map_err(|why| {
+    let asks = Asks {
+        url: &provider.base.of(request.dialect),
+        team: session.gate.session.about.team.as_ref(),
+        anthropic: Api::of(request.dialect) == Api::Anthropic,
+    };
+    let shown = provider.credential.put_into(&mut headers, asks).map_err(|why| {
         failed(FailureKind::Upstream, format!("the provider `{}` can't be asked: {why}", provider.name))
     })?;
-    Ok(headers)
+    Ok((headers, shown))
 }
 
 fn is_events(response: &Response) -> bool {
@@ -369,7 +401,11 @@ fn content_type(response: &Response) -> Option<&str> {
 }
 
 /// The head that the guest gets to see. What would tell of the host's credential, or lead elsewhere, is not passed on.
-fn checked_head(response: &Response, provider: &Provider) -> Result<ModelAnswer, Failure> {
+fn checked_head(
+    response: &Response,
+    provider: &Provider,
+    scrubber: &Scrubber,
+) -> Result<ModelAnswer, Failure> {
     let status = response.status();
     let name = &provider.name;
     if status.is_redirection() || response.headers().contains_key(LOCATION) {
@@ -392,7 +428,8 @@ fn checked_head(response: &Response, provider: &Provider) -> Result<ModelAnswer,
     }
     let passed = PASSED_HEADERS.iter().filter_map(|name| {
         let value = response.headers().get(*name)?.to_str().ok()?;
-        (value.len() <= 256).then(|| ((*name).to_owned(), value.to_owned()))
+        let value = String::from_utf8_lossy(&scrubber.whole(value.as_bytes())).into_owned();
+        (value.len() <= 256).then(|| ((*name).to_owned(), value))
     });
     let content_type = content_type.chars().take(100).collect();
     Ok(ModelAnswer::Head { status: status.as_u16(), content_type, headers: passed.collect() })

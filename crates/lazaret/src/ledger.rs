@@ -123,7 +123,7 @@ fn line(entry: &LedgerEntry) -> String {
 }
 
 /// UTC, to the second (RFC 3339).
-fn time(at: u64) -> String {
+pub(crate) fn time(at: u64) -> String {
     let seconds = at / 1000;
     let (day, second) = (seconds / 86_400, seconds % 86_400);
     let (year, month, day) = date(day);

@@ -15,6 +15,7 @@ mod output;
 mod people;
 mod policy;
 mod run;
+mod secrets;
 mod serve;
 mod servers;
 mod session;
@@ -71,6 +72,7 @@ async fn dispatch(command: Command) -> Outcome {
         Command::Exec(args) => session::exec(args).await,
         Command::Stop(args) => session::stop(args).await,
         Command::Server { command } => servers::command(command).await,
+        Command::Secret { command } => secrets::command(command).await,
         Command::Approvals(args) => approvals::list(args).await,
         Command::Approve(args) => approvals::approve(args).await,
         Command::Deny(args) => approvals::deny(args).await,

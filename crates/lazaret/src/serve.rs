@@ -7,6 +7,7 @@ use tracing_subscriber::EnvFilter;
 use crate::args::{DemoArgs, ServeArgs};
 use crate::background;
 use crate::failure::{Failure, Outcome};
+use crate::secrets;
 
 /// Runs the daemon until it is told to stop.
 pub(crate) async fn serve(args: ServeArgs) -> Outcome {
@@ -20,7 +21,7 @@ pub(crate) async fn serve(args: ServeArgs) -> Outcome {
         .with_ansi(std::io::stderr().is_terminal())
         .with_writer(std::io::stderr)
         .init();
-    daemon::serve(background::folders()?).await.map_err(|error| {
+    daemon::serve(background::folders()?, ask_passphrase).await.map_err(|error| {
         let failure = Failure::new(error.to_string());
         match error.hint() {
             Some(hint) => failure.hint(hint),
@@ -28,6 +29,15 @@ pub(crate) async fn serve(args: ServeArgs) -> Outcome {
         }
     })?;
     Ok(0)
+}
+
+/// The vault's passphrase, from the terminal; none without one.
+fn ask_passphrase() -> Option<String> {
+    if !std::io::stdin().is_terminal() {
+        return None;
+    }
+    let typed = secrets::typed("passphrase of the vault: ").ok()?;
+    Some(typed.trim_end_matches(['\r', '\n']).to_owned())
 }
 
 /// Plays the acts of the demo; ends with 0 when every attack was stopped.

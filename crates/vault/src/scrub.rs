@@ -38,7 +38,12 @@ impl Scrubber {
     /// Looks for these secrets.
     #[must_use]
     pub fn new<'a>(secrets: impl IntoIterator<Item = &'a Secret>) -> Self {
-        let mut forms: Vec<Zeroizing<Vec<u8>>> = secrets.into_iter().flat_map(forms).collect();
+        let mut forms: Vec<Zeroizing<Vec<u8>>> = secrets
+            .into_iter()
+            // Shorter ones would be found in any text.
+            .filter(|secret| secret.reveal().len() >= Secret::MIN)
+            .flat_map(forms)
+            .collect();
         forms.sort_by(|one, other| one.as_slice().cmp(other.as_slice()));
         forms.dedup();
         let needles = forms.into_iter().filter(|form| !form.is_empty()).map(Needle::new).collect();

@@ -143,6 +143,13 @@ impl Sealed {
         Ok((sealed, Some(content)))
     }
 
+    /// Whether the file says that its key comes from a passphrase.
+    pub(crate) fn wants_passphrase(path: &Path) -> Result<bool, VaultError> {
+        let bytes = read(path)?;
+        let header = bytes.as_ref().and_then(|bytes| parts(bytes)).map(|(_, header, _)| header);
+        Ok(header.is_some_and(|header| matches!(header.root, Root::Passphrase { .. })))
+    }
+
     /// From now on the passphrase opens it, and the key file does not.
     fn now_by_passphrase(&mut self, key: &Key, content: &[u8]) -> Result<(), VaultError> {
         (self.root, self.key) = fresh(key, &self.random)?;

@@ -105,6 +105,14 @@ impl Vault {
         Ok(vault)
     }
 
+    /// Whether the vault there opens with a passphrase only.
+    ///
+    /// # Errors
+    /// It can't be read.
+    pub fn wants_passphrase(path: &Path) -> Result<bool, VaultError> {
+        Sealed::wants_passphrase(path)
+    }
+
     /// What may be told of all secrets, by name.
     #[must_use]
     pub fn list(&self) -> Vec<Described> {

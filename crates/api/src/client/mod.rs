@@ -1,6 +1,7 @@
 //! The client: one connection per request, every answer bounded, live sessions over a WebSocket.
 
 mod people;
+mod secrets;
 mod tools;
 
 use std::io;

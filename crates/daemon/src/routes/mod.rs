@@ -6,6 +6,7 @@ mod host;
 mod labels;
 mod lines;
 mod people;
+mod secrets;
 mod tools;
 
 use std::sync::Arc;
@@ -98,6 +99,9 @@ fn owners() -> Router<Arc<Sessions>> {
         .route("/servers/{name}", put(tools::put_server).delete(tools::remove_server))
         .route("/servers/{name}/table", put(tools::put_table))
         .route("/agents/{name}/apply", post(tools::apply))
+        .route("/secrets", get(secrets::secrets))
+        .route("/secrets/{name}", put(secrets::set).delete(secrets::remove))
+        .route("/secrets/{name}/rotate", post(secrets::rotate))
         .route("/groups/{group}/{name}", put(people::join_group).delete(people::leave_group))
 }
 

@@ -52,6 +52,10 @@ const ENDPOINTS: &[(Method, &str, Role)] = &[
     (Method::PUT, "servers/x/table", Role::Owner),
     (Method::DELETE, "servers/x", Role::Owner),
     (Method::POST, "agents/x/apply", Role::Owner),
+    (Method::GET, "secrets", Role::Owner),
+    (Method::PUT, "secrets/x", Role::Owner),
+    (Method::DELETE, "secrets/x", Role::Owner),
+    (Method::POST, "secrets/x/rotate", Role::Owner),
     (Method::PUT, "groups/x/y", Role::Owner),
     (Method::DELETE, "groups/x/y", Role::Owner),
 ];

@@ -26,6 +26,7 @@ use store::{Event as Happened, Store, StoreError};
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use vault::Vault;
 use wire::process::ToProcess;
 
 use crate::agents::{self, Agents, Found};
@@ -53,6 +54,12 @@ const REST_EVERY: Duration = Duration::from_secs(5);
 /// Inputs that wait for a harness that has not started or doesn't read.
 const INPUTS: usize = 16;
 
+/// What is kept of this installation: what happened, and its secrets.
+pub(crate) struct Kept {
+    pub(crate) store: Store,
+    pub(crate) vault: Arc<Vault>,
+}
+
 /// All sessions, and what they share.
 pub(crate) struct Sessions {
     pub(crate) config: Config,
@@ -65,6 +72,8 @@ pub(crate) struct Sessions {
     pub(crate) servers: Arc<ToolServers>,
     /// The way to them.
     pub(crate) tools: Arc<Servers>,
+    /// The secrets.
+    pub(crate) vault: Arc<Vault>,
     people: watch::Sender<BTreeSet<u32>>,
     models: Arc<ModelService>,
     live: Mutex<BTreeMap<SessionId, Arc<Session>>>,
@@ -79,7 +88,7 @@ impl Sessions {
         config: Config,
         host: Arc<dyn Host>,
         models: ModelService,
-        store: Store,
+        Kept { store, vault }: Kept,
     ) -> Result<Self, DaemonError> {
         let known = KnownServers::read(&folders.config)?;
         let (emulated, logs) = (config.allow_emulation, folders.state.join("servers"));
@@ -91,6 +100,7 @@ impl Sessions {
         Ok(Self {
             servers,
             tools,
+            vault,
             agents: Agents::new(&folders.config, &folders.state),
             shelf: Shelf::open(&folders.state).map_err(DaemonError::file(&folders.state))?,
             config,

@@ -260,9 +260,12 @@ async fn lab(fake: Fake) -> Lab {
     let folders =
         Folders { config: at("c"), data: at("d"), cache: at("h"), state: at("s"), runtime: at("r") };
     let most = Arc::clone(&fake.most);
-    let models = crate::models::service(&Config::default(), |_| None).unwrap();
     let store = crate::keeping::open(&at("s").join("store")).await.unwrap();
-    let sessions = Sessions::open(&folders, Config::default(), Arc::new(fake), models, store).unwrap();
+    let nobody = crate::secrets::Passphrase { file: None, ask: &|| None };
+    let vault = Arc::new(crate::secrets::open(&at("s").join("vault"), nobody).unwrap());
+    let models = crate::models::service(&Config::default(), &vault, |_| None).unwrap();
+    let kept = Kept { store, vault };
+    let sessions = Sessions::open(&folders, Config::default(), Arc::new(fake), models, kept).unwrap();
     Lab { sessions: Arc::new(sessions), most, _folder: folder }
 }
 

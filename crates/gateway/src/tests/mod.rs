@@ -5,6 +5,7 @@ mod permits;
 mod through_the_door;
 mod tools;
 mod upstream;
+mod vault;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,6 +27,8 @@ const KEY: &str = "canary-key-of-the-host";
 /// A provider, the service that asks it, and one session.
 struct Rig {
     model: Arc<ScriptedModel>,
+    /// The provider's address.
+    base: String,
     kept: Kept,
     service: Arc<ModelService>,
     session: Arc<ModelSession>,
@@ -63,7 +66,7 @@ impl Rig {
         let (tell, events) = mpsc::channel(64);
         let models = vec!["scripted/reviewer".parse().unwrap(), "elsewhere/reviewer2".parse().unwrap()];
         let session = Arc::new(ModelSession::new(models, tokens, Arc::clone(&kept.gate), tell));
-        Self { model, kept, service: Arc::new(service), session, events }
+        Self { model, base, kept, service: Arc::new(service), session, events }
     }
 
     /// A door's stream that asks this, and is being served.

@@ -70,7 +70,7 @@ impl Kept {
         Self { gate: Arc::new(gate.unwrap()), store, policy, _folder: folder }
     }
 
-    async fn ledger(&self) -> Vec<Event> {
+    pub(super) async fn ledger(&self) -> Vec<Event> {
         self.store.verify(None).await.unwrap();
         self.store.tail(100, &Filter::default()).await.unwrap().into_iter().map(|entry| entry.event).collect()
     }

@@ -2,6 +2,7 @@
 
 mod people;
 mod policy;
+mod secrets;
 
 use std::path::PathBuf;
 
@@ -13,6 +14,7 @@ pub(crate) use people::{
     LedgerCommand, LowerArgs, PersonCommand, ServerAddArgs, ServerCommand,
 };
 pub(crate) use policy::{PolicyArgs, PolicyCommand};
+pub(crate) use secrets::{SecretCommand, SecretFrom, SecretSetArgs};
 
 const EXIT_CODES: &str = "\
 Exit codes of `run` and `exec`:
@@ -58,6 +60,11 @@ pub(crate) enum Command {
     Server {
         #[command(subcommand)]
         command: ServerCommand,
+    },
+    /// Store, list, rotate and remove secrets, which agents use and never see.
+    Secret {
+        #[command(subcommand)]
+        command: SecretCommand,
     },
     /// List the questions that wait for a person: what agents want to do and may not by themselves.
     #[command(after_help = "Example:\n  lazaret approvals --watch")]

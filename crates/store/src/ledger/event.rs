@@ -5,7 +5,7 @@ use std::fmt;
 
 use domain::{
     AgentName, ApprovalId, ApprovalState, CommitId, Digest, Effects, EndReason, GrantId, GroupName,
-    Isolation, Labels, ModelName, PersonName, Role, ServerName, SessionId, TeamName, ToolRef,
+    Isolation, Labels, ModelName, PersonName, Role, SecretName, ServerName, SessionId, TeamName, ToolRef,
 };
 use serde::{Deserialize, Serialize};
 
@@ -269,6 +269,27 @@ pub enum Event {
     ToolUnpinned {
         tool: ToolRef,
         by: PersonName,
+    },
+
+    /// A secret is stored, and may go to these places from now on. Never its bytes.
+    SecretSet {
+        secret: SecretName,
+        places: Vec<String>,
+        by: PersonName,
+    },
+    /// A secret has other bytes.
+    SecretRotated {
+        secret: SecretName,
+        by: PersonName,
+    },
+    SecretRemoved {
+        secret: SecretName,
+        by: PersonName,
+    },
+    /// The host added a secret to a request to this host.
+    SecretUsed {
+        secret: SecretName,
+        to: String,
     },
 
     LabelsRaised {

@@ -9,7 +9,7 @@ use futures::StreamExt;
 use futures::stream::{self, BoxStream};
 use http::header::{ACCEPT, CONTENT_TYPE};
 use http::{HeaderName, HeaderValue, StatusCode};
-use reqwest::{Client, RequestBuilder, Response};
+use reqwest::{Client, RequestBuilder, Response, Url};
 use rmcp::model::{ClientJsonRpcMessage, ClientRequest, ErrorData, ServerJsonRpcMessage, ServerResult};
 use rmcp::transport::streamable_http_client::{
     SseError, StreamableHttpClient, StreamableHttpError, StreamableHttpPostResponse,
@@ -17,7 +17,7 @@ use rmcp::transport::streamable_http_client::{
 use sse_stream::{Sse, SseStream};
 use wire::tools::ToolFailure;
 
-use crate::provider::Credential;
+use crate::credential::{Asks, Credential};
 
 use super::strict::{self, Faults, MESSAGE, failed};
 
@@ -34,6 +34,8 @@ const MAX_SESSION: usize = 256;
 #[derive(Clone)]
 pub(super) struct Post {
     pub(super) client: Client,
+    /// Where all messages go.
+    pub(super) url: Url,
     pub(super) credential: Credential,
     /// How long the server may be silent.
     pub(super) patience: Duration,
@@ -63,8 +65,9 @@ impl Post {
         headers: HashMap<HeaderName, HeaderValue>,
     ) -> Result<Response, Failed> {
         let mut all = http::HeaderMap::new();
+        let asks = Asks { url: &self.url, team: None, anthropic: false };
         self.credential
-            .put_into(&mut all)
+            .put_into(&mut all, asks)
             .map_err(|why| self.fault(failed(format_args!("it can't be asked: {why}"))))?;
         all.extend(headers);
         if let Some(session) = session.and_then(|session| HeaderValue::from_str(&session).ok()) {

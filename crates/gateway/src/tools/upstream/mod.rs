@@ -36,7 +36,8 @@ use wire::tools::{
 };
 
 use super::ProgressSink;
-use crate::provider::{BaseUrl, Credential};
+use crate::credential::Credential;
+use crate::provider::BaseUrl;
 use crate::upstream::{Patience, client};
 
 use self::http::Post;
@@ -161,7 +162,8 @@ impl Upstream {
             ToolFailure::new(ToolFailureKind::Internal, format!("the HTTP client can't be made: {error}"))
         })?;
         let faults = Faults::default();
-        let post = Post { client, credential, patience: limits.call, faults: faults.clone() };
+        let url = address.url().clone();
+        let post = Post { client, url, credential, patience: limits.call, faults: faults.clone() };
         let mut config = StreamableHttpClientTransportConfig::with_uri(address.as_str());
         config.retry_config = Arc::new(NeverRetry::default());
         config.reinit_on_expired_session = false;

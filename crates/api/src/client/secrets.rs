@@ -1,0 +1,42 @@
+//! The client's part for secrets.
+
+use bytes::Bytes;
+use domain::SecretName;
+use http::Method;
+
+use super::{Client, Result, json};
+use crate::{NewSecret, RotateRequest, SecretView};
+
+impl Client {
+    /// What may be told of every secret, by name.
+    ///
+    /// # Errors
+    /// [`crate::ClientError`], like all that follow.
+    pub async fn secrets(&self) -> Result<Vec<SecretView>> {
+        self.get("secrets").await
+    }
+
+    /// Stores a secret, in place of one of the same name.
+    ///
+    /// # Errors
+    /// [`crate::ClientError`].
+    pub async fn set_secret(&self, name: &SecretName, secret: &NewSecret) -> Result<()> {
+        self.send(Method::PUT, &format!("secrets/{name}"), json(secret)?).await
+    }
+
+    /// Gives a secret new bytes.
+    ///
+    /// # Errors
+    /// [`crate::ClientError`].
+    pub async fn rotate_secret(&self, name: &SecretName, request: &RotateRequest) -> Result<()> {
+        self.send(Method::POST, &format!("secrets/{name}/rotate"), json(request)?).await
+    }
+
+    /// Forgets a secret.
+    ///
+    /// # Errors
+    /// [`crate::ClientError`].
+    pub async fn remove_secret(&self, name: &SecretName) -> Result<()> {
+        self.send(Method::DELETE, &format!("secrets/{name}"), Bytes::new()).await
+    }
+}

@@ -1,0 +1,165 @@
+//! Models asked with a key that the vault lends: only where it is bound, whose team's it is, and only while it is there.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use ::vault::{Key, Vault};
+use domain::{SecretBinding, SecretName};
+use store::{Event, Outcome};
+use tokio::io::AsyncReadExt as _;
+
+use super::*;
+use crate::VaultKey;
+
+/// A vault with no secrets, and where it lies.
+fn vault() -> (Arc<Vault>, tempfile::TempDir) {
+    let folder = tempfile::tempdir().unwrap();
+    let random = |bytes: &mut [u8]| {
+        bytes.fill(7);
+        Ok(())
+    };
+    let key = Key::File(folder.path().join("key"));
+    let vault = Vault::open(&folder.path().join("secrets"), &key, Box::new(random)).unwrap();
+    (Arc::new(vault), folder)
+}
+
+fn name(text: &str) -> SecretName {
+    text.parse().unwrap()
+}
+
+/// Stores a secret for this address, in the header that the scripted model reads.
+fn set(vault: &Vault, secret: &str, value: &str, to: &str, how: &str) {
+    let binding =
+        SecretBinding { to: to.parse().unwrap(), methods: BTreeSet::new(), how: how.parse().unwrap() };
+    vault.set(&name(secret), value.into(), vec![binding], 1).unwrap();
+}
+
+/// A rig whose provider is shown secrets of this vault, and the provider's address.
+async fn rig(vault: &Arc<Vault>, key: Option<&str>, teams: &[(&str, &str)]) -> (Rig, String) {
+    let teams: BTreeMap<_, _> =
+        teams.iter().map(|(team, secret)| (team.parse().unwrap(), name(secret))).collect();
+    let credential = Credential::Vault(VaultKey { vault: Arc::clone(vault), key: key.map(name), teams });
+    let rig = Rig::with(1_000_000, credential, quick()).await;
+    let base = rig.base.clone();
+    (rig, base)
+}
+
+#[tokio::test]
+async fn the_vaults_key_reaches_the_provider_and_the_ledger_names_it_only() {
+    let (vault, _folder) = vault();
+    let (rig, base) = rig(&vault, Some("key"), &[]).await;
+    set(&vault, "key", KEY, &base, "header:x-api-key");
+    assert_eq!(status(&rig.ask(anthropic()).await), 200);
+    let headers = &rig.model.recorded()[0].headers;
+    assert!(headers.contains(&("x-api-key".to_owned(), KEY.to_owned())), "{headers:?}");
+    let ledger = rig.kept.ledger().await;
+    let used = |event: &Event| matches!(event, Event::SecretUsed { secret, to } if *secret == name("key") && to.starts_with(&base));
+    assert_eq!(ledger.iter().filter(|event| used(event)).count(), 1);
+    assert!(!format!("{ledger:?}").contains(KEY));
+}
+
+#[tokio::test]
+async fn a_key_that_is_not_bound_to_the_provider_is_not_shown_to_it() {
+    let (vault, _folder) = vault();
+    let (rig, base) = rig(&vault, Some("key"), &[]).await;
+    let told = async |why: &str| {
+        let failure = rig.failure(anthropic()).await;
+        assert!(failure.message.contains(why), "{}", failure.message);
+        assert!(!failure.message.contains(KEY));
+    };
+    told("there is no secret called `key`").await;
+    for to in ["https://api.example.com".to_owned(), format!("{base}/v2"), "http://127.0.0.1:1".to_owned()] {
+        set(&vault, "key", KEY, &to, "bearer");
+        told("is not bound to POST http://127.0.0.1").await;
+    }
+    assert!(rig.model.recorded().is_empty(), "nothing was sent");
+}
+
+#[tokio::test]
+async fn a_team_is_asked_for_with_its_own_key() {
+    let (vault, _folder) = vault();
+    let (rig, base) = rig(&vault, Some("key"), &[("sales", "sales-key"), ("other", "other-key")]).await;
+    set(&vault, "key", "canary-of-all", &base, "bearer");
+    set(&vault, "sales-key", KEY, &base, "bearer");
+    assert_eq!(status(&rig.ask(request(Dialect::OpenAiChat, CHAT)).await), 200);
+    assert!(rig.model.recorded()[0].headers.contains(&("authorization".to_owned(), format!("Bearer {KEY}"))));
+}
+
+#[tokio::test]
+async fn a_team_without_a_key_is_refused_where_keys_are_per_team() {
+    let (vault, _folder) = vault();
+    let (rig, base) = rig(&vault, None, &[("other", "other-key")]).await;
+    set(&vault, "other-key", KEY, &base, "bearer");
+    let failure = rig.failure(anthropic()).await;
+    assert!(failure.message.contains("team sales has no key"), "{}", failure.message);
+    assert!(rig.model.recorded().is_empty());
+}
+
+#[tokio::test]
+async fn a_rotated_key_is_used_from_the_next_request_on() {
+    let (vault, _folder) = vault();
+    let (rig, base) = rig(&vault, Some("key"), &[]).await;
+    set(&vault, "key", "canary-before", &base, "header:x-api-key");
+    let failure = rig.failure(anthropic()).await;
+    assert!(failure.message.contains("refused the host's credential"), "{}", failure.message);
+    vault.rotate(&name("key"), KEY.into(), 2).unwrap();
+    assert_eq!(status(&rig.ask(anthropic()).await), 200);
+}
+
+#[tokio::test]
+async fn a_removed_key_cuts_the_calls_that_it_was_lent_to() {
+    let (vault, _folder) = vault();
+    let (mut rig, base) = rig(&vault, Some("key"), &[]).await;
+    set(&vault, "key", KEY, &base, "header:x-api-key");
+    rig.model.fail_next(demo::scripted::Fault::Slow(Duration::from_secs(60)));
+    let mut stream = rig.open(&DoorOpens::Model(anthropic())).await;
+    let head: Option<ModelAnswer> = frame::read(&mut stream, SMALL).await.unwrap();
+    assert!(matches!(head, Some(ModelAnswer::Head { status: 200, .. })));
+    // Other bytes are for the next request; this one goes on.
+    vault.rotate(&name("key"), KEY.into(), 2).unwrap();
+    vault.remove(&name("key")).unwrap();
+    let cut = async {
+        loop {
+            match frame::read::<ModelAnswer, _>(&mut stream, SMALL).await {
+                Ok(Some(ModelAnswer::Body(_))) => {}
+                Ok(None) => break,
+                other => panic!("not cut: {other:?}"),
+            }
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(1), cut).await.expect("cut within a second");
+    assert!(!counted(&rig.events().await).1, "it is counted at the worst");
+    let unknown = |event: &Event| matches!(event, Event::Ended { outcome: Outcome::Unknown { .. }, .. });
+    assert!(rig.kept.ledger().await.iter().any(unknown));
+    let failure = rig.failure(anthropic()).await;
+    assert!(failure.message.contains("there is no secret called `key`"), "{}", failure.message);
+}
+
+#[tokio::test]
+async fn a_provider_that_says_the_key_is_not_heard() {
+    let answer = |value: &str| format!(r#"{{"echo":"{value}","type":"message"}}"#);
+    for written in [KEY.to_owned(), hex(KEY), KEY.replace('-', "%2d"), KEY.replace('-', "\\u002d")] {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let base = format!("http://{}", listener.local_addr().unwrap());
+        let text = answer(&written);
+        let response = format!(
+            "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\nrequest-id: {KEY}\r\ncontent-length: {}\r\n\r\n{text}",
+            text.len()
+        );
+        tokio::spawn(async move {
+            let (mut connection, _) = listener.accept().await.unwrap();
+            drop(connection.read(&mut [0; 4096]).await);
+            connection.write_all(response.as_bytes()).await
+        });
+        let mut rig = Rig::new(1_000_000).await;
+        let provider = provider(&base, Credential::ApiKey(KEY.into()));
+        rig.service = Arc::new(ModelService::new(vec![provider], quick()).unwrap());
+        let answers = rig.ask(anthropic()).await;
+        assert_eq!(body(&answers), answer("[redacted]"));
+        let Some(ModelAnswer::Head { headers, .. }) = answers.first() else { panic!("{answers:?}") };
+        assert_eq!(headers, &[("request-id".to_owned(), "[redacted]".to_owned())]);
+    }
+}
+
+fn hex(text: &str) -> String {
+    text.bytes().map(|byte| format!("{byte:02x}")).collect()
+}
