@@ -57,6 +57,9 @@ pub(crate) fn process(task: &Task<'_>) -> ProcessSpec {
         set("LAZARET_MODEL", &model.to_string());
         set("LAZARET_MODEL_API", api);
     }
+    for used in &task.agent.secrets {
+        set(&used.secret.variable(), &used.secret.placeholder());
+    }
     let prompt = task.prompt.map(str::to_owned);
     let model = task.model.map_or("", |(model, _)| model.model());
     let argv = match &task.agent.harness {
@@ -243,6 +246,14 @@ mod tests {
         assert_eq!(value(&spec, "HOME"), "/home/agent");
         assert_eq!(value(&spec, "NO_PROXY"), "127.0.0.1");
         assert_eq!(value(&spec, "X"), "1");
+    }
+
+    #[test]
+    fn a_cell_gets_placeholders_for_its_agents_secrets() {
+        let with = "name = \"a\"\nharness = { command = [\"env\"] }\n[secrets]\nmy-key = [\"https://a\"]";
+        assert_eq!(value(&spec(with, None, &[]), "LAZARET_SECRET_MY_KEY"), "lazaret-secret-my-key");
+        let without = spec("name = \"a\"\nharness = { command = [\"env\"] }", None, &[]);
+        assert!(without.env.iter().all(|(name, _)| !name.contains("SECRET")));
     }
 
     #[test]

@@ -121,6 +121,7 @@ pub(crate) fn compare(
         models: new.file.models.clone(),
         tools: new.file.tools.clone(),
         approvals: new.file.approvals.clone(),
+        secrets: new.file.secrets.clone(),
         ..old.file.clone()
     };
     if same_but_for_rules != *new.file && found.wider.is_none() {

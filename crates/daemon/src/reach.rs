@@ -1,5 +1,6 @@
 //! The way from the gateway to each tool server: over HTTP, or into a cell.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use domain::{ServerName, TeamName};
@@ -7,6 +8,7 @@ use futures::FutureExt as _;
 use futures::future::BoxFuture;
 use gateway::tools::upstream::{Upstream, UpstreamLimits};
 use gateway::tools::{Connector, IDLE};
+use vault::Vault;
 use wire::tools::ToolFailure;
 
 use crate::server_cells::ServerCells;
@@ -18,6 +20,8 @@ pub(crate) struct ToolServers {
     pub(crate) known: KnownServers,
     /// The cells of those that run here.
     pub(crate) cells: ServerCells,
+    /// The secrets that some want to see.
+    pub(crate) vault: Arc<Vault>,
 }
 
 impl ToolServers {

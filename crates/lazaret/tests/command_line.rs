@@ -67,6 +67,11 @@ fn help() {
         &["image", "build"],
         &["image", "ls"],
         &["image", "rm"],
+        &["secret"],
+        &["secret", "set"],
+        &["secret", "ls"],
+        &["secret", "rotate"],
+        &["secret", "rm"],
         &["policy"],
         &["policy", "show"],
         &["policy", "check"],
@@ -103,6 +108,10 @@ fn a_wrong_command_line_is_told() {
         &["agent", "new", "Bad_Name"],
         &["exec", "session"],
         &["stop"],
+        &["secret", "set", "github"],
+        &["secret", "set", "github", "--to", "api.github.com"],
+        &["secret", "set", "github", "--to", "https://a", "--as", "cookie"],
+        &["secret", "set", "github", "--to", "https://a", "--from-file", "f", "--from-command", "c"],
     ]
     .iter()
     .map(|args| format!("$ lazaret {}\n{}", args.join(" "), home.run(args).0))
@@ -122,6 +131,10 @@ fn mistakes_are_told_before_anything_starts() {
         &["run", "reviewer", "--workspace", "nowhere"],
         &["run", "reviewer", "--workspace", "empty"],
         &["agent", "show", "./agent"],
+        &["secret", "set", "github", "--to", "http://a"],
+        &["secret", "set", "github", "--to", "https://a"],
+        &["secret", "set", "github", "--to", "https://a", "--from-file", "nowhere"],
+        &["secret", "set", "github", "--to", "https://a", "--from-command", "exit 3"],
     ]
     .iter()
     .map(|args| format!("$ lazaret {}\n{}", args.join(" "), home.run(args).0))

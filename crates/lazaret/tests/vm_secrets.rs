@@ -43,6 +43,12 @@ fn holds_canary(bytes: &[u8]) -> bool {
     spellings().iter().any(|spelling| memchr::memmem::find(bytes, spelling).is_some())
 }
 
+/// The key with its percent-encodings, too: as servers and forms write it.
+fn holds_escaped(bytes: &[u8]) -> bool {
+    let escaped = [CANARY.replace('-', "%2D"), CANARY.replace('-', "%2d")];
+    holds_canary(bytes) || escaped.iter().any(|text| memchr::memmem::find(bytes, text.as_bytes()).is_some())
+}
+
 /// Every process below this one.
 fn descendants(of: u32) -> Vec<u32> {
     let mut found = Vec::new();
@@ -147,6 +153,71 @@ fn the_providers_key_is_used_and_is_nowhere_in_the_guest() {
             assert!(!holds_canary(&fs::read(&file).unwrap_or_default()), "{}", file.display());
         }
     }
+    child.kill().unwrap();
+    child.wait().unwrap();
+}
+
+#[test]
+fn twenty_secrets_are_kept_and_one_is_used_and_none_is_in_a_file_a_log_or_the_ledger() {
+    let step = || Action::Shell { command: "env; sleep 100".to_owned() };
+    let wait = Script::new("user").then(step()).then(step()).then(step()).then(step());
+    let lab = Lab::start(env!("CARGO_BIN_EXE_lazaret"), vec![wait]);
+    let mut file = "name = \"user\"\nharness = \"builtin\"\nmodels = [\"vaulted/user\"]\n[limits]\ndisk = \"64MiB\"\n[secrets]\n".to_owned();
+    for n in 1..20 {
+        file.push_str(&format!("s{n} = [\"https://api{n}.example\"]\n"));
+        let to = format!("https://api{n}.example");
+        let how = ["bearer", "basic:ann", "header:x-key"][n % 3];
+        let secret = lab.run(
+            &["secret", "set", &format!("s{n}"), "--to", &to, "--as", how],
+            &format!("{CANARY}-{n:02}\n"),
+        );
+        assert!(!holds_canary(secret.expect(0).stderr.as_bytes()));
+    }
+    // As the provider has it, once it was rotated.
+    let set =
+        ["secret", "set", "vaulted", "--to", &lab.provider, "--as", "header:x-api-key", "--method", "POST"];
+    drop(lab.run(&set, "not the provider's key").expect(0));
+    fs::write(lab.path("home/token"), format!("{CANARY}\n")).unwrap();
+    drop(lab.run(&["secret", "rotate", "vaulted", "--from-command", "cat token"], "").expect(0));
+    fs::remove_file(lab.path("home/token")).unwrap();
+    let listed = lab.run(&["secret", "ls"], "").expect(0).stdout;
+    assert!(
+        listed.contains("vaulted") && listed.lines().count() == 21 && !holds_canary(listed.as_bytes()),
+        "{listed}"
+    );
+
+    lab.agent("user", &file);
+    let mut child = lab.running("user");
+    std::io::Write::write_all(&mut child.stdin.take().unwrap(), b"use it").unwrap();
+    testkit::deadline("the model was asked", std::time::Duration::from_secs(60), || {
+        (!lab.model.recorded().is_empty()).then_some(())
+    });
+    assert!(lab.model.recorded()[0].headers.contains(&("x-api-key".to_owned(), CANARY.to_owned())));
+    let env = lab.run(&["logs", "user"], "").expect(0).stdout + &lab.model.recorded()[0].body;
+    assert!(!holds_escaped(env.as_bytes()));
+    if geteuid().is_root() {
+        for pid in descendants(lab.daemon_pid()) {
+            search_memory(pid, |piece| {
+                assert!(!holds_canary(piece), "a secret is in the memory of process {pid}")
+            });
+        }
+    }
+    let disk = find_disk(lab.data(), "user");
+    assert!(!holds_escaped(&fs::read(disk).unwrap()), "a secret is on the agent's disk");
+
+    // The key goes, and with it what the model may still be asked.
+    drop(lab.run(&["secret", "rm", "vaulted"], "").expect(0));
+    let ledger = lab.run(&["ledger", "export"], "").expect(0).stdout;
+    for kind in ["secret-set", "secret-rotated", "secret-used", "secret-removed"] {
+        assert!(ledger.contains(&format!("\"kind\":\"{kind}\"")), "{kind}");
+    }
+    assert!(!holds_escaped(ledger.as_bytes()), "a secret is on the ledger");
+    let vault = lab.path("state/lazaret/vault/secrets");
+    assert!(fs::metadata(&vault).unwrap().len() > 20 * CANARY.len() as u64, "the vault holds them");
+    for file in ["state", "run", "config", "home"].iter().flat_map(|folder| walk(&lab.path(folder))) {
+        assert!(!holds_escaped(&fs::read(&file).unwrap_or_default()), "{}", file.display());
+    }
+    assert!(!holds_escaped(&fs::read(lab.path("serve.log")).unwrap()));
     child.kill().unwrap();
     child.wait().unwrap();
 }

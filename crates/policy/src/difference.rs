@@ -10,8 +10,8 @@ use std::collections::BTreeSet;
 use std::fmt;
 
 use domain::{
-    AgentFile, Answer, ApprovalRule, Confidentiality, Digest, Integrity, Labels, ModelName, Origin,
-    ServerName, ToolName, ToolRef,
+    AgentFile, Answer, ApprovalRule, Confidentiality, Destination, Digest, Integrity, Labels, ModelName,
+    Origin, SecretName, SecretUse, ServerName, ToolName, ToolRef,
 };
 use serde_json::Value;
 
@@ -68,6 +68,7 @@ pub fn difference(old: &Sources<'_>, new: &Sources<'_>) -> Result<Difference, Po
     let (old, new) = (Sources { tools: &old_tools, ..*old }, Sources { tools: &new_tools, ..*new });
     let mut found = Found::default();
     found.versions(&old, &new)?;
+    found.secrets(&old.agent.secrets, &new.agent.secrets);
     let (cedar, now) = (texts(&old), texts(&new));
     if !cedar.is_empty() && cedar == now {
         // The same rules in Cedar add permits and forbids to both versions. Whatever those look at, a version that is
@@ -115,6 +116,20 @@ impl Found {
             self.model(&before, &after, model);
         }
         Ok(())
+    }
+
+    /// Where a secret may go now and could not, and the other way round.
+    fn secrets(&mut self, old: &[SecretUse], new: &[SecretUse]) {
+        if let Some((secret, to)) = beyond(new, old)
+            && self.wider.is_none()
+        {
+            self.wider = Some(format!("the secret {secret} could not go to {to}, and now may"));
+        }
+        if let Some((secret, to)) = beyond(old, new)
+            && self.narrower.is_none()
+        {
+            self.narrower = Some(format!("the secret {secret} could go to {to}, and now may not"));
+        }
     }
 
     fn tool(&mut self, before: &AgentPolicy, after: &AgentPolicy, tool: &ToolRef) {
@@ -170,6 +185,16 @@ impl Found {
             self.narrower = Some(told());
         }
     }
+}
+
+/// A place of some secrets' uses that is not within the others'.
+fn beyond<'u>(uses: &'u [SecretUse], others: &[SecretUse]) -> Option<(&'u SecretName, &'u Destination)> {
+    let within = |secret: &SecretName, to: &Destination| {
+        let others = others.iter().filter(|other| other.secret == *secret);
+        others.flat_map(|other| &other.to).any(|other| other.includes(to))
+    };
+    let all = uses.iter().flat_map(|used| used.to.iter().map(|to| (&used.secret, to)));
+    all.into_iter().find(|(secret, to)| !within(secret, to))
 }
 
 fn past(answer: Answer) -> &'static str {

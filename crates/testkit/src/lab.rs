@@ -24,6 +24,8 @@ pub struct Lab {
     data: PathBuf,
     /// The provider, with what it was asked.
     pub model: Arc<ScriptedModel>,
+    /// Its address.
+    pub provider: String,
     daemon: Option<Child>,
     _runtime: tokio::runtime::Runtime,
 }
@@ -86,7 +88,8 @@ impl Lab {
         let url = format!("http://{}", listener.local_addr().expect("its address"));
         runtime.spawn(serve(listener, Arc::clone(&model)));
         let data = shared_folder(&lazaret);
-        let lab = Self { lazaret, folder, data, model, daemon: None, _runtime: runtime };
+        let provider = url.clone();
+        let lab = Self { lazaret, folder, data, model, provider, daemon: None, _runtime: runtime };
         fs::create_dir_all(lab.path("config/lazaret/agents")).expect("its folders");
         for name in ["run", "state", "home"] {
             fs::create_dir_all(lab.path(name)).expect("its folders");
@@ -259,12 +262,13 @@ fn shared_folder(lazaret: &Path) -> PathBuf {
 
 fn config(url: &str) -> String {
     let mut text = String::new();
-    for (name, api) in
-        [("scripted", "anthropic"), ("scripted-responses", "responses"), ("scripted-chat", "chat")]
-    {
-        text.push_str(&format!(
-            "[providers.{name}]\nurl = \"{url}\"\napi = \"{api}\"\nkey_env = \"SCRIPTED_KEY\"\n"
-        ));
+    for (name, api, key) in [
+        ("scripted", "anthropic", "key_env = \"SCRIPTED_KEY\""),
+        ("scripted-responses", "responses", "key_env = \"SCRIPTED_KEY\""),
+        ("scripted-chat", "chat", "key_env = \"SCRIPTED_KEY\""),
+        ("vaulted", "anthropic", "key = \"secret:vaulted\""),
+    ] {
+        text.push_str(&format!("[providers.{name}]\nurl = \"{url}\"\napi = \"{api}\"\n{key}\n"));
     }
     text
 }

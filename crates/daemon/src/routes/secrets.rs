@@ -23,7 +23,7 @@ pub(super) async fn secrets(State(sessions): Shared) -> Json<Vec<SecretView>> {
         set: secret.set,
         rotated: secret.rotated,
     };
-    Json(sessions.vault.list().into_iter().map(view).collect())
+    Json(sessions.vault().list().into_iter().map(view).collect())
 }
 
 pub(super) async fn set(
@@ -82,7 +82,7 @@ async fn change(
     sessions: &Arc<Sessions>,
     with: impl FnOnce(&Vault) -> Result<(), ChangeError> + Send + 'static,
 ) -> Answer<()> {
-    let vault = Arc::clone(&sessions.vault);
+    let vault = Arc::clone(sessions.vault());
     let changed = tokio::task::spawn_blocking(move || with(&vault)).await.map_err(internal)?;
     changed.map_err(|error| {
         let kind = match error {

@@ -134,6 +134,55 @@ async fn what_is_said_of_a_tool_is_on_the_ledger_once() {
 }
 
 #[tokio::test]
+async fn a_secret_is_stored_rotated_and_removed_and_the_ledger_has_its_name_alone() {
+    let (sessions, folder) = sessions_for_tests().await;
+    let owner = sessions.store().people().await.unwrap().remove(0).uid.unwrap();
+    let ask = async |method: Method, path: &str, body: &str| {
+        let request = Request::builder().method(method).uri(format!("/{}/{path}", api::VERSION));
+        let mut request = request.body(Body::from(body.to_owned())).unwrap();
+        request.extensions_mut().insert(ConnectInfo(Peer(owner)));
+        let response = router(&sessions).call(request).await.unwrap();
+        let status = response.status();
+        let body = axum::body::to_bytes(response.into_body(), 1 << 20).await.unwrap();
+        (status, String::from_utf8(body.to_vec()).unwrap())
+    };
+    let binding = r#"[{"to":"https://api.github.com","methods":["GET"],"how":"bearer"}]"#;
+    let new = format!(r#"{{"value":"canary-4f9d1c7b","bindings":{binding}}}"#);
+    assert_eq!(ask(Method::PUT, "secrets/github", &new).await.0, StatusCode::OK);
+    assert_eq!(
+        ask(Method::POST, "secrets/github/rotate", r#"{"value":"canary-e2a86035"}"#).await.0,
+        StatusCode::OK
+    );
+    let (status, listed) = ask(Method::GET, "secrets", "").await;
+    assert_eq!(status, StatusCode::OK);
+    assert!(listed.contains("https://api.github.com") && !listed.contains("canary"), "{listed}");
+    for (method, path, body, status) in [
+        (Method::PUT, "secrets/Git", new.as_str(), StatusCode::BAD_REQUEST),
+        (Method::PUT, "secrets/a", r#"{"value":"canary-1","bindings":[]}"#, StatusCode::BAD_REQUEST),
+        (Method::PUT, "secrets/a", r#"{"value":"short","bindings":[]}"#, StatusCode::BAD_REQUEST),
+        (Method::PUT, "secrets/a", r#"{"value":123456789,"bindings":[]}"#, StatusCode::BAD_REQUEST),
+        (Method::POST, "secrets/a/rotate", r#"{"value":"canary-1"}"#, StatusCode::NOT_FOUND),
+        (Method::DELETE, "secrets/a", "", StatusCode::NOT_FOUND),
+    ] {
+        let (found, told) = ask(method, path, body).await;
+        assert_eq!(found, status, "{path} {body}: {told}");
+        assert!(!told.contains("canary") && !told.contains("123456789"), "{told}");
+    }
+    assert_eq!(ask(Method::DELETE, "secrets/github", "").await.0, StatusCode::OK);
+    assert!(sessions.vault().list().is_empty());
+    let ledger = sessions.store().tail(100, &store::Filter::default()).await.unwrap();
+    let ledger = serde_json::to_string(&ledger).unwrap();
+    for kind in ["secret-set", "secret-rotated", "secret-removed"] {
+        assert_eq!(ledger.matches(&format!("\"kind\":\"{kind}\"")).count(), 1, "{ledger}");
+    }
+    assert!(
+        ledger.contains("GET https://api.github.com as bearer") && !ledger.contains("canary"),
+        "{ledger}"
+    );
+    drop(folder);
+}
+
+#[tokio::test]
 async fn labels_come_down_by_an_owners_word_and_a_reason_alone() {
     let (sessions, _folder) = sessions_for_tests().await;
     let store = sessions.store();

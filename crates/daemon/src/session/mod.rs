@@ -72,8 +72,6 @@ pub(crate) struct Sessions {
     pub(crate) servers: Arc<ToolServers>,
     /// The way to them.
     pub(crate) tools: Arc<Servers>,
-    /// The secrets.
-    pub(crate) vault: Arc<Vault>,
     people: watch::Sender<BTreeSet<u32>>,
     models: Arc<ModelService>,
     live: Mutex<BTreeMap<SessionId, Arc<Session>>>,
@@ -93,14 +91,13 @@ impl Sessions {
         let known = KnownServers::read(&folders.config)?;
         let (emulated, logs) = (config.allow_emulation, folders.state.join("servers"));
         let cells = ServerCells::new(Arc::clone(&host), emulated, logs);
-        let servers = Arc::new(ToolServers { known, cells });
+        let servers = Arc::new(ToolServers { known, cells, vault });
         let connector: Arc<dyn gateway::tools::Connector> = Arc::clone(&servers) as _;
         let tools = Arc::new(Servers::new(store, Arc::new(System), now, connector));
         servers.known.classify(&tools);
         Ok(Self {
             servers,
             tools,
-            vault,
             agents: Agents::new(&folders.config, &folders.state),
             shelf: Shelf::open(&folders.state).map_err(DaemonError::file(&folders.state))?,
             config,
@@ -269,6 +266,11 @@ impl Sessions {
     /// What is kept, and the ledger.
     pub(crate) fn store(&self) -> &Store {
         self.tools.store()
+    }
+
+    /// The secrets.
+    pub(crate) fn vault(&self) -> &Arc<Vault> {
+        &self.servers.vault
     }
 
     /// The users of this machine that are people here, as they change.

@@ -9,7 +9,7 @@ const SET_HELP: &str = "\
 Examples:
   lazaret secret set github --to https://api.github.com --method GET
   pass show anthropic | lazaret secret set anthropic --to https://api.anthropic.com --as header:x-api-key
-  lazaret secret set npm --to https://registry.npmjs.org --from-command 'op read op://work/npm/token'
+  lazaret secret set npm --to https://registry.npmjs.org --from-command 'op read op://team/npm/token'
   lazaret secret set mail --to imaps://imap.example.com --to smtps://smtp.example.com --as password
 
 An agent may use it only where its agent.toml says so too:
@@ -49,7 +49,7 @@ pub(crate) enum SecretCommand {
 pub(crate) struct SecretSetArgs {
     /// Its name.
     pub(crate) name: SecretName,
-    /// Where it may go, such as https://api.github.com/repos; may be given again.
+    /// Where it may go, such as `https://api.github.com/repos`; may be given again.
     #[arg(long, required = true, value_name = "URL")]
     pub(crate) to: Vec<Destination>,
     /// How: bearer, basic:USER, header:NAME, or password for mail.

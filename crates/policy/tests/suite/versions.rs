@@ -76,6 +76,26 @@ fn a_wider_change_is_shown_by_a_call_that_became_possible() {
 }
 
 #[test]
+fn a_secret_that_may_go_further_is_wider() {
+    let with = |places: &str| format!("{CLERK}\n[secrets]\n{places}\n");
+    let (narrow, wide) = ("github = [\"https://a.example/x\"]", "github = [\"https://a.example\"]");
+    for (old, new, verdict) in [
+        (CLERK.to_owned(), with(narrow), Verdict::Wider),
+        (with(narrow), CLERK.to_owned(), Verdict::Narrower),
+        (with(narrow), with(wide), Verdict::Wider),
+        (with(wide), with(narrow), Verdict::Narrower),
+        (with(wide), with(&format!("\n# moved\n{wide}")), Verdict::Same),
+        (with(wide), with("npm = [\"https://a.example\"]"), Verdict::Both),
+        (with(wide), with("github = [\"https://a.example:8443\"]"), Verdict::Both),
+    ] {
+        assert_eq!(compare(&old, &new, [None, None]).unwrap().verdict, verdict, "{old} → {new}");
+    }
+    let found = compare(CLERK, &with(narrow), [None, None]).unwrap();
+    let told = "the secret github could not go to https://a.example/x, and now may";
+    assert_eq!(found.wider.as_deref(), Some(told));
+}
+
+#[test]
 fn rules_in_cedar_that_differ_count_as_wider() {
     let forbid =
         "forbid (principal, action == Action::\"mail__search\", resource) when { context.calls > 9 };";
