@@ -49,7 +49,7 @@ pub(crate) enum SecretCommand {
 pub(crate) struct SecretSetArgs {
     /// Its name.
     pub(crate) name: SecretName,
-    /// Where it may go, such as `https://api.github.com/repos`; may be given again.
+    /// Where it may go: scheme, host, and perhaps how paths begin; may be given again.
     #[arg(long, required = true, value_name = "URL")]
     pub(crate) to: Vec<Destination>,
     /// How: bearer, basic:USER, header:NAME, or password for mail.
