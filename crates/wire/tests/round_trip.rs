@@ -11,6 +11,7 @@ use serde_bytes::{ByteArray, ByteBuf};
 use wire::early::{Answer, Birth, Question};
 use wire::egress::{BodyLength, EgressAnswer, EgressBody, EgressRequest, LeafAnswer, Scheme};
 use wire::frame::{self, FrameError, LARGE, SMALL};
+use wire::git::{ObjectId, Push, RefChange, RefName};
 use wire::guest::{self, ContainerSpec, FilesDone, FromGuest, GuestLimit, GuestOpens, Protections, ToGuest};
 use wire::host::{self, DaemonOpens, DoorReport, FileEntry, ModelAnswer};
 use wire::process::{Exit, FromProcess, Place, ProcessSpec, ToProcess, TtySize};
@@ -327,6 +328,15 @@ macro_rules! round_trips {
     };
 }
 
+fn push() -> impl Strategy<Value = Push> {
+    let id = || "[0-9a-f]{40}".prop_map(|id| ObjectId::try_from(id).unwrap());
+    let name = "refs/heads/[a-z]{1,9}".prop_map(|name| RefName::try_from(name).unwrap());
+    let changes = vec((id(), id(), name).prop_map(|(old, new, name)| RefChange { old, new, name }), 0..3);
+    (changes, vec(text(), 0..3), vec(id(), 0..2), vec(text(), 0..2)).prop_map(
+        |(changes, capabilities, shallow, options)| Push { changes, capabilities, shallow, options },
+    )
+}
+
 fn egress() -> impl Strategy<Value = host::DoorOpens> {
     let body = prop_oneof![
         Just(BodyLength::None),
@@ -334,9 +344,20 @@ fn egress() -> impl Strategy<Value = host::DoorOpens> {
         Just(BodyLength::Unknown)
     ];
     let scheme = prop_oneof![Just(Scheme::Http), Just(Scheme::Https)];
-    let request = (text(), scheme, text(), any::<u16>(), text(), option::of(text()), pairs(), body).prop_map(
-        |(method, scheme, host, port, path, query, headers, body)| {
-            host::DoorOpens::Egress(EgressRequest { method, scheme, host, port, path, query, headers, body })
+    let target = (text(), scheme, text(), any::<u16>(), text(), option::of(text()));
+    let request = (target, pairs(), option::of(push()), body).prop_map(
+        |((method, scheme, host, port, path, query), headers, push, body)| {
+            host::DoorOpens::Egress(EgressRequest {
+                method,
+                scheme,
+                host,
+                port,
+                path,
+                query,
+                headers,
+                push,
+                body,
+            })
         },
     );
     prop_oneof![request, text().prop_map(|host| host::DoorOpens::Leaf { host })]

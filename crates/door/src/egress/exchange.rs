@@ -18,7 +18,7 @@ use wire::host::DoorOpens;
 use wire::mux::{Opener, Stream};
 
 use super::refusal::Refusal;
-use super::{Body, Origin, request};
+use super::{Body, Origin, push, request};
 use crate::DoorLimits;
 use crate::frames::CHUNK_FRAME;
 
@@ -52,14 +52,18 @@ impl Exchanges {
         request: Request<Incoming>,
         origin: Option<&Origin>,
     ) -> Result<Response<Body>, Refusal> {
-        let (head, body) = request.into_parts();
+        let (head, mut body) = request.into_parts();
         let length = match body.size_hint().exact() {
             _ if body.is_end_stream() => BodyLength::None,
             Some(0) => BodyLength::None,
             Some(bytes) => BodyLength::Known(bytes),
             None => BodyLength::Unknown,
         };
-        let request = request::canonical(&head, length, origin)?;
+        let mut request = request::canonical(&head, length, origin)?;
+        let mut begun = Bytes::new();
+        if request.is_push() {
+            begun = push::take(&mut request, &mut body, self.patience).await?;
+        }
         let room = Arc::clone(&self.room).acquire_owned().await.map_err(Refusal::failed)?;
         let bodiless = request.method == "HEAD";
         let mut daemon = self.daemon.open().await.map_err(Refusal::failed)?;
@@ -70,7 +74,7 @@ impl Exchanges {
         let sending: Sending = match length {
             // The half stays open: that says that somebody waits.
             BodyLength::None => Box::pin(idle(to)),
-            BodyLength::Known(_) | BodyLength::Unknown => Box::pin(send(body, to, self.patience)),
+            BodyLength::Known(_) | BodyLength::Unknown => Box::pin(send(begun, body, to, self.patience)),
         };
         let exchange = Exchange { from, sending, _room: room };
         exchange.respond(bodiless).await
@@ -82,11 +86,21 @@ type Sending = Pin<Box<dyn Future<Output = BodyFault> + Send>>;
 
 /// Why a request's body did not get to its end.
 #[derive(Debug, thiserror::Error)]
-enum BodyFault {
+pub(super) enum BodyFault {
     #[error("the request's body broke off")]
     BrokeOff,
     #[error("the request's body had nothing to say for too long")]
     Idle,
+}
+
+impl From<BodyFault> for Refusal {
+    fn from(fault: BodyFault) -> Self {
+        let status = match fault {
+            BodyFault::BrokeOff => StatusCode::BAD_REQUEST,
+            BodyFault::Idle => StatusCode::REQUEST_TIMEOUT,
+        };
+        Self::new(status, fault.to_string())
+    }
 }
 
 /// One that runs. Dropped, it lets the daemon's stream go, and the daemon gives the request up.
@@ -136,13 +150,7 @@ impl Exchange {
             // First: what the daemon has said counts, whatever became of the body.
             biased;
             answer = answer => answer.map_err(Refusal::failed),
-            fault = sending => {
-                let status = match fault {
-                    BodyFault::BrokeOff => StatusCode::BAD_REQUEST,
-                    BodyFault::Idle => StatusCode::REQUEST_TIMEOUT,
-                };
-                Err(Refusal::new(status, fault.to_string()))
-            }
+            fault = sending => Err(fault.into()),
         }
     }
 }
@@ -151,27 +159,41 @@ async fn idle(_to: WriteHalf<Stream>) -> BodyFault {
     std::future::pending().await
 }
 
-/// Passes a body on, in pieces, without its trailers.
-async fn send(mut body: Incoming, mut to: WriteHalf<Stream>, patience: Duration) -> BodyFault {
+/// Passes a body on, whose first bytes were taken already, in pieces, without its trailers.
+async fn send(begun: Bytes, mut body: Incoming, mut to: WriteHalf<Stream>, patience: Duration) -> BodyFault {
+    let mut data = begun;
     loop {
-        match tokio::time::timeout(patience, body.frame()).await {
-            Ok(Some(Ok(frame))) => {
-                let Ok(data) = frame.into_data() else { continue };
-                for piece in data.chunks(CHUNK) {
-                    if frame::write(&mut to, &EgressBody::Bytes(piece.to_vec()), CHUNK_FRAME).await.is_err() {
-                        // The daemon wants no more of it; its answer says why.
-                        return idle(to).await;
-                    }
-                }
+        for piece in data.chunks(CHUNK) {
+            if frame::write(&mut to, &EgressBody::Bytes(piece.to_vec()), CHUNK_FRAME).await.is_err() {
+                // The daemon wants no more of it; its answer says why.
+                return idle(to).await;
             }
+        }
+        match next(&mut body, patience).await {
+            Ok(Some(next)) => data = next,
             Ok(None) => break,
-            Ok(Some(Err(_))) => return BodyFault::BrokeOff,
-            Err(_elapsed) => return BodyFault::Idle,
+            Err(fault) => return fault,
         }
     }
     // A daemon that has hung up is heard of where its answer is read.
     drop(frame::write(&mut to, &EgressBody::End, CHUNK_FRAME).await);
     idle(to).await
+}
+
+/// The next bytes of a body, without its trailers; none at its end.
+pub(super) async fn next(body: &mut Incoming, patience: Duration) -> Result<Option<Bytes>, BodyFault> {
+    loop {
+        match tokio::time::timeout(patience, body.frame()).await {
+            Ok(Some(Ok(frame))) => {
+                if let Ok(data) = frame.into_data() {
+                    return Ok(Some(data));
+                }
+            }
+            Ok(None) => return Ok(None),
+            Ok(Some(Err(_))) => return Err(BodyFault::BrokeOff),
+            Err(_elapsed) => return Err(BodyFault::Idle),
+        }
+    }
 }
 
 /// The head of a response. One that would begin another protocol is none.

@@ -11,6 +11,7 @@
 
 mod exchange;
 mod leaf;
+mod push;
 mod refusal;
 mod request;
 mod rewound;

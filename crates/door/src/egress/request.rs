@@ -3,12 +3,13 @@
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use wire::egress::url::{Authority, path_and_query};
-use wire::egress::{BodyLength, EgressRequest, Scheme, stays};
+use wire::egress::{BodyLength, EgressRequest, NotCanonical, Scheme, stays};
 
 use super::Origin;
 use super::refusal::Refusal;
 
-/// The canonical form of a request that came to the proxy itself, or in the tunnel to an origin.
+/// The canonical form of a request that came to the proxy itself, or in the tunnel to an origin; that of a push lacks what
+/// is pushed.
 pub(super) fn canonical(
     head: &Parts,
     body: BodyLength,
@@ -28,9 +29,11 @@ pub(super) fn canonical(
     let Authority { host, port } = authority;
     let headers = headers(&head.headers)?;
     let method = head.method.as_str().to_owned();
-    let request = EgressRequest { method, scheme, host, port, path, query, headers, body };
-    request.check().map_err(Refusal::malformed)?;
-    Ok(request)
+    let request = EgressRequest { method, scheme, host, port, path, query, headers, push: None, body };
+    match request.check() {
+        Ok(()) | Err(NotCanonical::Push) => Ok(request),
+        Err(fault) => Err(Refusal::malformed(fault)),
+    }
 }
 
 /// A request to the proxy itself says all of its URL.

@@ -15,6 +15,7 @@ fn request(body: BodyLength) -> EgressRequest {
         path: "/".into(),
         query: None,
         headers: Vec::new(),
+        push: None,
         body,
     }
 }

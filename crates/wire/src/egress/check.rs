@@ -49,6 +49,9 @@ pub enum NotCanonical {
     /// The body.
     #[error("a body of no bytes is none")]
     Body,
+    /// A push that doesn't say what it pushes, or something else that does.
+    #[error("what is pushed is not said where it must be")]
+    Push,
 }
 
 /// Whether a header concerns one connection only, or says what the message itself decides: it does not leave.
@@ -78,7 +81,16 @@ impl EgressRequest {
         if self.body == super::BodyLength::Known(0) {
             return Err(NotCanonical::Body);
         }
+        if self.push.is_some() != self.is_push() {
+            return Err(NotCanonical::Push);
+        }
         self.check_headers()
+    }
+
+    /// Whether its method and path are those of a `git push`.
+    #[must_use]
+    pub fn is_push(&self) -> bool {
+        self.method == "POST" && self.path.ends_with("/git-receive-pack")
     }
 
     fn check_headers(&self) -> Result<(), NotCanonical> {

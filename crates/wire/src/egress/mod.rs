@@ -14,10 +14,12 @@ pub mod url;
 
 use serde::{Deserialize, Serialize};
 
+use crate::git::Push;
+
 pub use check::{MAX_HEADER_BYTES, MAX_HEADERS, NotCanonical, stays};
 
 /// Most bytes of an [`EgressRequest`] frame.
-pub const MAX_REQUEST: usize = 64 << 10;
+pub const MAX_REQUEST: usize = 128 << 10;
 
 /// Most bytes of the head of an answer.
 pub const MAX_ANSWER: usize = 64 << 10;
@@ -49,7 +51,9 @@ pub struct EgressRequest {
     /// Names in lower case, in the order of the request; none that concerns only one connection, no `host`, no
     /// `content-length`.
     pub headers: Vec<(String, String)>,
-    /// Whether a body follows.
+    /// What a `git push` asks for: the start of its body, which is not sent again. None: it is no push.
+    pub push: Option<Push>,
+    /// Whether a body, or the rest of one, follows.
     pub body: BodyLength,
 }
 

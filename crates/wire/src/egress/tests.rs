@@ -2,6 +2,8 @@
 
 use proptest::prelude::*;
 
+use crate::git::Push;
+
 use super::url::{Authority, Url, host, path, path_and_query, query};
 use super::*;
 
@@ -194,6 +196,7 @@ fn request() -> EgressRequest {
         path: "/a".into(),
         query: Some("b=c".into()),
         headers: vec![("accept".into(), "*/*\t\u{e9}".into())],
+        push: None,
         body: BodyLength::Unknown,
     }
 }
@@ -296,7 +299,7 @@ proptest! {
             prop_assert!(form.is_ascii());
             let request = EgressRequest {
                 method: "GET".into(), scheme: url.scheme, host: url.authority.host, port: url.authority.port,
-                path: url.path, query: url.query, headers: Vec::new(), body: BodyLength::None,
+                path: url.path, query: url.query, headers: Vec::new(), push: None, body: BodyLength::None,
             };
             prop_assert_eq!(request.check(), Ok(()));
         }
@@ -318,4 +321,15 @@ proptest! {
     fn nothing_makes_it_panic(text in any::<String>()) {
         drop((Url::parse(&text), host(&text), path_and_query(&text), Authority::parse(&text, 1)));
     }
+}
+
+#[test]
+fn a_push_says_what_it_pushes_and_nothing_else_does() {
+    let path = "/acme/app.git/git-receive-pack".to_owned();
+    let push = || Some(Push { changes: vec![], capabilities: vec![], shallow: vec![], options: vec![] });
+    let pushing = EgressRequest { path: path.clone(), query: None, push: push(), ..request() };
+    assert_eq!(pushing.check(), Ok(()));
+    assert_eq!(EgressRequest { push: None, ..pushing.clone() }.check(), Err(NotCanonical::Push));
+    assert_eq!(EgressRequest { method: "PUT".into(), ..pushing }.check(), Err(NotCanonical::Push));
+    assert_eq!(EgressRequest { push: push(), ..request() }.check(), Err(NotCanonical::Push));
 }

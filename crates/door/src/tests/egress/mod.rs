@@ -3,6 +3,7 @@
 mod hostile;
 mod http2;
 mod plain;
+mod pushes;
 mod smuggling;
 mod tunnels;
 
@@ -201,6 +202,7 @@ fn get(host: &str, path: &str) -> EgressRequest {
         path: path.into(),
         query: None,
         headers: Vec::new(),
+        push: None,
         body: BodyLength::None,
     }
 }
