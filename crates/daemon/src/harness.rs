@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use domain::{AgentFile, Harness, ModelName};
+use wire::guest::AUTHORITY;
 use wire::process::{Place, ProcessSpec, TtySize};
 
 /// The port on the container's loopback where the model endpoint listens.
@@ -15,6 +16,20 @@ pub(crate) const EGRESS_PORT: u16 = 8183;
 pub(crate) const WORKSPACE: &str = "/workspace";
 const HOME: &str = "/home/agent";
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+/// What is reached without a proxy.
+const LOOPBACK: &str = "127.0.0.1,localhost,::1";
+/// Variables that name a file of authorities: of OpenSSL and what asks it, Node, Python's requests, Git, curl, pip, Cargo,
+/// npm.
+const TRUST: [&str; 8] = [
+    "SSL_CERT_FILE",
+    "NODE_EXTRA_CA_CERTS",
+    "REQUESTS_CA_BUNDLE",
+    "GIT_SSL_CAINFO",
+    "CURL_CA_BUNDLE",
+    "PIP_CERT",
+    "CARGO_HTTP_CAINFO",
+    "npm_config_cafile",
+];
 const NOT_A_KEY: &str = "placeholder-the-host-adds-the-key";
 
 /// What a session asks of its harness.
@@ -48,6 +63,7 @@ const TOOLS_START: Duration = Duration::from_secs(60);
 pub(crate) fn process(task: &Task<'_>) -> ProcessSpec {
     let url = format!("http://127.0.0.1:{MODEL_PORT}");
     let mut env = base_env(task.image_env, task.tty);
+    way_out(&mut env);
     let mut set = |name: &str, value: &str| set(&mut env, name, value);
     set("LAZARET_MODEL_URL", &url);
     if task.tools {
@@ -94,6 +110,12 @@ pub(crate) fn process(task: &Task<'_>) -> ProcessSpec {
     ProcessSpec { argv, env, cwd: WORKSPACE.to_owned(), tty: task.tty, place: Place::Container }
 }
 
+/// The program of a tool server's cell, which has no way out.
+pub(crate) fn server(argv: Vec<String>, image_env: &[String]) -> ProcessSpec {
+    let env = base_env(image_env, None);
+    ProcessSpec { argv, env, cwd: WORKSPACE.to_owned(), tty: None, place: Place::Container }
+}
+
 /// A program that a person runs in the cell, beside the harness.
 pub(crate) fn exec(
     argv: Vec<String>,
@@ -106,7 +128,11 @@ pub(crate) fn exec(
         // The guest's own root has no workspace.
         Place::GuestRoot => "/",
     };
-    ProcessSpec { argv, env: base_env(image_env, tty), cwd: cwd.to_owned(), tty, place }
+    let mut env = base_env(image_env, tty);
+    if place == Place::Container {
+        way_out(&mut env);
+    }
+    ProcessSpec { argv, env, cwd: cwd.to_owned(), tty, place }
 }
 
 fn base_env(image_env: &[String], tty: Option<TtySize>) -> Vec<(String, String)> {
@@ -117,15 +143,25 @@ fn base_env(image_env: &[String], tty: Option<TtySize>) -> Vec<(String, String)>
         }
     }
     // Last, so that an image can't say otherwise. Loopback never goes through a proxy.
-    for (name, value) in
-        [("HOME", HOME), ("USER", "agent"), ("NO_PROXY", "127.0.0.1"), ("no_proxy", "127.0.0.1")]
-    {
+    for (name, value) in [("HOME", HOME), ("USER", "agent"), ("NO_PROXY", LOOPBACK), ("no_proxy", LOOPBACK)] {
         set(&mut env, name, value);
     }
     if tty.is_some() {
         set(&mut env, "TERM", "xterm-256color");
     }
     env
+}
+
+/// Says where the only way out is, and whom to trust there, in each way that programs are told so.
+fn way_out(env: &mut Vec<(String, String)>) {
+    let proxy = format!("http://127.0.0.1:{EGRESS_PORT}");
+    for name in ["HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy"] {
+        set(env, name, &proxy);
+    }
+    for name in TRUST {
+        set(env, name, AUTHORITY);
+    }
+    set(env, "NODE_USE_ENV_PROXY", "1");
 }
 
 fn set(env: &mut Vec<(String, String)>, name: &str, value: &str) {
@@ -244,7 +280,7 @@ mod tests {
         assert_eq!(spec.argv, ["env", "-0"]);
         assert_eq!(value(&spec, "PATH"), "/opt");
         assert_eq!(value(&spec, "HOME"), "/home/agent");
-        assert_eq!(value(&spec, "NO_PROXY"), "127.0.0.1");
+        assert_eq!(value(&spec, "NO_PROXY"), "127.0.0.1,localhost,::1");
         assert_eq!(value(&spec, "X"), "1");
     }
 
@@ -254,6 +290,22 @@ mod tests {
         assert_eq!(value(&spec(with, None, &[]), "LAZARET_SECRET_MY_KEY"), "lazaret-secret-my-key");
         let without = spec("name = \"a\"\nharness = { command = [\"env\"] }", None, &[]);
         assert!(without.env.iter().all(|(name, _)| !name.contains("SECRET")));
+    }
+
+    #[test]
+    fn programs_of_a_session_know_the_way_out_and_those_of_a_tool_server_have_none() {
+        let image: Vec<String> =
+            ["HTTPS_PROXY=http://evil.example", "SSL_CERT_FILE=/x"].map(str::to_owned).into();
+        let harness = spec("name = \"a\"\nharness = { command = [\"env\"] }", None, &image);
+        let beside = exec(vec!["env".to_owned()], &image, None, Place::Container);
+        for spec in [harness, beside] {
+            assert_eq!(value(&spec, "HTTPS_PROXY"), "http://127.0.0.1:8183");
+            assert_eq!(value(&spec, "http_proxy"), "http://127.0.0.1:8183");
+            assert_eq!(value(&spec, "SSL_CERT_FILE"), "/.lazaret/ca.pem");
+            assert_eq!(value(&spec, "npm_config_cafile"), "/.lazaret/ca.pem");
+        }
+        let none = [server(vec![], &[]), exec(vec![], &[], None, Place::GuestRoot)];
+        assert!(none.iter().all(|spec| !format!("{spec:?}").contains("8183")));
     }
 
     #[test]

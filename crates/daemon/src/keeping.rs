@@ -5,6 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use domain::PersonName;
+use gateway::egress::Authority;
 use store::{Event, Outcome, PeopleError, Place, Randomness, Store};
 
 use crate::error::DaemonError;
@@ -39,6 +40,12 @@ pub(crate) async fn open(folder: &Path) -> Result<Store, DaemonError> {
     let started = Event::DaemonStarted { version: env!("CARGO_PKG_VERSION").to_owned() };
     store.record(&store::About::default(), &started, None, now()).await?;
     Ok(store)
+}
+
+/// The authority whose certificates doors show to their cells.
+pub(crate) fn authority(folder: &Path) -> Result<Authority, DaemonError> {
+    private(folder)?;
+    Authority::open(&folder.join("authority.key")).map_err(|error| DaemonError::Cells(error.to_string()))
 }
 
 /// Acts that were committed to and have no outcome: the daemon died in between. They are never done again by themselves.

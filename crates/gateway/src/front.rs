@@ -6,7 +6,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use wire::frame::{self, FrameError, LARGE};
 use wire::host::DoorOpens;
 
-use crate::egress::{self, EgressGate};
+use crate::egress::{self, EgressGate, Leaves};
 use crate::tools::{self, ToolGate};
 use crate::{ModelService, ModelSession};
 
@@ -38,6 +38,8 @@ pub struct Services<'a> {
     pub tools: &'a dyn ToolGate,
     /// Who decides about what leaves.
     pub egress: &'a dyn EgressGate,
+    /// Certificates for the servers that are asked for.
+    pub leaves: &'a Leaves,
 }
 
 impl Services<'_> {
@@ -57,8 +59,7 @@ impl Services<'_> {
             DoorOpens::Model(request) => self.models.serve(self.session, Some(request), stream).await?,
             DoorOpens::Tools(ask) => tools::serve(ask, stream, self.tools).await?,
             DoorOpens::Egress(request) => egress::serve(request, stream, self.egress).await?,
-            // No certificates yet: the stream is closed by dropping it.
-            DoorOpens::Leaf { .. } => {}
+            DoorOpens::Leaf { host } => self.leaves.serve(&host, stream).await?,
         }
         Ok(())
     }

@@ -93,7 +93,7 @@ async fn configure(
     }
     let (container, protections) = Container::start(&spec).await?;
     let mut endpoints = vec![(spec.model_port, GuestOpens::Model), (spec.tools_port, GuestOpens::Tools)];
-    endpoints.extend(spec.egress_port.map(|port| (port, GuestOpens::Egress)));
+    endpoints.extend(spec.egress.map(|proxy| (proxy.port, GuestOpens::Egress)));
     relay::listen(&endpoints, &guest.opener)?;
     limits::watch(hits.clone())?;
     guest.guest_root.set(spec.allow_guest_root);

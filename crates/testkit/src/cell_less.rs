@@ -226,7 +226,7 @@ async fn born(daemon: Opener, mut guest: UnixStream, tasks: &mut JoinSet<()>) ->
         pids: 1,
         model_port: 8181,
         tools_port: 8182,
-        egress_port: None,
+        egress: None,
         allow_guest_root: false,
     };
     let head = DaemonOpens::Control { host_name: "cell".into(), container };

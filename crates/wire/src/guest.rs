@@ -73,11 +73,23 @@ pub struct ContainerSpec {
     pub model_port: u16,
     /// The port on the container's loopback where the tools' endpoint listens; another than `model_port`.
     pub tools_port: u16,
-    /// The port on the container's loopback where the egress proxy listens, if there is one; another than both.
-    pub egress_port: Option<u16>,
+    /// The egress proxy, if there is one.
+    pub egress: Option<EgressProxy>,
     /// Whether processes in [`crate::process::Place::GuestRoot`] are allowed: only for tests of single layers.
     pub allow_guest_root: bool,
 }
+
+/// How the container's programs reach out.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EgressProxy {
+    /// The port on the container's loopback where the proxy listens; another than those of the other endpoints.
+    pub port: u16,
+    /// The certificate that programs are to trust, in PEM.
+    pub authority: String,
+}
+
+/// Where [`EgressProxy::authority`] lies in the container.
+pub const AUTHORITY: &str = "/.lazaret/ca.pem";
 
 /// On the control stream, from the guest.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

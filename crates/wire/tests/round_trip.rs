@@ -12,7 +12,9 @@ use wire::early::{Answer, Birth, Question};
 use wire::egress::{BodyLength, EgressAnswer, EgressBody, EgressRequest, LeafAnswer, Scheme};
 use wire::frame::{self, FrameError, LARGE, SMALL};
 use wire::git::{ObjectId, Push, RefChange, RefName};
-use wire::guest::{self, ContainerSpec, FilesDone, FromGuest, GuestLimit, GuestOpens, Protections, ToGuest};
+use wire::guest::{
+    self, ContainerSpec, EgressProxy, FilesDone, FromGuest, GuestLimit, GuestOpens, Protections, ToGuest,
+};
 use wire::host::{self, DaemonOpens, DoorReport, FileEntry, ModelAnswer};
 use wire::process::{Exit, FromProcess, Place, ProcessSpec, ToProcess, TtySize};
 use wire::tools::{
@@ -44,14 +46,14 @@ fn process() -> impl Strategy<Value = ProcessSpec> {
 }
 
 fn container() -> impl Strategy<Value = ContainerSpec> {
-    any::<(u64, u32, u32, u16, u16, Option<u16>, bool)>().prop_map(
-        |(memory, cpu_millis, pids, model_port, tools_port, egress_port, allow_guest_root)| ContainerSpec {
+    any::<(u64, u32, u32, u16, u16, Option<(u16, String)>, bool)>().prop_map(
+        |(memory, cpu_millis, pids, model_port, tools_port, egress, allow_guest_root)| ContainerSpec {
             memory,
             cpu_millis,
             pids,
             model_port,
             tools_port,
-            egress_port,
+            egress: egress.map(|(port, authority)| EgressProxy { port, authority }),
             allow_guest_root,
         },
     )

@@ -137,7 +137,7 @@ fn limits() -> ContainerSpec {
         pids: 24,
         model_port: 8181,
         tools_port: 8182,
-        egress_port: Some(8183),
+        egress: None,
         allow_guest_root: false,
     }
 }

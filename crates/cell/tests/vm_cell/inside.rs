@@ -26,7 +26,7 @@ impl Inside {
             pids: 32,
             model_port: 8181,
             tools_port: 8182,
-            egress_port: None,
+            egress: None,
             allow_guest_root: false,
         };
         frame::write(&mut control, &ToGuest::Configure(spec), frame::SMALL).await.unwrap();

@@ -13,9 +13,9 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream, ReadHalf, W
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 use wire::frame::CHUNK;
-use wire::guest::{ContainerSpec, FromGuest};
+use wire::guest::FromGuest;
 use wire::host::DoorReport;
-use wire::process::{Exit, FromProcess, Place as Where, ToProcess};
+use wire::process::{Exit, FromProcess, ToProcess};
 
 use super::log::Log;
 use super::{Key, Place};
@@ -129,11 +129,11 @@ impl Owner {
                 return Err(Some(failure));
             }
         };
-        let spec = ContainerSpec { egress_port: None, ..container_spec(&self.limits(), false) };
+        let spec = container_spec(&self.limits(), false);
         let program = async {
             let link = Link::open(link, self.key.1.to_string(), spec).await?;
             let (input, inputs) = mpsc::channel(INPUTS);
-            let spec = harness::exec(self.cell.command.clone(), &image.env, None, Where::Container);
+            let spec = harness::server(self.cell.command.clone(), &image.env);
             let process = Process::start(&link.opener, spec, inputs).await?;
             Ok::<_, String>((link, process, input))
         };

@@ -34,7 +34,7 @@ use crate::applied::{self, Files};
 use crate::config::Config;
 use crate::error::DaemonError;
 use crate::journal::{Journal, Journals, now};
-use crate::keeping::System;
+use crate::keeping::{self, System};
 use crate::reach::ToolServers;
 use crate::server_cells::ServerCells;
 use crate::servers::KnownServers;
@@ -43,6 +43,7 @@ use crate::shelf::Shelf;
 pub(crate) use handle::{Live, Session, Stops};
 pub(crate) use host::{DiskOf, Host, Image, LiveCell, StartFailure, Started, Tell, Wanted};
 pub(crate) use link::{Heard, Link};
+use models::Behind;
 pub(crate) use process::Process;
 use task::Owner;
 pub(crate) use task::container_spec;
@@ -73,7 +74,7 @@ pub(crate) struct Sessions {
     /// The way to them.
     pub(crate) tools: Arc<Servers>,
     people: watch::Sender<BTreeSet<u32>>,
-    models: Arc<ModelService>,
+    behind: Behind,
     live: Mutex<BTreeMap<SessionId, Arc<Session>>>,
     turns: Mutex<HashMap<AgentName, Arc<Semaphore>>>,
     tasks: TaskTracker,
@@ -89,6 +90,7 @@ impl Sessions {
         Kept { store, vault }: Kept,
     ) -> Result<Self, DaemonError> {
         let known = KnownServers::read(&folders.config)?;
+        let authority = keeping::authority(&folders.state.join("egress"))?;
         let (emulated, logs) = (config.allow_emulation, folders.state.join("servers"));
         let cells = ServerCells::new(Arc::clone(&host), emulated, logs);
         let servers = Arc::new(ToolServers { known, cells, vault });
@@ -104,7 +106,7 @@ impl Sessions {
             host,
             end: CancellationToken::new(),
             people: watch::Sender::default(),
-            models: Arc::new(models),
+            behind: Behind { models: Arc::new(models), authority: Arc::new(authority) },
             live: Mutex::new(BTreeMap::new()),
             turns: Mutex::new(HashMap::new()),
             tasks: TaskTracker::new(),

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use domain::AgentFile;
+use gateway::egress::{Authority, Leaves};
 use gateway::tools::ToolEvent;
 use gateway::{ModelEvent, ModelService, ModelSession, Services};
 use tokio::sync::mpsc;
@@ -11,9 +12,17 @@ use wire::mux::Stream;
 
 use super::tools::Tools;
 
+/// What stands behind the door of every session.
+pub(super) struct Behind {
+    pub(super) models: Arc<ModelService>,
+    /// Issues the certificates that cells trust.
+    pub(super) authority: Arc<Authority>,
+}
+
 /// The calls of one session. Dropping it gives them up; [`Models::end`] also concludes them.
 pub(super) struct Models {
     service: Arc<ModelService>,
+    leaves: Arc<Leaves>,
     session: Arc<ModelSession>,
     tools: Tools,
     events: mpsc::Receiver<ModelEvent>,
@@ -33,24 +42,27 @@ pub(super) enum Told {
 
 impl Models {
     /// For a session of this agent: its models, its tokens, its tools.
-    pub(super) fn new(service: Arc<ModelService>, agent: &AgentFile, tools: Tools) -> Self {
+    pub(super) fn new(behind: &Behind, agent: &AgentFile, tools: Tools) -> Self {
         let (sender, events) = mpsc::channel(32);
         let gate = Arc::clone(&tools.gate);
         let session = ModelSession::new(agent.models.clone(), agent.limits.tokens, gate, sender);
-        Self { service, session: Arc::new(session), tools, events, calls: JoinSet::new() }
+        let (service, session) = (Arc::clone(&behind.models), Arc::new(session));
+        let leaves = Arc::new(Leaves::new(Arc::clone(&behind.authority)));
+        Self { service, leaves, session, tools, events, calls: JoinSet::new() }
     }
 
     /// Serves a stream of the door. The mux bounds how many there are.
     pub(super) fn serve(&mut self, stream: Stream) {
         while self.calls.try_join_next().is_some() {}
         let (service, session) = (Arc::clone(&self.service), Arc::clone(&self.session));
-        let tools = Arc::clone(&self.tools.gate);
+        let (tools, leaves) = (Arc::clone(&self.tools.gate), Arc::clone(&self.leaves));
         self.calls.spawn(async move {
             let services = Services {
                 models: &service,
                 session: &session,
                 tools: tools.as_ref(),
                 egress: &gateway::egress::Closed,
+                leaves: &leaves,
             };
             if let Err(error) = services.serve(stream).await {
                 tracing::warn!(%error, "a door was not served");

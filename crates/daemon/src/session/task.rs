@@ -13,7 +13,7 @@ use api::{Data, Event, NewSession, OutputStream, SessionView};
 use domain::{AgentFile, CellId, EndReason, Limits, PersonName, SessionEvent};
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot, watch};
 use tokio::time::Instant;
-use wire::guest::{ContainerSpec, FromGuest, GuestLimit};
+use wire::guest::{ContainerSpec, EgressProxy, FromGuest, GuestLimit};
 use wire::host::DoorReport;
 use wire::process::{Exit, FromProcess, ToProcess, TtySize};
 
@@ -185,7 +185,11 @@ impl Owner {
         cell: &mut dyn LiveCell,
         deadline: Instant,
     ) -> Cut<Link> {
-        let spec = container_spec(&self.agent.limits, self.request.options.guest_root);
+        let authority = self.sessions.behind.authority.pem().to_owned();
+        let spec = ContainerSpec {
+            egress: Some(EgressProxy { port: EGRESS_PORT, authority }),
+            ..container_spec(&self.agent.limits, self.request.options.guest_root)
+        };
         let opened = Link::open(link, self.agent.name.to_string(), spec);
         let link =
             self.in_cell(opened, cell, deadline).await?.map_err(|why| EndReason::CellFailed { why })?;
@@ -227,7 +231,7 @@ impl Owner {
             Ok(process) => process,
             Err(why) => return (EndReason::CellFailed { why }, Some(link)),
         };
-        let mut models = Models::new(Arc::clone(&self.sessions.models), &self.agent, tools);
+        let mut models = Models::new(&self.sessions.behind, &self.agent, tools);
         let ended = self.drive(&mut process, link, cell, deadline, &mut models).await;
         models.end().await;
         ended
@@ -530,7 +534,7 @@ fn teller() -> (Tell, mpsc::Receiver<String>) {
     (tell, told)
 }
 
-/// The container of a session, within these limits.
+/// A container within these limits, without a way out.
 pub(crate) fn container_spec(limits: &Limits, allow_guest_root: bool) -> ContainerSpec {
     ContainerSpec {
         memory: container_memory(limits.memory.as_u64()),
@@ -538,7 +542,7 @@ pub(crate) fn container_spec(limits: &Limits, allow_guest_root: bool) -> Contain
         pids: limits.pids,
         model_port: MODEL_PORT,
         tools_port: TOOLS_PORT,
-        egress_port: Some(EGRESS_PORT),
+        egress: None,
         allow_guest_root,
     }
 }

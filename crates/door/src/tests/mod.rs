@@ -42,7 +42,7 @@ const CONTAINER: ContainerSpec = ContainerSpec {
     pids: 1,
     model_port: 8181,
     tools_port: 8182,
-    egress_port: Some(8183),
+    egress: None,
     allow_guest_root: false,
 };
 

@@ -6,6 +6,7 @@
 //! ```
 //! [`serve()`] carries bounded pieces both ways, no faster than they are taken; what may leave is the gate's to say.
 
+mod leaf;
 mod serve;
 
 use futures::future::BoxFuture;
@@ -14,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 use wire::egress::{EgressAnswer, EgressRequest};
 use wire::frame::CHUNK;
 
+pub use leaf::{Authority, AuthorityError, Leaves};
 pub use serve::serve;
 
 /// Who decides about the requests of one session, and sends them.

@@ -19,6 +19,7 @@ use wire::host::{DoorOpens, ModelAnswer};
 use wire::model::{Dialect, FailureKind, ModelFailure, ModelRequest};
 
 use self::permits::Kept;
+use crate::egress::{Authority, Leaves};
 use crate::{Api, BaseUrl, Credential, ModelEvent, ModelService, ModelSession, Patience, Provider, Services};
 
 /// The host's key: it must reach the provider, and nobody else.
@@ -48,6 +49,12 @@ fn provider(base: &str, credential: Credential) -> Provider {
     }
 }
 
+/// Certificates of an authority that nobody trusts.
+fn leaves() -> Leaves {
+    let folder = tempfile::tempdir().unwrap();
+    Leaves::new(Arc::new(Authority::open(&folder.path().join("authority.key")).unwrap()))
+}
+
 impl Rig {
     async fn new(tokens: u64) -> Self {
         Self::with(tokens, Credential::ApiKey(KEY.into()), quick()).await
@@ -75,8 +82,13 @@ impl Rig {
         let (service, session) = (Arc::clone(&self.service), Arc::clone(&self.session));
         tokio::spawn(async move {
             let tools = session.gate.as_ref();
-            let services =
-                Services { models: &service, session: &session, tools, egress: &crate::egress::Closed };
+            let services = Services {
+                models: &service,
+                session: &session,
+                tools,
+                egress: &crate::egress::Closed,
+                leaves: &leaves(),
+            };
             drop(services.serve(far).await);
         });
         frame::write(&mut near, question, LARGE).await.unwrap();

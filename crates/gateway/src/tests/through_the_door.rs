@@ -33,12 +33,14 @@ pub(super) async fn cell_with(rig: &Rig, tools: Arc<dyn ToolGate>) -> Cell {
         while let Some(stream) = asked.next().await {
             let (service, session) = (Arc::clone(&service), Arc::clone(&session));
             let tools = Arc::clone(&tools);
+            let leaves = leaves();
             tokio::spawn(async move {
                 let services = Services {
                     models: &service,
                     session: &session,
                     tools: tools.as_ref(),
                     egress: &crate::egress::Closed,
+                    leaves: &leaves,
                 };
                 drop(services.serve(stream).await);
             });
@@ -51,7 +53,7 @@ pub(super) async fn cell_with(rig: &Rig, tools: Arc<dyn ToolGate>) -> Cell {
         pids: 1,
         model_port: 8181,
         tools_port: 8182,
-        egress_port: Some(8183),
+        egress: None,
         allow_guest_root: false,
     };
     let head = DaemonOpens::Control { host_name: "cell".into(), container };
@@ -124,6 +126,23 @@ async fn every_dialect_works_and_the_hosts_key_stays_on_the_host() {
     let count = r#"{"model":"reviewer","messages":[{"role":"user","content":"Review."}]}"#;
     let response = cell.send("POST /v1/messages/count_tokens", placeholder, count).await;
     assert!(response.contains("input_tokens"), "{response}");
+}
+
+#[tokio::test]
+async fn what_is_to_leave_is_refused_with_a_reason_while_egress_is_closed() {
+    let rig = Rig::new(1_000_000).await;
+    let cell = cell(&rig).await;
+    let mut stream = cell.open(GuestOpens::Egress).await;
+    stream.write_all(b"GET http://example.com/ HTTP/1.1\r\nconnection: close\r\n\r\n").await.unwrap();
+    let mut response = String::new();
+    stream.read_to_string(&mut response).await.unwrap();
+    assert!(response.starts_with("HTTP/1.1 403") && response.contains("egress is closed"), "{response}");
+    // A tunnel stands, so that its requests can be refused one by one.
+    let mut stream = cell.open(GuestOpens::Egress).await;
+    stream.write_all(b"CONNECT example.com:443 HTTP/1.1\r\n\r\n").await.unwrap();
+    let mut head = [0; 15];
+    stream.read_exact(&mut head).await.unwrap();
+    assert_eq!(&head, b"HTTP/1.1 200 OK");
 }
 
 #[tokio::test]

@@ -81,7 +81,7 @@ impl Container {
         }
         let host_name = nix::unistd::gethostname().during("reading the host name")?;
         let host_name = host_name.to_string_lossy();
-        prepare::root(&host_name)?;
+        prepare::root(&host_name, spec.egress.as_ref())?;
         machine::harden()?;
         let (near, far) = socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC)
             .during("making the container's link")?;
@@ -139,8 +139,9 @@ fn plausible(spec: &ContainerSpec) -> Result<(), Fault> {
     if spec.tools_port == 0 || spec.tools_port == spec.model_port {
         return Err(Fault::new("`tools_port` is 0 or that of the model endpoint"));
     }
-    if spec.egress_port.is_some_and(|port| [0, spec.model_port, spec.tools_port].contains(&port)) {
-        return Err(Fault::new("`egress_port` is 0 or that of another endpoint"));
+    let taken = [0, spec.model_port, spec.tools_port];
+    if spec.egress.as_ref().is_some_and(|proxy| taken.contains(&proxy.port)) {
+        return Err(Fault::new("the port of `egress` is 0 or that of another endpoint"));
     }
     Ok(())
 }
@@ -182,6 +183,11 @@ fn limit(pid: i32) -> rustix::io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use wire::guest::EgressProxy;
+
+    fn proxy(port: u16) -> Option<EgressProxy> {
+        Some(EgressProxy { port, authority: String::new() })
+    }
 
     #[test]
     fn limits_that_no_container_can_live_with_are_refused() {
@@ -191,7 +197,7 @@ mod tests {
             pids: 32,
             model_port: 8181,
             tools_port: 8182,
-            egress_port: Some(8183),
+            egress: proxy(8183),
             allow_guest_root: false,
         };
         plausible(&good).unwrap();
@@ -203,8 +209,8 @@ mod tests {
             ContainerSpec { model_port: 0, ..good.clone() },
             ContainerSpec { tools_port: 0, ..good.clone() },
             ContainerSpec { tools_port: 8181, ..good.clone() },
-            ContainerSpec { egress_port: Some(0), ..good.clone() },
-            ContainerSpec { egress_port: Some(8182), ..good.clone() },
+            ContainerSpec { egress: proxy(0), ..good.clone() },
+            ContainerSpec { egress: proxy(8182), ..good.clone() },
         ] {
             assert!(plausible(&bad).is_err(), "{bad:?}");
         }

@@ -13,6 +13,8 @@ use nix::fcntl::{OFlag, OpenHow, ResolveFlag, open, openat2};
 use nix::sys::stat::{Mode, fchmod, mkdirat};
 use nix::unistd::{Gid, Uid, UnlinkatFlags, fchown, unlinkat};
 
+use wire::guest::{AUTHORITY, EgressProxy};
+
 use super::plan::{AGENT, PROGRAM};
 use crate::birth::MACHINE_ID;
 use crate::disks::CELL;
@@ -25,8 +27,15 @@ const TABLE_MAX: u64 = 1 << 20;
 /// stands.
 pub(crate) const PROBE: &str = "/.lazaret/probe";
 
+/// Where distributions keep the authorities that programs trust.
+const BUNDLES: [&str; 3] = [
+    "/etc/ssl/certs/ca-certificates.crt",
+    "/etc/ssl/cert.pem",
+    "/etc/pki/ca-trust/extracted/pem/tls-ca-bundle.pem",
+];
+
 /// Makes what the container needs and the image lacks.
-pub(crate) fn root(host_name: &str) -> Result<(), Fault> {
+pub(crate) fn root(host_name: &str, egress: Option<&EgressProxy>) -> Result<(), Fault> {
     let root = open(CELL, OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty())
         .during("opening the container's root")?;
     let tree = Tree(root);
@@ -45,6 +54,9 @@ pub(crate) fn root(host_name: &str) -> Result<(), Fault> {
     tree.file("/etc/hostname", format!("{host_name}\n").as_bytes())?;
     tree.file("/etc/hosts", format!("127.0.0.1 localhost {host_name}\n::1 localhost\n").as_bytes())?;
     tree.file("/etc/resolv.conf", b"# No names can be resolved here: there is no network.\n")?;
+    if let Some(proxy) = egress {
+        tree.trust(proxy.authority.as_bytes())?;
+    }
     tree.entry("/etc/passwd", &format!("agent:x:{AGENT}:{AGENT}:agent:/home/agent:/bin/sh\n"))?;
     tree.entry("/etc/group", &format!("agent:x:{AGENT}:\n"))
 }
@@ -102,6 +114,21 @@ impl Tree {
             .open(path, OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL, 0o644)
             .during(format_args!("making `{path}`"))?;
         file.write_all(content).during(format_args!("writing `{path}`"))
+    }
+
+    /// Has programs trust this authority: those that are told where it is, and those that look where the image keeps the
+    /// world's authorities. Of those, none can be met from here.
+    fn trust(&self, authority: &[u8]) -> Result<(), Fault> {
+        self.file(AUTHORITY, authority)?;
+        for bundle in BUNDLES {
+            if self
+                .open(bundle, OFlag::O_PATH, 0)
+                .is_ok_and(|found| found.metadata().is_ok_and(|it| it.is_file()))
+            {
+                self.file(bundle, authority)?;
+            }
+        }
+        Ok(())
     }
 
     /// Adds a line for the agent's id to a table of users or groups that has none.
@@ -179,6 +206,22 @@ mod tests {
             (fs::read(path.join("target")).unwrap(), fs::read(path.join("etc/hosts")).unwrap());
         fs::remove_dir_all(&path).unwrap();
         assert_eq!((target.as_slice(), hosts.as_slice()), (b"kept".as_slice(), b"new".as_slice()));
+    }
+
+    #[test]
+    fn an_authority_takes_the_place_of_those_that_the_image_trusts() {
+        let (path, tree) = tree("trust");
+        fs::create_dir_all(path.join("etc/ssl/certs")).unwrap();
+        fs::create_dir(path.join(".lazaret")).unwrap();
+        fs::write(path.join("etc/ssl/certs/ca-certificates.crt"), "the world").unwrap();
+        fs::write(path.join("target"), "kept").unwrap();
+        symlink(path.join("target"), path.join("etc/ssl/cert.pem")).unwrap();
+        tree.trust(b"ours").unwrap();
+        let read = |file: &str| fs::read_to_string(path.join(file)).unwrap();
+        let found = ["etc/ssl/certs/ca-certificates.crt", ".lazaret/ca.pem", "target"].map(read);
+        let made = path.join("etc/pki").exists();
+        fs::remove_dir_all(&path).unwrap();
+        assert_eq!((found, made), (["ours", "ours", "kept"].map(str::to_owned), false));
     }
 
     #[test]

@@ -122,7 +122,7 @@ impl Ground {
             pids: 32,
             model_port: 8181,
             tools_port: 8182,
-            egress_port: None,
+            egress: None,
             allow_guest_root: false,
         };
         let head = DaemonOpens::Control { host_name: format!("cell-{number}"), container };

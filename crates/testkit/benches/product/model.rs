@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use cell::StartMode;
 use demo::scripted::{Action, Fault, Script, ScriptedModel, serve};
+use gateway::egress::{Authority, Leaves};
 use gateway::{Api, BaseUrl, Credential, ModelService, ModelSession, Patience, Provider, Services};
 use testkit::cell_less::models_only;
 use tokio::net::TcpListener;
@@ -59,18 +60,22 @@ impl Scripted {
         let (events, mut told) = mpsc::channel(32);
         let models = vec![format!("scripted/{MODEL}").parse()?];
         let (gate, folder) = models_only(&models).await;
+        let authority = Arc::new(Authority::open(&folder.path().join("authority.key"))?);
+        let leaves = Arc::new(Leaves::new(authority));
         let session = Arc::new(ModelSession::new(models, u64::MAX / 2, gate, events));
         tokio::spawn(async move { while told.recv().await.is_some() {} });
         tokio::spawn(async move {
             let _folder = folder;
             while let Some(stream) = asked.next().await {
                 let (service, session) = (Arc::clone(&service), Arc::clone(&session));
+                let leaves = Arc::clone(&leaves);
                 tokio::spawn(async move {
                     let services = Services {
                         models: &service,
                         session: &session,
                         tools: session.gate.as_ref(),
                         egress: &gateway::egress::Closed,
+                        leaves: &leaves,
                     };
                     if let Err(error) = services.serve(stream).await {
                         eprintln!("bench: a model call was not served: {error}");
