@@ -6,7 +6,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rmcp::RoleClient;
-use rmcp::model::{ClientJsonRpcMessage, RequestId, ServerJsonRpcMessage};
+use rmcp::model::{
+    ClientJsonRpcMessage, InitializeResult, ProtocolVersion, RequestId, ServerJsonRpcMessage, ServerResult,
+};
 use rmcp::transport::Transport;
 use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncWrite, AsyncWriteExt, BufReader, ReadHalf, WriteHalf};
 use tokio::sync::Mutex;
@@ -29,12 +31,18 @@ pub(super) struct Lines<S> {
     faults: Faults,
 }
 
-/// The question whether a server knows the newest revision. The library does not wait for its answer for longer than 10 s,
-/// and takes one that comes later for a mistake: a server that is slow to start would never be spoken to.
+/// The question whether a server knows the newest revision. The library does not wait for its answer for longer than 10 s, and
+/// then greets as older revisions do. An answer that comes later it takes for a mistake; and a server that knows the newest
+/// revision may refuse the older greeting by then. So a late yes is passed on as the answer to that greeting, and the
+/// server's own is not: a server that is slow to start would never be spoken to.
 #[derive(Default)]
 struct Probe {
     asked: Option<RequestId>,
     given_up: Option<RequestId>,
+    /// The older greeting, as long as it is unanswered.
+    greeting: Option<RequestId>,
+    /// The older greeting, once a late yes was its answer.
+    settled: Option<RequestId>,
 }
 
 impl Probe {
@@ -45,25 +53,51 @@ impl Probe {
             self.asked = Some(request.id.clone());
         } else if method == "initialize" {
             self.given_up = self.asked.take();
+            self.greeting = Some(request.id.clone());
         }
     }
 
-    /// Whether nobody waits for this message any more.
-    fn is_late(&mut self, message: &ServerJsonRpcMessage) -> bool {
-        let id = match message {
+    /// What the library is to hear of a message; `None` where nobody waits for it any more.
+    fn hears(&mut self, message: ServerJsonRpcMessage) -> Option<ServerJsonRpcMessage> {
+        let id = match &message {
             ServerJsonRpcMessage::Response(response) => Some(&response.id),
             ServerJsonRpcMessage::Error(error) => error.id.as_ref(),
             ServerJsonRpcMessage::Request(_) | ServerJsonRpcMessage::Notification(_) => None,
         };
-        if id.is_some() && id == self.asked.as_ref() {
-            self.asked = None;
+        if id.is_none() {
+            return Some(message);
         }
-        let late = id.is_some() && id == self.given_up.as_ref();
-        if late {
+        if id == self.settled.as_ref() {
+            self.settled = None;
+            return None;
+        }
+        if id == self.given_up.as_ref() {
             self.given_up = None;
+            let yes = late_yes(message)?;
+            self.settled = self.greeting.take();
+            return self.settled.clone().map(|id| ServerJsonRpcMessage::response(yes, id));
         }
-        late
+        for waiting in [&mut self.asked, &mut self.greeting] {
+            if id == waiting.as_ref() {
+                *waiting = None;
+            }
+        }
+        Some(message)
     }
+}
+
+/// That a server knows the newest revision, as the answer to an older greeting: it names the revision, and from there on each
+/// request says by itself what it has to.
+fn late_yes(message: ServerJsonRpcMessage) -> Option<ServerResult> {
+    let ServerJsonRpcMessage::Response(response) = message else { return None };
+    let ServerResult::DiscoverResult(found) = response.result else { return None };
+    if !found.supported_versions.contains(&ProtocolVersion::V_2026_07_28) {
+        return None;
+    }
+    let mut greeted = InitializeResult::new(found.capabilities);
+    greeted.protocol_version = ProtocolVersion::V_2026_07_28;
+    greeted.instructions = found.instructions;
+    Some(ServerResult::InitializeResult(greeted))
 }
 
 impl<S: AsyncRead + AsyncWrite + Send + 'static> Lines<S> {
@@ -105,10 +139,10 @@ impl<S: AsyncRead + AsyncWrite + Send + 'static> Lines<S> {
                 let text =
                     std::str::from_utf8(line).map_err(|_| failed("it sent a line that is not UTF-8"))?;
                 let message = strict::read(text)?.message;
-                if self.probe.is_late(&message) {
-                    continue;
+                match self.probe.hears(message) {
+                    Some(message) => return Ok(message),
+                    None => continue,
                 }
-                return Ok(message);
             }
             self.other_lines += u32::from(!line.is_empty());
             if self.other_lines > OTHER_LINES {
@@ -184,9 +218,11 @@ mod tests {
         let params = json!({
             "protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": {"name": "x", "version": "1"},
         });
-        for (id, method, params) in [(0, "server/discover", json!({})), (1, "initialize", params)] {
-            let asked = json!({"jsonrpc": "2.0", "id": id, "method": method, "params": params});
-            lines.send(message(asked)).await.unwrap();
+        let greetings = [(0, "server/discover", json!({})), (1, "initialize", params)].map(
+            |(id, method, params)| json!({"jsonrpc": "2.0", "id": id, "method": method, "params": params}),
+        );
+        for asked in &greetings {
+            lines.send(message(asked.clone())).await.unwrap();
         }
         let late =
             json!({"jsonrpc": "2.0", "id": 0, "error": {"code": -32601, "message": "Method not found"}});
@@ -196,6 +232,33 @@ mod tests {
         }
         assert!(matches!(lines.receive().await, Some(ServerJsonRpcMessage::Response(_))));
         assert!(matches!(lines.receive().await, Some(ServerJsonRpcMessage::Error(_))));
+
+        // A late yes is the answer to the older greeting, whatever the server itself says to that.
+        let (near, mut far) = tokio::io::duplex(1 << 16);
+        let mut lines = Lines::new(near, Faults::default());
+        for asked in &greetings {
+            lines.send(message(asked.clone())).await.unwrap();
+        }
+        let yes = json!({"resultType": "complete", "supportedVersions": ["2026-07-28"], "capabilities": {"tools": {}},
+                         "ttlMs": 0, "cacheScope": "private"});
+        let yes = json!({"jsonrpc": "2.0", "id": 0, "result": yes});
+        let refused =
+            json!({"jsonrpc": "2.0", "id": 1, "error": {"code": -32022, "message": "not any more"}});
+        let next = json!({"jsonrpc": "2.0", "id": 2, "result": {}});
+        for line in [&yes, &refused, &next] {
+            far.write_all(format!("{line}\n").as_bytes()).await.unwrap();
+        }
+        let Some(ServerJsonRpcMessage::Response(greeted)) = lines.receive().await else {
+            panic!("no answer")
+        };
+        let ServerResult::InitializeResult(result) = &greeted.result else { panic!("{greeted:?}") };
+        assert_eq!(
+            (&greeted.id, &result.protocol_version),
+            (&RequestId::Number(1), &ProtocolVersion::V_2026_07_28)
+        );
+        assert!(result.capabilities.tools.is_some());
+        let Some(ServerJsonRpcMessage::Response(answer)) = lines.receive().await else { panic!("no answer") };
+        assert_eq!(answer.id, RequestId::Number(2), "its refusal is passed over");
 
         // A probe that was answered in time was not given up.
         let (near, mut far) = tokio::io::duplex(1 << 16);
