@@ -71,7 +71,7 @@ pub struct ImageView {
     pub digest: String,
     /// Bytes on disk.
     pub size: u64,
-    /// The packages that it was built of, for those of npm.
+    /// The packages that it was built of, for those of npm and PyPI.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub packages: Vec<PackageView>,
 }
@@ -105,7 +105,7 @@ pub enum ImageRequest {
         /// What to call it.
         name: Option<ImageName>,
     },
-    /// One of [`ImageName::RESERVED`], or `npm:NAME@VERSION`.
+    /// One of [`ImageName::RESERVED`], `npm:NAME@VERSION`, or `pypi:NAME==VERSION`.
     Build {
         /// Which.
         name: ImageName,

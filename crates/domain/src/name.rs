@@ -127,8 +127,8 @@ label_name! {
     SecretName
 }
 
-/// Which image a cell runs: a name that is reserved and built here (`base`, `claude-code`, `codex`, `npm:NAME@VERSION`), or
-/// an OCI reference (`registry.example/repo:tag`, `…@sha256:…`).
+/// Which image a cell runs: a name that is reserved and built here (`base`, `claude-code`, `codex`, `npm:NAME@VERSION`,
+/// `pypi:NAME==VERSION`), or an OCI reference (`registry.example/repo:tag`, `…@sha256:…`).
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct ImageName(String);
@@ -142,6 +142,9 @@ impl ImageName {
 
     /// How the name of an npm package's image begins: `npm:NAME@VERSION`.
     pub const NPM: &'static str = "npm:";
+
+    /// How the name of a PyPI package's image begins: `pypi:NAME==VERSION`.
+    pub const PYPI: &'static str = "pypi:";
 
     /// The image an agent runs when its file names none.
     #[must_use]
@@ -170,7 +173,8 @@ impl ImageName {
     /// Whether the name is one that Lazaret builds: one of [`Self::RESERVED`], or a package.
     #[must_use]
     pub fn is_reserved(&self) -> bool {
-        Self::RESERVED.contains(&self.0.as_str()) || self.0.starts_with(Self::NPM)
+        Self::RESERVED.contains(&self.0.as_str())
+            || [Self::NPM, Self::PYPI].iter().any(|kind| self.0.starts_with(kind))
     }
 }
 
@@ -190,7 +194,7 @@ impl TryFrom<String> for ImageName {
         if text.len() > Self::MAX {
             return Err(NameError::TooLong { max: Self::MAX, found: text.len() });
         }
-        match text.chars().find(|c| !(c.is_ascii_alphanumeric() || "-._/:@+".contains(*c))) {
+        match text.chars().find(|c| !(c.is_ascii_alphanumeric() || "-._/:@+=".contains(*c))) {
             Some(found) => Err(NameError::BadImageCharacter { found }),
             None => Ok(Self(text)),
         }
@@ -222,6 +226,17 @@ mod tests {
         for good in ["a", "mail-clerk", "x9", &"a".repeat(63)] {
             assert!(good.parse::<AgentName>().is_ok(), "{good:?}");
         }
+    }
+
+    #[test]
+    fn names_of_packages_are_reserved() {
+        for name in ["base", "npm:@acme/tool@1.0.0", "pypi:mcp-server-time==2026.10.19", "pypi:anything"] {
+            assert!(name.parse::<ImageName>().unwrap().is_reserved(), "{name}");
+        }
+        for name in ["pypi/tool:1", "registry.example/npm:1", "bases"] {
+            assert!(!name.parse::<ImageName>().unwrap().is_reserved(), "{name}");
+        }
+        assert!("pypi:x[extra]==1".parse::<ImageName>().is_err());
     }
 
     proptest! {

@@ -1,4 +1,4 @@
-//! Local tool servers, each in a cell of its own: real ones from npm, used through the gateway from inside other cells.
+//! Local tool servers, each in a cell of its own: real ones from npm and PyPI, used through the gateway from inside other cells.
 //! No team reaches another's, what dies is started anew, and nothing is left when the daemon is killed.
 
 use std::fs;
@@ -11,6 +11,9 @@ use testkit::{Lab, deadline, machines, none_left};
 const FILES: &str = "npm:@modelcontextprotocol/server-filesystem@2026.8.31";
 const EVERYTHING: &str = "npm:@modelcontextprotocol/server-everything@2026.8.31";
 const SDK: &str = "npm:@modelcontextprotocol/sdk@1.32.2";
+const TIME: &str = "pypi:mcp-server-time==2026.10.19";
+const TIME_TABLE: &str =
+    "[tools.get_current_time]\neffects = [\"read\"]\n[tools.convert_time]\neffects = [\"read\"]\n";
 
 /// A server without any library: it dies when told to, and looks at what its cell can reach.
 const FRAGILE: &str = r#"
@@ -155,6 +158,39 @@ fn two_teams_have_a_cell_each_and_neither_sees_the_other_s_files() {
     deadline("a removed server's cell goes", Duration::from_secs(20), || {
         servers(&lab).is_empty().then_some(())
     });
+}
+
+#[test]
+fn a_server_of_pypi_answers_from_its_cell() {
+    let lab = Lab::start(env!("CARGO_BIN_EXE_lazaret"), Vec::new());
+    build(&lab, TIME);
+    let shown = lab.run(&["image", "show", TIME], "").expect(0);
+    let packages: Vec<&str> =
+        shown.stdout.lines().filter_map(|line| line.split_whitespace().next()).collect();
+    assert!(packages.contains(&"mcp") && packages.contains(&"pydantic-core"), "{packages:?}");
+    assert!(shown.stdout.contains("sha256:") && shown.stdout.contains("/dist-packages"), "{}", shown.stdout);
+    // By its digest it is this very image, and no other.
+    let digest = shown.stderr.split_whitespace().find(|word| word.starts_with("sha256:")).unwrap();
+    build(&lab, &format!("{TIME}@{digest}"));
+    let other = format!("{TIME}@sha256:{}", "0".repeat(64));
+    let refused = lab.run(&["image", "build", &other], "").expect(1).stderr;
+    assert!(refused.contains(&format!("it comes to {digest} now")), "{refused}");
+
+    fs::write(lab.path("config/lazaret/time.toml"), TIME_TABLE).unwrap();
+    let server = ["clock", "--table", "time.toml", "--image", TIME, "--allow-emulation"];
+    add(&lab, &[&server[..], &["--", "mcp-server-time"]].concat());
+    caller(&lab, "ann", "sales", "[tools.clock]\nallow = [\"convert_time\"]\n");
+    let asked = applied(&lab, "ann");
+    assert!(asked.contains("clock__convert_time") && !asked.contains("get_current_time"), "{asked}");
+    let times = r#"{"source_timezone": "Asia/Kathmandu", "time": "16:30", "target_timezone": "UTC"}"#;
+    let wrong = r#"{"source_timezone": "Nowhere/Else", "time": "16:30", "target_timezone": "UTC"}"#;
+    let told = calls(
+        &lab,
+        "ann",
+        &format!(r#"[["clock__convert_time", {times}], ["clock__convert_time", {wrong}]]"#),
+    );
+    assert!(told[0].contains("T10:45:00+00:00"), "{told:?}");
+    assert!(told[1].starts_with("failed: ") && told[1].contains("Nowhere/Else"), "{told:?}");
 }
 
 #[test]

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use futures::future::BoxFuture;
 use sha2::{Digest as _, Sha512};
 
 use super::digest::Digest;
@@ -15,7 +16,8 @@ use super::http::{self, Download};
 use super::layer::{Assembly, Rules, unpack};
 use super::npm::Registry;
 use super::progress::{Progress, Reporter};
-use super::store::Work;
+use super::recipe::Recipe;
+use super::store::{ImagePackage, Work};
 use super::tree::Meta;
 
 /// One package of npm.
@@ -91,44 +93,46 @@ impl Agent {
             _ => None,
         }
     }
+}
 
-    /// Digest of the recipe: what the image is built on, and its packages.
-    pub(super) fn digest(&self, base: Digest) -> Digest {
+/// An agent, and the registry that its packages come from.
+pub(super) struct AgentRecipe {
+    /// Which.
+    pub(super) agent: &'static Agent,
+    /// Where from.
+    pub(super) registry: Registry,
+}
+
+impl Recipe for AgentRecipe {
+    /// What the image is built on, and its packages.
+    fn digest(&self, base: Digest) -> Digest {
         let mut recipe = format!("lazaret agent 1\n{base}\n");
-        for package in self.packages {
+        for package in self.agent.packages {
             recipe.push_str(&format!("{}\n", package.recipe()));
         }
         Digest::of(recipe.as_bytes())
     }
 
-    /// Downloads the packages into `work` and checks each against its pinned digest.
-    pub(super) async fn fetch(
-        &self,
-        registry: &Registry,
-        work: &Work,
-        progress: &Progress,
-    ) -> Result<(), ImageError> {
-        for (at, package) in self.packages.iter().enumerate() {
-            package.fetch(registry, &archive(work, at), progress).await?;
-        }
-        Ok(())
+    /// None: those of agents are pinned in Lazaret itself.
+    fn packages(&self) -> Vec<ImagePackage> {
+        Vec::new()
     }
 
-    /// Lays the packages over `base`.
-    pub(super) fn assemble(
-        &self,
-        base: File,
-        work: &Work,
-        assembly: &mut Assembly,
-        progress: &Progress,
-    ) -> Result<(), ImageError> {
-        progress.say("reading base");
-        assembly.add_base(base).map_err(ImageError::layer("base"))?;
-        for (at, package) in self.packages.iter().enumerate() {
+    fn fetch<'a>(&'a self, work: &'a Work, progress: &'a Progress) -> BoxFuture<'a, Result<(), ImageError>> {
+        Box::pin(async move {
+            for (at, package) in self.agent.packages.iter().enumerate() {
+                package.fetch(&self.registry, &archive(work, at), progress).await?;
+            }
+            Ok(())
+        })
+    }
+
+    fn lay(&self, work: &Work, assembly: &mut Assembly, progress: &Progress) -> Result<(), ImageError> {
+        for (at, package) in self.agent.packages.iter().enumerate() {
             progress.say(&format!("unpacking {}", package.name));
             package.add(archive(work, at), assembly).map_err(ImageError::layer(package.name))?;
         }
-        for (command, target) in self.commands {
+        for (command, target) in self.agent.commands {
             let path = format!("usr/local/bin/{command}");
             assembly
                 .tree

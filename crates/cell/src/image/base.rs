@@ -24,6 +24,9 @@ const PACKAGES: [&str; 8] =
 /// Changes when the same packages are put together in another way.
 const RECIPE: u32 = 1;
 
+/// Where `base` lists the packages that it is made of.
+pub(super) const LIST: &str = "usr/share/lazaret/packages";
+
 /// Folders of documentation; licences stay.
 const DROPPED: [&[u8]; 6] = [
     b"usr/share/man/",
@@ -270,7 +273,7 @@ fn settle(assembly: &mut Assembly, packages: &Packages) -> Result<(), LayerError
     put(assembly, b"etc/shells", b"/bin/sh\n/bin/bash\n/usr/bin/sh\n/usr/bin/bash\n", Meta::FILE)?;
     put(assembly, b"etc/hostname", b"cell\n", Meta::FILE)?;
     let list: String = packages.debs.iter().map(|deb| package_name(deb) + "\n").collect();
-    put(assembly, b"usr/share/lazaret/packages", list.as_bytes(), Meta::FILE)
+    put(assembly, LIST.as_bytes(), list.as_bytes(), Meta::FILE)
 }
 
 /// All certificates of the package `ca-certificates` in one file.

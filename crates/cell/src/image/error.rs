@@ -56,7 +56,8 @@ pub enum ImageError {
     Reserved(String),
     /// The name is not one that Lazaret builds.
     #[error(
-        "`{0}` can't be built here: only base, claude-code, codex and npm:NAME@VERSION can; others are pulled or imported"
+        "`{0}` can't be built here: only base, claude-code, codex, npm:NAME@VERSION and \
+         pypi:NAME==VERSION can; others are pulled or imported"
     )]
     NotBuildable(String),
     /// A package, or what it needs, can't be had.
@@ -176,6 +177,15 @@ pub enum LayerError {
         /// What is wrong there.
         why: &'static str,
     },
+    /// Bytes that are no zip archive, or no wheel.
+    #[error("it is not a sound wheel: {why}")]
+    Zip {
+        /// What is wrong with it.
+        why: &'static str,
+    },
+    /// A command that a package declares, and that can't be made.
+    #[error("one of its commands can't be made: {0}")]
+    Command(String),
     /// A kind of entry that tar archives of images don't have.
     #[error("path `{path}` is of the unknown kind {kind:#04x}")]
     Kind {

@@ -1,7 +1,8 @@
 //! HTTPS for registries: answers of bounded size, no way down from HTTPS to HTTP, and the credential only to the host that
 //! it is for.
 
-use std::io::Write;
+use std::fs::File;
+use std::io::{ErrorKind, Read as _, Write};
 use std::path::Path;
 use std::time::Duration;
 
@@ -13,6 +14,8 @@ use super::error::ImageError;
 
 /// How long a registry may take to accept a connection, and to send the next bytes.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// Most bytes in a file of settings.
+const MAX_SETTINGS: u64 = 1 << 20;
 /// How long a document or an error may take.
 const DOCUMENT_TIME: Duration = Duration::from_secs(120);
 
@@ -33,6 +36,27 @@ pub(super) fn client(https_only: bool) -> Result<reqwest::Client, ImageError> {
         builder = builder.no_proxy().redirect(reqwest::redirect::Policy::none());
     }
     builder.build().map_err(|error| network("the TLS client", &error))
+}
+
+/// Whether a URL is of this host, so that plain HTTP is no risk.
+pub(super) fn is_loopback(url: &str) -> bool {
+    ["http://localhost:", "http://127.0.0.1:", "http://localhost/", "http://127.0.0.1/"]
+        .iter()
+        .any(|start| url.starts_with(start))
+}
+
+/// A file of the person's settings; `None` where there is none that can be read.
+pub(super) fn settings(path: &Path) -> Option<String> {
+    let mut text = String::new();
+    let read = File::open(path).and_then(|file| file.take(MAX_SETTINGS).read_to_string(&mut text));
+    match read {
+        Ok(_) => Some(text + "\n"),
+        Err(error) if error.kind() == ErrorKind::NotFound => None,
+        Err(error) => {
+            tracing::warn!(path = %path.display(), %error, "settings of a package manager can't be read");
+            None
+        }
+    }
 }
 
 /// An error of the network. Only the part of the URL before any query is shown: what follows can be a secret.
@@ -97,7 +121,7 @@ pub(super) async fn store(
     mut check: impl FnMut(&[u8]),
 ) -> Result<(), ImageError> {
     let Download { url, most, path } = *download;
-    let mut file = std::fs::File::create_new(path).map_err(ImageError::io("create", path))?;
+    let mut file = File::create_new(path).map_err(ImageError::io("create", path))?;
     let mut count = 0_u64;
     while let Some(bytes) = response.chunk().await.map_err(|error| network(url, &error))? {
         count = count.saturating_add(bytes.len() as u64);
@@ -121,4 +145,17 @@ pub(super) async fn store_verified(
     store(response, download, |bytes| hash.update(bytes)).await?;
     let found = Digest::from_bytes(hash.finalize().into());
     expected.check_found(found, &format!("the blob at `{}`", download.url))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_registries_on_this_host_are_asked_in_the_clear() {
+        assert!(is_loopback("http://127.0.0.1:4873/"));
+        for bad in ["http://127.0.0.1.evil.example/", "http://localhost.evil/", "http://npm.acme.example/"] {
+            assert!(!is_loopback(bad), "{bad}");
+        }
+    }
 }

@@ -178,6 +178,17 @@ impl Assembly {
         size: u64,
         archive: &mut TarReader<R>,
     ) -> Result<(), LayerError> {
+        self.add_contents(path, meta, size, |sink| archive.contents(sink))
+    }
+
+    /// Puts a file of `size` bytes at `path`; `fill` hands its parts to the sink that it is given, each with its offset.
+    pub(super) fn add_contents(
+        &mut self,
+        path: &[u8],
+        meta: Meta,
+        size: u64,
+        fill: impl FnOnce(&mut dyn FnMut(u64, &[u8]) -> io::Result<()>) -> Result<(), LayerError>,
+    ) -> Result<(), LayerError> {
         let limits = self.tree.limits();
         if size > limits.file {
             return Err(LayerError::Limit { what: "bytes in one file", max: limits.file });
@@ -188,7 +199,7 @@ impl Assembly {
         }
         let piece = self.spool.set_aside(size)?;
         let spool = &self.spool;
-        archive.contents(|offset, bytes| spool.write(piece, offset, bytes))?;
+        fill(&mut |offset, bytes| spool.write(piece, offset, bytes))?;
         self.tree.put_file(path, meta, piece)
     }
 
@@ -273,6 +284,8 @@ fn unwrap_limit(error: LayerError) -> LayerError {
         | LayerError::Limit { .. }
         | LayerError::Ratio { .. }
         | LayerError::Tar { .. }
+        | LayerError::Zip { .. }
+        | LayerError::Command(_)
         | LayerError::Kind { .. }) => other,
     }
 }

@@ -19,7 +19,9 @@ mod layer;
 mod limits;
 mod manifest;
 mod npm;
+mod packages;
 mod progress;
+mod pypi;
 mod recipe;
 mod reference;
 mod registry;
@@ -30,6 +32,7 @@ mod squash;
 mod store;
 mod tarball;
 mod tree;
+mod zip;
 
 #[cfg(test)]
 mod tests;
@@ -46,7 +49,7 @@ pub use progress::{Progress, Step};
 pub use store::{Image, ImageConfig, ImagePackage, ImageStore};
 
 use credentials::Credential;
-use recipe::Recipe;
+use recipe::Ground;
 use reference::Reference;
 use registry::Repository;
 use source::LocalImage;
@@ -113,14 +116,14 @@ impl ImageStore {
         .await
     }
 
-    /// Builds `base`, `claude-code`, `codex` or the image of an npm package; where it is here already, anew if there are
+    /// Builds `base`, `claude-code`, `codex` or the image of a package; where it is here already, anew if there are
     /// newer packages. A name with a digest is what comes out, or an error.
     pub async fn build(&self, name: &ImageName, progress: &Progress) -> Result<Image, ImageError> {
         if *name == ImageName::base() {
             let (store, progress) = (self.clone(), progress.clone());
             return blocking(move || store.build_base(&progress)).await;
         }
-        let recipe = Recipe::of(name, progress).await?;
+        let wanted = recipe::Wanted::parse(name)?;
         let base = match self.resolve(&ImageName::base()) {
             Ok(base) if self.layer_of(base.digest).is_file() => base,
             Ok(_) | Err(ImageError::Missing { .. }) => {
@@ -128,13 +131,15 @@ impl ImageStore {
             }
             Err(error) => return Err(error),
         };
+        let (work, layer) = (self.begin()?, self.layer_of(base.digest));
+        let ground = Ground { layer: &layer, work: &work, limits: self.limits };
+        let recipe = wanted.recipe(&ground, progress).await?;
         let digest = recipe.digest(base.digest);
-        recipe.check(name, digest)?;
-        let name = &recipe.name(name);
+        recipe::check(name, digest)?;
+        let name = &recipe::name(name);
         if let Some(image) = self.reuse(name, digest, &base.config)? {
             return Ok(image);
         }
-        let work = self.begin()?;
         recipe.fetch(&work, progress).await?;
         let (store, name, progress) = (self.clone(), name.clone(), progress.clone());
         blocking(move || {
@@ -142,10 +147,11 @@ impl ImageStore {
             if let Some(image) = store.reuse(&name, digest, &base.config)? {
                 return Ok(image);
             }
-            let layer = store.layer_of(base.digest);
             let file = File::open(&layer).map_err(ImageError::io("open", &layer))?;
             let mut assembly = store.assembly(&work)?;
-            recipe.assemble(file, &work, &mut assembly, &progress)?;
+            progress.say("reading base");
+            assembly.add_base(file).map_err(ImageError::layer("base"))?;
+            recipe.lay(&work, &mut assembly, &progress)?;
             progress.say("writing the image");
             let entry = Entry { name: &name, digest, config: base.config, packages: recipe.packages() };
             store.commit(&work, assembly, entry, false)

@@ -1,96 +1,102 @@
-//! What is laid over `base` for an image that is built here: an agent, or a package of npm.
+//! What is laid over `base` for an image that is built here: an agent, or a package of npm or PyPI with all that it needs.
 
-use std::fs::File;
+use std::path::Path;
 
 use domain::ImageName;
+use futures::future::BoxFuture;
 
-use super::agents::Agent;
+use super::agents::{Agent, AgentRecipe};
+use super::blocking;
 use super::digest::Digest;
 use super::error::ImageError;
 use super::layer::Assembly;
-use super::npm::{Packages, Registry, Wanted};
+use super::limits::ImageLimits;
 use super::progress::Progress;
 use super::reference::digest_in;
 use super::store::{ImagePackage, Work};
+use super::{npm, pypi};
 
 /// What is to be made, with all of its parts named.
-pub(super) struct Recipe {
-    registry: Registry,
-    what: What,
-}
-
-enum What {
-    Agent(&'static Agent),
-    Npm(Packages),
-}
-
-impl Recipe {
-    /// The recipe of the image of this name. For a package, the registry is asked what it needs.
-    pub(super) async fn of(name: &ImageName, progress: &Progress) -> Result<Self, ImageError> {
-        let registry = Registry::configured()?;
-        let what = match (Agent::named(name.as_str()), Wanted::parse(name)?) {
-            (Some(agent), _) => What::Agent(agent),
-            (None, Some(wanted)) => What::Npm(wanted.resolve(&registry, progress).await?),
-            (None, None) => return Err(ImageError::NotBuildable(name.to_string())),
-        };
-        Ok(Self { registry, what })
-    }
-
-    /// What the image is called, which is asked for as `asked`, perhaps with a digest.
-    pub(super) fn name(&self, asked: &ImageName) -> ImageName {
-        let bare = asked.as_str().split_once("@sha256:").and_then(|(bare, _)| bare.parse().ok());
-        bare.unwrap_or_else(|| asked.clone())
-    }
-
+pub(super) trait Recipe: Send + Sync {
     /// Its digest, built on this `base`.
-    pub(super) fn digest(&self, base: Digest) -> Digest {
-        match &self.what {
-            What::Agent(agent) => agent.digest(base),
-            What::Npm(packages) => packages.digest(base),
-        }
-    }
+    fn digest(&self, base: Digest) -> Digest;
 
-    /// Whether it comes to the digest that was asked for, if one was.
-    pub(super) fn check(&self, asked: &ImageName, digest: Digest) -> Result<(), ImageError> {
-        match digest_in(asked) {
-            Some(expected) if expected != digest => {
-                let why = format!(
-                    "it comes to {digest} now, since its packages, `base` or Node changed: \
-                     build it without a digest, and look at `lazaret image show`"
-                );
-                Err(ImageError::Package { package: asked.to_string(), why })
-            }
-            Some(_) | None => Ok(()),
-        }
-    }
-
-    /// The packages whose set was found just now. Those of agents are pinned in Lazaret itself.
-    pub(super) fn packages(&self) -> Vec<ImagePackage> {
-        match &self.what {
-            What::Agent(_) => Vec::new(),
-            What::Npm(packages) => packages.list(),
-        }
-    }
+    /// The packages whose set was found just now.
+    fn packages(&self) -> Vec<ImagePackage>;
 
     /// Downloads everything into `work`, checked.
-    pub(super) async fn fetch(&self, work: &Work, progress: &Progress) -> Result<(), ImageError> {
-        match &self.what {
-            What::Agent(agent) => agent.fetch(&self.registry, work, progress).await,
-            What::Npm(packages) => packages.fetch(&self.registry, work, progress).await,
+    fn fetch<'a>(&'a self, work: &'a Work, progress: &'a Progress) -> BoxFuture<'a, Result<(), ImageError>>;
+
+    /// Lays everything over `base`, which lies there.
+    fn lay(&self, work: &Work, assembly: &mut Assembly, progress: &Progress) -> Result<(), ImageError>;
+}
+
+/// What an image's name asks for, before any registry is asked what that takes.
+pub(super) enum Wanted {
+    /// One of the agents that Lazaret knows.
+    Agent(&'static Agent),
+    /// A package of npm.
+    Npm(npm::Wanted),
+    /// A package of PyPI.
+    Pypi(pypi::Wanted),
+}
+
+/// What there is to build on.
+pub(super) struct Ground<'a> {
+    /// The archive of `base`.
+    pub(super) layer: &'a Path,
+    /// Where downloads go.
+    pub(super) work: &'a Work,
+    /// Limits on what is laid over `base`.
+    pub(super) limits: ImageLimits,
+}
+
+impl Wanted {
+    /// Reads the name of an image that can be built.
+    pub(super) fn parse(name: &ImageName) -> Result<Self, ImageError> {
+        if let Some(agent) = Agent::named(name.as_str()) {
+            return Ok(Self::Agent(agent));
         }
+        let npm = npm::Wanted::parse(name)?.map(Self::Npm);
+        let pypi = pypi::Wanted::parse(name)?.map(Self::Pypi);
+        npm.or(pypi).ok_or_else(|| ImageError::NotBuildable(name.to_string()))
     }
 
-    /// Lays everything over `base`.
-    pub(super) fn assemble(
-        &self,
-        base: File,
-        work: &Work,
-        assembly: &mut Assembly,
+    /// Its recipe. For a package, the registry is asked what it needs.
+    pub(super) async fn recipe(
+        self,
+        ground: &Ground<'_>,
         progress: &Progress,
-    ) -> Result<(), ImageError> {
-        match &self.what {
-            What::Agent(agent) => agent.assemble(base, work, assembly, progress),
-            What::Npm(packages) => packages.assemble(base, work, assembly, progress),
+    ) -> Result<Box<dyn Recipe>, ImageError> {
+        Ok(match self {
+            Self::Agent(agent) => Box::new(AgentRecipe { agent, registry: npm::Registry::configured()? }),
+            Self::Npm(wanted) => Box::new(wanted.resolve(npm::Registry::configured()?, progress).await?),
+            Self::Pypi(wanted) => {
+                let (layer, limits) = (ground.layer.to_owned(), ground.limits);
+                let python = blocking(move || pypi::Python::of_base(&layer, limits)).await?;
+                let index = pypi::Index::configured()?;
+                Box::new(wanted.resolve(index, python, ground, progress).await?)
+            }
+        })
+    }
+}
+
+/// What the image is called, which is asked for as `asked`, perhaps with a digest.
+pub(super) fn name(asked: &ImageName) -> ImageName {
+    let bare = asked.as_str().split_once("@sha256:").and_then(|(bare, _)| bare.parse().ok());
+    bare.unwrap_or_else(|| asked.clone())
+}
+
+/// Whether it came to the digest that was asked for, if one was.
+pub(super) fn check(asked: &ImageName, digest: Digest) -> Result<(), ImageError> {
+    match digest_in(asked) {
+        Some(expected) if expected != digest => {
+            let why = format!(
+                "it comes to {digest} now, since its packages, `base` or Node changed: \
+                 build it without a digest, and look at `lazaret image show`"
+            );
+            Err(ImageError::Package { package: asked.to_string(), why })
         }
+        Some(_) | None => Ok(()),
     }
 }

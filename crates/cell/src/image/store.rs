@@ -78,7 +78,7 @@ pub struct Image {
     pub config: ImageConfig,
     /// What was left out of it.
     pub left_out: LeftOut,
-    /// The packages of npm that it was built of.
+    /// The packages of npm or PyPI that it was built of.
     pub packages: Vec<ImagePackage>,
 }
 

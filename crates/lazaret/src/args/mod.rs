@@ -307,14 +307,15 @@ pub(crate) enum ImageCommand {
         #[arg(long)]
         name: Option<ImageName>,
     },
-    /// Build an image: base, claude-code or codex, or a package of npm with all that it needs.
+    /// Build an image: base, claude-code or codex, or a package of npm or PyPI with all that it needs.
     ///
     /// A package is checked against the registry's digests. None of its scripts runs.
     #[command(
-        after_help = "Example:\n  lazaret image build npm:@modelcontextprotocol/server-filesystem@2026.8.31"
+        after_help = "Examples:\n  lazaret image build npm:@modelcontextprotocol/server-filesystem@2026.8.31\n  \
+        lazaret image build pypi:mcp-server-time==2026.10.19"
     )]
     Build {
-        /// Which: base, claude-code, codex, or npm:NAME@VERSION.
+        /// Which: base, claude-code, codex, npm:NAME@VERSION, or pypi:NAME==VERSION.
         name: ImageName,
     },
     /// Show the packages that an image was built of.

@@ -10,12 +10,11 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::io;
 use std::path::PathBuf;
-use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use domain::ImageName;
-use futures::StreamExt as _;
+use futures::future::BoxFuture;
 use sha2::{Digest as _, Sha512};
 
 use super::agents::NODE;
@@ -23,7 +22,9 @@ use super::digest::Digest;
 use super::error::{ImageError, LayerError};
 use super::http::{self, Download};
 use super::layer::{Assembly, Rules, unpack};
+use super::packages::{self, Budget, MAX_ARCHIVE, MAX_DOCUMENT};
 use super::progress::{Progress, Reporter};
+use super::recipe::Recipe;
 use super::store::{ImagePackage, Work};
 use super::tree::Meta;
 
@@ -32,16 +33,6 @@ use resolve::{Placed, Resolver};
 
 pub(super) use registry::Registry;
 
-/// Most bytes in what the registry says of one package.
-const MAX_DOCUMENT: u64 = 32 << 20;
-/// Most bytes in the archive of one package.
-const MAX_ARCHIVE: u64 = 256 << 20;
-/// Most bytes in all archives together.
-const MAX_ARCHIVES: u64 = 2 << 30;
-/// Questions to the registry at a time.
-const AT_A_TIME: usize = 6;
-/// How long finding and downloading may take.
-const WITHIN: Duration = Duration::from_secs(30 * 60);
 /// Where packages lie in the image.
 const FOLDER: &str = "opt/npm";
 
@@ -53,9 +44,9 @@ pub(super) struct Wanted {
 }
 
 /// A package with all that it needs.
-#[derive(Debug)]
 pub(super) struct Packages {
     wanted: Wanted,
+    registry: Registry,
     /// By place, such as `node_modules/a`.
     placed: BTreeMap<String, Placed>,
 }
@@ -92,7 +83,7 @@ impl Wanted {
     /// Finds what the package needs, as of now.
     pub(super) async fn resolve(
         self,
-        registry: &Registry,
+        registry: Registry,
         progress: &Progress,
     ) -> Result<Packages, ImageError> {
         progress.say(&format!("asking the registry what {} needs", self.name));
@@ -113,25 +104,21 @@ impl Wanted {
         let mut resolver = Resolver::new(need);
         resolver.learn(self.name.clone(), package);
         loop {
-            let missing = resolver.missing().into_iter();
-            let asked: Vec<_> = missing.map(|name| self.ask(registry, name)).collect();
-            let mut answers = futures::stream::iter(asked).buffer_unordered(AT_A_TIME);
-            while let Some(answer) = answers.next().await {
-                let (name, package) = answer?;
+            let asked = resolver.missing().into_iter().map(|name| self.ask(&registry, name));
+            for (name, package) in packages::answers(asked.collect()).await? {
                 resolver.learn(name, package);
             }
-            drop(answers);
             resolver.step().map_err(|why| self.refuse(why))?;
             if resolver.is_done() {
-                return Ok(Packages { placed: resolver.finish(), wanted: self });
+                return Ok(Packages { placed: resolver.finish(), wanted: self, registry });
             }
         }
     }
 }
 
-impl Packages {
-    /// Digest of the recipe: what the image is built on, and every package with its place and its SHA-512.
-    pub(super) fn digest(&self, base: Digest) -> Digest {
+impl Recipe for Packages {
+    /// What the image is built on, and every package with its place and its SHA-512.
+    fn digest(&self, base: Digest) -> Digest {
         let mut recipe = format!("lazaret npm 1\n{base}\n{}\n", NODE.recipe());
         for (at, placed) in &self.placed {
             recipe.push_str(&format!("{at} {} {} {}\n", placed.package, placed.version, placed.sha512));
@@ -139,8 +126,7 @@ impl Packages {
         Digest::of(recipe.as_bytes())
     }
 
-    /// Every package, for people.
-    pub(super) fn list(&self) -> Vec<ImagePackage> {
+    fn packages(&self) -> Vec<ImagePackage> {
         let record = |(at, placed): (&String, &Placed)| ImagePackage {
             place: at.clone(),
             name: placed.package.clone(),
@@ -150,68 +136,41 @@ impl Packages {
         self.placed.iter().map(record).collect()
     }
 
-    /// Downloads every package into `work` and checks each against its digest; Node too.
-    pub(super) async fn fetch(
-        &self,
-        registry: &Registry,
-        work: &Work,
-        progress: &Progress,
-    ) -> Result<(), ImageError> {
-        let all = async {
-            NODE.fetch(registry, &node(work), progress).await?;
-            self.fetch_packages(registry, work, progress).await
+    /// The packages, and Node.
+    fn fetch<'a>(&'a self, work: &'a Work, progress: &'a Progress) -> BoxFuture<'a, Result<(), ImageError>> {
+        let all = async move {
+            NODE.fetch(&self.registry, &node(work), progress).await?;
+            self.fetch_packages(work, progress).await
         };
-        let late = || self.wanted.refuse(format!("it was not here within {} min", WITHIN.as_secs() / 60));
-        tokio::time::timeout(WITHIN, all).await.map_err(|_| late())?
+        Box::pin(packages::in_time(all, |why| self.wanted.refuse(why)))
     }
 
-    /// Downloads the packages alone.
-    pub(super) async fn fetch_packages(
-        &self,
-        registry: &Registry,
-        work: &Work,
-        progress: &Progress,
-    ) -> Result<(), ImageError> {
-        let archives = self.archives();
-        let total = Some(archives.len() as u64);
-        let mut reporter = Reporter::new(progress, "downloading packages", total);
-        let asked: Vec<_> =
-            archives.into_iter().map(|(at, placed)| download(registry, placed, archive(work, at))).collect();
-        let mut answers = futures::stream::iter(asked).buffer_unordered(AT_A_TIME);
-        let mut bytes = 0_u64;
-        while let Some(answer) = answers.next().await {
-            bytes = bytes.saturating_add(answer?);
-            if bytes > MAX_ARCHIVES {
-                let why = format!("its packages have more than {} MiB together", MAX_ARCHIVES >> 20);
-                return Err(self.wanted.refuse(why));
-            }
-            reporter.add(1);
-        }
-        Ok(())
-    }
-
-    /// Lays everything over `base`.
-    pub(super) fn assemble(
-        &self,
-        base: File,
-        work: &Work,
-        assembly: &mut Assembly,
-        progress: &Progress,
-    ) -> Result<(), ImageError> {
-        progress.say("reading base");
-        assembly.add_base(base).map_err(ImageError::layer("base"))?;
+    fn lay(&self, work: &Work, assembly: &mut Assembly, progress: &Progress) -> Result<(), ImageError> {
         progress.say("unpacking node");
         NODE.add(node(work), assembly).map_err(ImageError::layer("node"))?;
-        self.lay(work, assembly, progress)?;
+        self.lay_packages(work, assembly, progress)?;
         // Last, so that no package takes its place.
         assembly
             .tree
             .put_symlink(b"usr/local/bin/node", Meta::FOLDER, b"/opt/node/bin/node")
             .map_err(ImageError::layer("node"))
     }
+}
+
+impl Packages {
+    /// Downloads the packages alone, each checked against its digest.
+    pub(super) async fn fetch_packages(&self, work: &Work, progress: &Progress) -> Result<(), ImageError> {
+        let budget = Budget::default();
+        let fetch = async |placed, at| {
+            let bytes = download(&self.registry, placed, archive(work, at)).await?;
+            budget.spend(bytes).map_err(|why| self.wanted.refuse(why))
+        };
+        let asked = self.archives().into_iter().map(|(at, placed)| fetch(placed, at));
+        packages::download(asked.collect(), progress).await
+    }
 
     /// Lays the packages alone.
-    pub(super) fn lay(
+    pub(super) fn lay_packages(
         &self,
         work: &Work,
         assembly: &mut Assembly,

@@ -4,6 +4,8 @@ mod hostile;
 mod model;
 mod npm;
 mod pull;
+mod pypi;
+mod registry;
 mod sources;
 mod store;
 

@@ -1,49 +1,19 @@
 //! npm images against a registry on this host: whole, with a package that is not what it should be, and with hostile ones.
 
-use std::io::{Read as _, Write as _};
-use std::net::{TcpListener, TcpStream};
-use std::sync::Arc;
-
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha512};
 
+use super::registry::serve;
 use super::{Layer, listing};
 use crate::image::layer::Assembly;
 use crate::image::npm::{Registry, Wanted};
+use crate::image::recipe::Recipe as _;
 use crate::image::{ImageError, ImagePackage, ImageStore, Progress};
 
 /// What a registry answers: a path and a body.
 type Files = Vec<(String, Vec<u8>)>;
-
-/// A registry that serves these files for as long as the test lasts.
-fn serve(files: Files) -> Registry {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let base = format!("http://{}/", listener.local_addr().unwrap());
-    let files = Arc::new(files);
-    std::thread::spawn(move || {
-        for connection in listener.incoming() {
-            let files = Arc::clone(&files);
-            std::thread::spawn(move || answer(connection.unwrap(), &files));
-        }
-    });
-    Registry::at(base, None).unwrap()
-}
-
-fn answer(mut connection: TcpStream, files: &Files) {
-    let mut request = Vec::new();
-    let mut byte = [0];
-    while !request.ends_with(b"\r\n\r\n") && connection.read(&mut byte).unwrap_or(0) == 1 {
-        request.push(byte[0]);
-    }
-    let request = String::from_utf8(request).unwrap();
-    let path = request.split_whitespace().nth(1).unwrap_or_default();
-    let found = files.iter().find(|(known, _)| known == path);
-    let (status, body) = found.map_or(("404 Not Found", &[][..]), |(_, body)| ("200 OK", body.as_slice()));
-    let head = format!("HTTP/1.1 {status}\r\ncontent-length: {}\r\nconnection: close\r\n\r\n", body.len());
-    connection.write_all(head.as_bytes()).and_then(|()| connection.write_all(body)).unwrap();
-}
 
 fn integrity(archive: &[u8]) -> String {
     format!("sha512-{}", STANDARD.encode(Sha512::digest(archive)))
@@ -65,17 +35,18 @@ fn published(name: &str, archive: &Layer, mut release: Value) -> Files {
 
 /// The image's packages, laid down, and their records.
 async fn laid(name: &str, files: Files) -> Result<(Assembly, Vec<ImagePackage>), ImageError> {
-    let registry = serve(files);
+    let answers = files.into_iter().map(|(path, body)| (path, "application/json", body));
+    let registry = Registry::at(serve(answers.collect()), None)?;
     let silent = Progress::silent();
     let wanted = Wanted::parse(&name.parse().unwrap())?.unwrap();
-    let packages = wanted.resolve(&registry, &silent).await?;
+    let packages = wanted.resolve(registry, &silent).await?;
     let data = tempfile::tempdir().unwrap();
     let store = ImageStore::open(data.path())?;
     let work = store.begin()?;
-    packages.fetch_packages(&registry, &work, &silent).await?;
+    packages.fetch_packages(&work, &silent).await?;
     let mut assembly = store.assembly(&work)?;
-    packages.lay(&work, &mut assembly, &silent)?;
-    Ok((assembly, packages.list()))
+    packages.lay_packages(&work, &mut assembly, &silent)?;
+    Ok((assembly, packages.packages()))
 }
 
 async fn refused(name: &str, files: Files) -> String {
