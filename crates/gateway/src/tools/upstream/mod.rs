@@ -1,4 +1,5 @@
-//! A tool server, as a client of it: an MCP server over HTTP, or over a byte stream to a process in a cell.
+//! A tool server, as a client of it: an MCP server over HTTP, or over a byte stream to a process in a cell; or one that is
+//! built in.
 //!
 //! Whatever a server sends is bounded and read strictly. The first rule that it breaks ends the connection, and every
 //! call on it fails with that reason: whoever wants more connects anew. Nothing is ever sent twice.
@@ -6,6 +7,8 @@
 mod http;
 mod lines;
 mod listener;
+mod mail;
+mod peer;
 mod read;
 mod strict;
 
@@ -39,6 +42,9 @@ use super::ProgressSink;
 use crate::credential::Credential;
 use crate::provider::BaseUrl;
 use crate::upstream::{Patience, client};
+
+pub use self::mail::{AccountOf, MailServer};
+pub use self::peer::Upstream;
 
 use self::http::Post;
 use lines::Lines;
@@ -135,8 +141,8 @@ pub enum Acted {
     Unknown,
 }
 
-/// A connection to a tool server. Dropping it closes the connection.
-pub struct Upstream {
+/// A connection to an MCP server. Dropping it closes the connection.
+struct Client {
     running: RunningService<RoleClient, Listener>,
     listener: Listener,
     changes: watch::Receiver<u64>,
@@ -148,12 +154,12 @@ pub struct Upstream {
     clippy::wildcard_enum_match_arm,
     reason = "the library's results grow; what was not asked for is refused"
 )]
-impl Upstream {
+impl Client {
     /// Connects to a server over HTTP, at exactly this address.
     ///
     /// # Errors
     /// When it can't be reached, refuses the credential, or does not speak the protocol.
-    pub async fn over_http(
+    async fn over_http(
         address: &BaseUrl,
         credential: Credential,
         limits: UpstreamLimits,
@@ -174,7 +180,7 @@ impl Upstream {
     ///
     /// # Errors
     /// When it does not speak the protocol.
-    pub async fn over_stream<S>(stream: S, limits: UpstreamLimits) -> Result<Self, ToolFailure>
+    async fn over_stream<S>(stream: S, limits: UpstreamLimits) -> Result<Self, ToolFailure>
     where
         S: AsyncRead + AsyncWrite + Send + 'static,
     {
@@ -208,20 +214,17 @@ impl Upstream {
     }
 
     /// Counts what the server says of changes of its lists. Servers may change them and say nothing.
-    #[must_use]
-    pub fn changes(&self) -> watch::Receiver<u64> {
+    fn changes(&self) -> watch::Receiver<u64> {
         self.changes.clone()
     }
 
     /// Why the connection has ended, once it has.
-    #[must_use]
-    pub fn broken(&self) -> Option<ToolFailure> {
+    fn broken(&self) -> Option<ToolFailure> {
         self.faults.first().or_else(|| self.running.is_closed().then(|| failed("it ended")))
     }
 
     /// Whether the server has resources, and whether it has prompts.
-    #[must_use]
-    pub fn readable(&self) -> (bool, bool) {
+    fn readable(&self) -> (bool, bool) {
         let told = self.running.peer_info();
         let capabilities = told.as_ref().map(|told| &told.capabilities);
         let has = |which: fn(&ServerCapabilities) -> bool| capabilities.is_some_and(which);
@@ -232,7 +235,7 @@ impl Upstream {
     ///
     /// # Errors
     /// When it fails, or offers more than can be taken.
-    pub async fn list(&self) -> Result<ToolList, ToolFailure> {
+    async fn list(&self) -> Result<ToolList, ToolFailure> {
         let tools = self
             .pages(
                 |page| ClientRequest::ListToolsRequest(ListToolsRequest::with_param(page)),
@@ -266,7 +269,7 @@ impl Upstream {
     ///
     /// # Errors
     /// When it fails, is refused, or is cancelled; then the server is told.
-    pub async fn call(
+    async fn call(
         &self,
         tool: &ToolName,
         arguments: &str,
@@ -308,7 +311,7 @@ impl Upstream {
     ///
     /// # Errors
     /// When it fails, or offers more than can be taken.
-    pub async fn resources(&self) -> Result<Vec<Resource>, ToolFailure> {
+    async fn resources(&self) -> Result<Vec<Resource>, ToolFailure> {
         let resources = self
             .pages(
                 |page| ClientRequest::ListResourcesRequest(ListResourcesRequest::with_param(page)),
@@ -325,7 +328,7 @@ impl Upstream {
     ///
     /// # Errors
     /// When it fails, or offers more than can be taken.
-    pub async fn templates(&self) -> Result<Vec<ResourceTemplate>, ToolFailure> {
+    async fn templates(&self) -> Result<Vec<ResourceTemplate>, ToolFailure> {
         let templates = self
             .pages(
                 |page| {
@@ -348,7 +351,7 @@ impl Upstream {
     ///
     /// # Errors
     /// When there is none, or the server fails.
-    pub async fn read(&self, uri: &str) -> Result<Vec<Contents>, ToolFailure> {
+    async fn read(&self, uri: &str) -> Result<Vec<Contents>, ToolFailure> {
         let request =
             ClientRequest::ReadResourceRequest(ReadResourceRequest::new(ReadResourceRequestParams::new(uri)));
         match self.look_up(request).await? {
@@ -363,7 +366,7 @@ impl Upstream {
     ///
     /// # Errors
     /// When it fails, or offers more than can be taken.
-    pub async fn prompts(&self) -> Result<Vec<Prompt>, ToolFailure> {
+    async fn prompts(&self) -> Result<Vec<Prompt>, ToolFailure> {
         let prompts = self
             .pages(
                 |page| ClientRequest::ListPromptsRequest(ListPromptsRequest::with_param(page)),
@@ -380,11 +383,7 @@ impl Upstream {
     ///
     /// # Errors
     /// When there is none, or the server fails.
-    pub async fn prompt(
-        &self,
-        name: &str,
-        arguments: Vec<(String, String)>,
-    ) -> Result<PromptText, ToolFailure> {
+    async fn prompt(&self, name: &str, arguments: Vec<(String, String)>) -> Result<PromptText, ToolFailure> {
         let arguments = arguments.into_iter().map(|(name, value)| (name, value.into())).collect();
         let params = GetPromptRequestParams::new(name).with_arguments(arguments);
         let request = ClientRequest::GetPromptRequest(GetPromptRequest::new(params));
@@ -395,7 +394,7 @@ impl Upstream {
     }
 
     /// Closes the connection in order.
-    pub async fn close(self) {
+    async fn close(self) {
         if let Err(error) = self.running.cancel().await {
             tracing::debug!(%error, "a connection to a tool server did not close in order");
         }
