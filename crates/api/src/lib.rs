@@ -71,8 +71,8 @@ pub use session::{
 };
 
 pub use tools::{
-    AgentTools, ApplyRequest, ChangeView, PinState, RunningServer, ServerCell, ServerDetails, ServerLimits,
-    ServerState, ServerTool, ServerView, ToolView,
+    AgentTools, ApplyRequest, ChangeView, PasswordIn, PinState, RunningServer, ServerCell, ServerDetails,
+    ServerLimits, ServerMailbox, ServerState, ServerTool, ServerView, ToolView,
 };
 
 /// The version in every path.

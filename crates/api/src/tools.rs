@@ -1,9 +1,12 @@
 //! Tool servers, and what agents may do with them, as the API shows it.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::str::FromStr;
 
 use domain::{
-    ByteSize, CellId, Digest, Effects, ImageName, Isolation, ServerName, Span, TeamName, ToolName, ToolRef,
+    ByteSize, CellId, Digest, Effects, ImageName, Isolation, SecretName, ServerName, Span, TeamName,
+    ToolName, ToolRef,
 };
 use serde::{Deserialize, Serialize};
 
@@ -13,7 +16,7 @@ use serde::{Deserialize, Serialize};
 pub struct ServerView {
     /// Its name.
     pub name: ServerName,
-    /// Where it listens: an MCP endpoint over HTTP. Either this or `cell`.
+    /// Where it listens: an MCP endpoint over HTTP. Either this, `cell` or `mailbox`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub url: Option<String>,
     /// The table that says what its tools do: one that ships (`filesystem`, `everything`, `github`, `mail`), or a file's
@@ -29,6 +32,74 @@ pub struct ServerView {
     /// A program that speaks MCP over its standard streams, in cells of its own: one for each team that wants it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cell: Option<ServerCell>,
+    /// A mailbox, for which the daemon itself answers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mailbox: Option<ServerMailbox>,
+}
+
+/// A mailbox and the way to send from it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ServerMailbox {
+    /// Where the mail is: `imaps://HOST[:PORT]`.
+    pub imap: String,
+    /// Where mail is sent: `smtps://HOST[:PORT]`, or `smtp://HOST[:PORT]`, where TLS begins with STARTTLS.
+    pub smtp: String,
+    /// Who signs in at both.
+    pub user: String,
+    /// Whom mail is from; none: `user`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from: Option<String>,
+    /// Where the password is.
+    pub password: PasswordIn,
+}
+
+/// Where a password is: never in a file of settings.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub enum PasswordIn {
+    /// In the vault, under this name: `secret:NAME`.
+    Secret(SecretName),
+    /// In this variable of the daemon's environment: `env:NAME`.
+    Variable(String),
+}
+
+impl FromStr for PasswordIn {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        let name = |b: u8| b.is_ascii_alphanumeric() || b == b'_';
+        match text.split_once(':') {
+            Some(("secret", rest)) => rest.parse().map(Self::Secret).map_err(|e| format!("`secret:`: {e}")),
+            Some(("env", rest)) if (1..=128).contains(&rest.len()) && rest.bytes().all(name) => {
+                Ok(Self::Variable(rest.to_owned()))
+            }
+            Some(_) | None => {
+                Err("say where the password is, `secret:NAME` or `env:VARIABLE`, not what it is".to_owned())
+            }
+        }
+    }
+}
+
+impl TryFrom<String> for PasswordIn {
+    type Error = String;
+    fn try_from(text: String) -> Result<Self, String> {
+        text.parse()
+    }
+}
+
+impl fmt::Display for PasswordIn {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Secret(name) => write!(f, "secret:{name}"),
+            Self::Variable(name) => write!(f, "env:{name}"),
+        }
+    }
+}
+
+impl From<PasswordIn> for String {
+    fn from(password: PasswordIn) -> Self {
+        password.to_string()
+    }
 }
 
 /// What runs in the cells of a local tool server.

@@ -13,6 +13,7 @@ mod harness;
 mod journal;
 mod keeping;
 mod listener;
+mod mailbox;
 mod models;
 mod narrowing;
 mod reach;

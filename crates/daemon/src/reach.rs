@@ -1,8 +1,9 @@
-//! The way from the gateway to each tool server: over HTTP, or into a cell.
+//! The way from the gateway to each tool server: over HTTP, into a cell, or to a mailbox.
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use dial::Dialer;
 use domain::{ServerName, TeamName};
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
@@ -11,6 +12,7 @@ use gateway::tools::{Connector, IDLE};
 use vault::Vault;
 use wire::tools::ToolFailure;
 
+use crate::mailbox;
 use crate::server_cells::ServerCells;
 use crate::servers::{KnownServers, Way};
 
@@ -22,6 +24,8 @@ pub(crate) struct ToolServers {
     pub(crate) cells: ServerCells,
     /// The secrets that some want to see.
     pub(crate) vault: Arc<Vault>,
+    /// The way to mail servers.
+    pub(crate) dialer: Dialer,
 }
 
 impl ToolServers {
@@ -30,6 +34,7 @@ impl ToolServers {
             Way::Http(address, credential) => {
                 Upstream::over_http(&address, credential, UpstreamLimits::default()).await
             }
+            Way::Mailbox(mailbox) => Ok(mailbox::serve(mailbox, Arc::clone(&self.vault), self.dialer.clone())),
             Way::Cell(cell) => self.cells.connect(team, server, &cell).await,
         }
     }

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
-use api::{Problem, ProblemKind, ServerCell, ServerLimits, ServerView};
+use api::{Problem, ProblemKind, ServerCell, ServerLimits, ServerMailbox, ServerView};
 use domain::{ByteSize, ServerName, Span, TeamName};
 use gateway::tools::Servers;
 use gateway::{BaseUrl, Credential};
@@ -18,6 +18,7 @@ use serde::{Deserialize, Serialize};
 use wire::tools::{ToolFailure, ToolFailureKind};
 
 use crate::error::DaemonError;
+use crate::mailbox;
 
 /// Most bytes in the file.
 const MAX_BYTES: u64 = 256 * 1024;
@@ -26,6 +27,7 @@ const MAX_SERVERS: usize = 256;
 /// Most words and bytes in a local server's command.
 const MAX_WORDS: usize = 128;
 const MAX_COMMAND: usize = 16 * 1024;
+const NO_TOKEN: &str = "`token_env` is for servers with a `url`";
 /// The name of the gateway's own tools.
 const RESERVED: &str = "lazaret";
 
@@ -43,6 +45,8 @@ struct Entry {
     token_env: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     cell: Option<ServerCell>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    mailbox: Option<ServerMailbox>,
 }
 
 /// Where a server is.
@@ -52,6 +56,8 @@ pub(crate) enum Way {
     Http(BaseUrl, Credential),
     /// In a cell of its own.
     Cell(ServerCell),
+    /// Here: the built-in server for mail.
+    Mailbox(ServerMailbox),
 }
 
 /// The servers that are known, as the file has them.
@@ -103,8 +109,9 @@ impl KnownServers {
 
     /// Adds a server or changes one.
     pub(crate) fn put(&self, view: ServerView) -> Result<(), Problem> {
-        let ServerView { name, url, table, teams, token_env, cell } = view;
-        let entry = Entry { url, table, teams, token_env, cell };
+        let ServerView { name, url, table, teams, token_env, cell, mailbox } = view;
+        let table = table.or_else(|| mailbox.is_some().then(|| mailbox::TABLE.to_owned()));
+        let entry = Entry { url, table, teams, token_env, cell, mailbox };
         self.check(&name, &entry)?;
         let mut entries = self.all();
         entries.insert(name, entry);
@@ -138,11 +145,13 @@ impl KnownServers {
         if name.as_str() == RESERVED {
             return Err(invalid("this name is the gateway's own".to_owned()));
         }
-        match (&entry.url, &entry.cell) {
-            (Some(url), None) => drop(BaseUrl::parse(url, false).map_err(|e| invalid(e.to_string()))?),
-            (None, Some(cell)) => check_cell(entry, cell).map_err(invalid)?,
-            (Some(_), Some(_)) | (None, None) => {
-                return Err(invalid("it has either a `url` or a `cell`".to_owned()));
+        match (&entry.url, &entry.cell, &entry.mailbox) {
+            (Some(url), None, None) => drop(BaseUrl::parse(url, false).map_err(|e| invalid(e.to_string()))?),
+            (None, Some(cell), None) => check_cell(entry, cell).map_err(invalid)?,
+            (None, None, Some(_)) if entry.token_env.is_some() => return Err(invalid(NO_TOKEN.to_owned())),
+            (None, None, Some(mailbox)) => drop(mailbox::place(mailbox).map_err(invalid)?),
+            _several_or_none => {
+                return Err(invalid("it has either a `url`, a `cell` or a `mailbox`".to_owned()));
             }
         }
         self.table(entry).map_err(invalid).map(drop)
@@ -212,7 +221,10 @@ impl KnownServers {
                 .hint("an owner adds one: `lazaret server add`"));
         };
         let internal = |e: &dyn std::fmt::Display| ToolFailure::new(ToolFailureKind::Internal, e.to_string());
-        let Entry { url, token_env, cell, .. } = entry;
+        let Entry { url, token_env, cell, mailbox, .. } = entry;
+        if let Some(mailbox) = mailbox {
+            return Ok(Way::Mailbox(mailbox));
+        }
         let Some(url) = url else {
             return cell.map(Way::Cell).ok_or_else(|| internal(&format!("server {server} is nowhere")));
         };
@@ -247,8 +259,8 @@ fn write_private(path: &Path, text: &str) -> Result<(), Problem> {
 }
 
 fn view(name: ServerName, entry: Entry) -> ServerView {
-    let Entry { url, table, teams, token_env, cell } = entry;
-    ServerView { name, url, table, teams, token_env, cell }
+    let Entry { url, table, teams, token_env, cell, mailbox } = entry;
+    ServerView { name, url, table, teams, token_env, cell, mailbox }
 }
 
 fn check_cell(entry: &Entry, cell: &ServerCell) -> Result<(), String> {
@@ -269,7 +281,7 @@ fn check_cell(entry: &Entry, cell: &ServerCell) -> Result<(), String> {
         Some(_) if cell.command.iter().any(|word| word.contains('\0')) => {
             Err("`command` has a zero byte".to_owned())
         }
-        Some(_) if entry.token_env.is_some() => Err("`token_env` is for servers with a `url`".to_owned()),
+        Some(_) if entry.token_env.is_some() => Err(NO_TOKEN.to_owned()),
         Some(_) if !MEMORY.contains(memory) => outside("memory", MEMORY.start(), MEMORY.end()),
         Some(_) if !DISK.contains(disk) => outside("disk", DISK.start(), DISK.end()),
         Some(_) if !IDLE.contains(idle) => outside("idle", IDLE.start(), IDLE.end()),
@@ -291,6 +303,7 @@ mod tests {
             teams: BTreeSet::new(),
             token_env: None,
             cell: None,
+            mailbox: None,
         }
     }
 
@@ -346,6 +359,43 @@ mod tests {
             let told = KnownServers::read(folder.path()).unwrap_err().to_string();
             assert!(told.contains(why), "{told}");
         }
+    }
+
+    #[test]
+    fn a_mailbox_has_two_encrypted_ends_and_a_password_that_is_elsewhere() {
+        let folder = tempfile::tempdir().unwrap();
+        let known = KnownServers::read(folder.path()).unwrap();
+        let mailbox = ServerMailbox {
+            imap: "imaps://mail.acme.example".to_owned(),
+            smtp: "smtp://mail.acme.example".to_owned(),
+            user: "ada@acme.example".to_owned(),
+            from: None,
+            password: "secret:mail".parse().unwrap(),
+        };
+        let good = ServerView { url: None, mailbox: Some(mailbox.clone()), ..view("mail", "", None) };
+        known.put(good.clone()).unwrap();
+        // What its tools do is reviewed, and comes with it.
+        let kept = KnownServers::read(folder.path()).unwrap();
+        assert_eq!(kept.list(), [ServerView { table: Some("mail".to_owned()), ..good.clone() }]);
+        let with = |mailbox: ServerMailbox| ServerView { mailbox: Some(mailbox), ..good.clone() };
+        for (bad, why) in [
+            (with(ServerMailbox { imap: "imap://mail.acme.example".to_owned(), ..mailbox.clone() }), "imap"),
+            (
+                with(ServerMailbox { smtp: "imaps://mail.acme.example".to_owned(), ..mailbox.clone() }),
+                "smtps://",
+            ),
+            (with(ServerMailbox { user: "ada".to_owned(), ..mailbox.clone() }), "`from`"),
+            (ServerView { url: Some("http://127.0.0.1:9".to_owned()), ..good.clone() }, "either a `url`"),
+            (ServerView { token_env: Some("T".to_owned()), ..good.clone() }, "`token_env`"),
+        ] {
+            let told = known.put(bad).unwrap_err().message;
+            assert!(told.contains(why), "{told}");
+        }
+        let text = std::fs::read_to_string(folder.path().join("servers.toml")).unwrap();
+        let inline = text.replace("secret:mail", "correct horse battery");
+        std::fs::write(folder.path().join("servers.toml"), inline).unwrap();
+        let told = KnownServers::read(folder.path()).unwrap_err().to_string();
+        assert!(told.contains("not what it is"), "{told}");
     }
 
     #[test]

@@ -4,12 +4,12 @@ use std::fs::File;
 use std::io::{self, BufRead as _, Write as _};
 
 use api::{
-    AgentTools, ApplyRequest, Client, PinState, RunningServer, ServerCell, ServerDetails, ServerState,
-    ServerView, ToolView,
+    AgentTools, ApplyRequest, Client, PinState, RunningServer, ServerCell, ServerDetails, ServerMailbox,
+    ServerState, ServerView, ToolView,
 };
 use domain::{AgentName, ServerName, TeamName};
 
-use crate::args::{ServerAddArgs, ServerCommand};
+use crate::args::{MailboxArgs, ServerAddArgs, ServerCommand};
 use crate::background;
 use crate::classify;
 use crate::failure::{Failure, Outcome, note};
@@ -20,7 +20,7 @@ use crate::terminal::escape;
 pub(crate) async fn command(command: ServerCommand) -> Outcome {
     let client = background::client().await?;
     match command {
-        ServerCommand::Add(args) => add(&client, args).await,
+        ServerCommand::Add(args) => add(&client, *args).await,
         ServerCommand::Show { name, team, json } => show(&client, &name, team, json).await,
         ServerCommand::Classify(args) => classify::classify(&client, args).await,
         ServerCommand::Ls { json } => {
@@ -41,18 +41,24 @@ pub(crate) async fn command(command: ServerCommand) -> Outcome {
 }
 
 async fn add(client: &Client, args: ServerAddArgs) -> Outcome {
-    let ServerAddArgs { name, url, image, table, teams, token_env, allow_emulation, command } = args;
+    let ServerAddArgs { name, url, image, mailbox, table, teams, token_env, allow_emulation, command } = args;
     // What was added by hand, such as limits, stays.
     let before = client.servers().await?.into_iter().find(|server| server.name == name);
     let limits = before.and_then(|server| server.cell).map(|cell| cell.limits).unwrap_or_default();
     let cell = image.map(|image| ServerCell { image, command, allow_emulation, limits });
-    let server = ServerView { name, url, table, teams: teams.into_iter().collect(), token_env, cell };
+    let teams = teams.into_iter().collect();
+    let server = ServerView { name, url, table, teams, token_env, cell, mailbox: of_args(mailbox) };
     client.put_server(&server).await?;
     note(format!(
         "{} is known; give its tools to an agent with [tools.{}] in agent.toml",
         server.name, server.name
     ));
     Ok(0)
+}
+
+fn of_args(args: MailboxArgs) -> Option<ServerMailbox> {
+    let MailboxArgs { imap, smtp, user, from, password } = args;
+    Some(ServerMailbox { imap: imap?, smtp: smtp?, user: user?, from, password: password? })
 }
 
 fn row(server: ServerView, cells: &[RunningServer]) -> [String; 5] {
@@ -69,7 +75,8 @@ fn row(server: ServerView, cells: &[RunningServer]) -> [String; 5] {
 
 fn place(server: &ServerView) -> String {
     let image = server.cell.as_ref().map(|cell| cell.image.to_string());
-    server.url.clone().or(image).unwrap_or_default()
+    let mailbox = server.mailbox.as_ref().map(|mailbox| mailbox.imap.clone());
+    server.url.clone().or(image).or(mailbox).unwrap_or_default()
 }
 
 fn joined(words: impl Iterator<Item = String>, none: &str) -> String {
@@ -115,6 +122,11 @@ pub(crate) async fn details(
 fn described(details: &ServerDetails) -> Vec<String> {
     let ServerDetails { server, team, tools, withheld, trouble, log } = details;
     let mut lines = vec![server.name.to_string()];
+    if let Some(ServerMailbox { imap, smtp, user, from, password }) = &server.mailbox {
+        lines.push(format!("  mail     {}, {}", escape(imap), escape(smtp)));
+        let from = from.as_ref().unwrap_or(user);
+        lines.push(format!("  as       {}, from {}, password in {password}", escape(user), escape(from)));
+    }
     match (&server.url, &server.cell) {
         (Some(url), _) => lines.push(format!("  address  {url}")),
         (None, Some(cell)) => {

@@ -27,8 +27,8 @@ pub const SERVER: &str = "env";
 
 /// What the session is given.
 pub struct Given<'a> {
-    /// Where its tool server is.
-    pub server: &'a str,
+    /// The way to its tool server.
+    pub server: Arc<dyn Connector>,
     /// What is said of the server's tools.
     pub table: Table,
     /// The agent's file.
@@ -60,8 +60,7 @@ pub struct CellLess {
 /// When anything of it fails: it is for tests.
 pub async fn models_only(models: &[ModelName]) -> (Arc<SessionGate>, tempfile::TempDir) {
     let (folder, store) = fresh_store().await;
-    let nowhere = Arc::new(OneServer(BaseUrl::parse("http://127.0.0.1:9", false).expect("an address")));
-    let servers = Servers::new(store, Arc::new(random), now, nowhere);
+    let servers = Servers::new(store, Arc::new(random), now, at("http://127.0.0.1:9"));
     let names: Vec<String> = models.iter().map(|model| format!("\"{model}\"")).collect();
     let file = format!("name = \"clerk\"\nmodels = [{}]\n", names.join(", "));
     let file = AgentFile::parse(&file).expect("the agent's file");
@@ -115,6 +114,15 @@ pub fn now() -> u64 {
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
 
+/// The way to a tool server at this address.
+///
+/// # Panics
+/// When it is none.
+#[must_use]
+pub fn at(address: &str) -> Arc<dyn Connector> {
+    Arc::new(OneServer(BaseUrl::parse(address, false).expect("the server's address")))
+}
+
 struct OneServer(BaseUrl);
 
 impl Connector for OneServer {
@@ -136,8 +144,7 @@ impl CellLess {
         let (folder, store) = fresh_store().await;
         let person: PersonName = "ada".parse().expect("a name");
         store.install_owner(&person, 1000, now()).await.expect("its owner");
-        let address = BaseUrl::parse(given.server, false).expect("the server's address");
-        let servers = Servers::new(store.clone(), Arc::new(random), now, Arc::new(OneServer(address)));
+        let servers = Servers::new(store.clone(), Arc::new(random), now, given.server);
         let server: ServerName = SERVER.parse().expect("a name");
         servers.classify(BTreeMap::from([(server.clone(), Arc::new(given.table))]));
         let file = AgentFile::parse(given.agent).expect("the agent's file");

@@ -1,9 +1,10 @@
-//! For tests only: a laboratory around the real `lazaret` binary, with the scripted model as its provider; and a session's
-//! tools without a cell.
+//! For tests only: a laboratory around the real `lazaret` binary, with the scripted model as its provider; a session's
+//! tools without a cell; and real mail servers.
 
 pub mod cell_less;
 mod lab;
 mod machines;
+pub mod mail;
 mod terminal;
 
 pub use lab::{CANARY, Done, Lab, deadline};

@@ -32,8 +32,8 @@ const MAY_USE: &[(&str, &[&str])] = &[
     (
         "testkit",
         &[
-            "domain", "wire", "sys", "policy", "store", "vault", "cell", "gateway", "daemon", "door", "api",
-            "demo",
+            "domain", "wire", "sys", "policy", "store", "vault", "dial", "mail", "cell", "gateway", "daemon",
+            "door", "api", "demo",
         ],
     ),
 ];

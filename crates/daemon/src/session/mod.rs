@@ -93,7 +93,9 @@ impl Sessions {
         let authority = keeping::authority(&folders.state.join("egress"))?;
         let (emulated, logs) = (config.allow_emulation, folders.state.join("servers"));
         let cells = ServerCells::new(Arc::clone(&host), emulated, logs);
-        let servers = Arc::new(ToolServers { known, cells, vault });
+        let dialer = dial::Dialer::new(dial::Network::default())
+            .map_err(|e| DaemonError::Io(std::io::Error::other(e)))?;
+        let servers = Arc::new(ToolServers { known, cells, vault, dialer });
         let connector: Arc<dyn gateway::tools::Connector> = Arc::clone(&servers) as _;
         let tools = Arc::new(Servers::new(store, Arc::new(System), now, connector));
         servers.known.classify(&tools);

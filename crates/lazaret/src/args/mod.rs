@@ -11,7 +11,7 @@ use domain::{AgentName, ImageName, ModelName};
 
 pub(crate) use people::{
     ApprovalsArgs, ApproveArgs, ClassifyArgs, DenyArgs, EntriesArgs, GroupCommand, LabelsCommand,
-    LedgerCommand, LowerArgs, PersonCommand, ServerAddArgs, ServerCommand,
+    LedgerCommand, LowerArgs, MailboxArgs, PersonCommand, ServerAddArgs, ServerCommand,
 };
 pub(crate) use policy::{PolicyArgs, PolicyCommand};
 pub(crate) use secrets::{SecretCommand, SecretFrom, SecretSetArgs};

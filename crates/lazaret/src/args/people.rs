@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use api::PasswordIn;
 use clap::{Args, Subcommand};
 use domain::{
     AgentName, Confidentiality, GroupName, ImageName, Integrity, PersonName, Role, ServerName, TeamName,
@@ -192,6 +193,8 @@ Examples:
   lazaret server add mail --url http://127.0.0.1:9000/mcp --table mail
   lazaret server add files --table filesystem --image npm:@modelcontextprotocol/server-filesystem@2026.8.31 -- \
 mcp-server-filesystem /workspace
+  lazaret server add mail --imap imaps://imap.example.com --smtp smtps://smtp.example.com --user ada@example.com \
+--password secret:mail
 
 A program after `--` speaks MCP over its standard streams. It never runs on this host: each team that uses it gets a
 cell of its own for it, with a disk that lasts, without network, models or tools. Its limits are in servers.toml.";
@@ -202,11 +205,14 @@ pub(crate) struct ServerAddArgs {
     /// What agents call it.
     pub(crate) name: ServerName,
     /// Where it listens: an MCP endpoint over HTTP.
-    #[arg(long, required_unless_present = "image", conflicts_with_all = ["image", "command", "allow_emulation"])]
+    #[arg(long, required_unless_present_any = ["image", "imap"], conflicts_with_all = ["image", "command", "allow_emulation", "imap"])]
     pub(crate) url: Option<String>,
     /// The image of its cells.
-    #[arg(long, requires = "command", conflicts_with = "token_env")]
+    #[arg(long, requires = "command", conflicts_with_all = ["token_env", "imap"])]
     pub(crate) image: Option<ImageName>,
+    /// The mailbox for which the daemon answers.
+    #[command(flatten)]
+    pub(crate) mailbox: MailboxArgs,
     /// The table that says what its tools do: filesystem, everything, github, mail, or a file beside servers.toml.
     #[arg(long)]
     pub(crate) table: Option<String>,
@@ -222,6 +228,26 @@ pub(crate) struct ServerAddArgs {
     /// The program in its cells and its arguments.
     #[arg(last = true, requires = "image")]
     pub(crate) command: Vec<String>,
+}
+
+/// A mailbox, of `server add`.
+#[derive(Debug, Args)]
+pub(crate) struct MailboxArgs {
+    /// Where the mail is: imaps://HOST[:PORT]. The daemon itself answers for a mailbox.
+    #[arg(long, value_name = "ADDRESS", requires_all = ["smtp", "user", "password"], conflicts_with = "token_env")]
+    pub(crate) imap: Option<String>,
+    /// Where mail is sent: smtps://HOST[:PORT], or smtp://HOST[:PORT] for STARTTLS.
+    #[arg(long, value_name = "ADDRESS", requires = "imap")]
+    pub(crate) smtp: Option<String>,
+    /// Who signs in at both.
+    #[arg(long, requires = "imap")]
+    pub(crate) user: Option<String>,
+    /// Whom mail is from. Without it: the user.
+    #[arg(long, value_name = "ADDRESS", requires = "imap")]
+    pub(crate) from: Option<String>,
+    /// Where the password is: secret:NAME in the vault, or env:VARIABLE of the daemon's environment.
+    #[arg(long, value_name = "WHERE", requires = "imap")]
+    pub(crate) password: Option<PasswordIn>,
 }
 
 const CLASSIFY_HELP: &str = "\
@@ -253,7 +279,7 @@ pub(crate) struct ClassifyArgs {
 pub(crate) enum ServerCommand {
     /// Add a tool server, or change one.
     #[command(after_help = SERVER_ADD_HELP)]
-    Add(ServerAddArgs),
+    Add(Box<ServerAddArgs>),
     /// Show what is known of a tool server: where it is, and its tools as it lists them now.
     Show {
         /// Its name.

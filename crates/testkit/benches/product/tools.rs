@@ -9,7 +9,7 @@ use gateway::tools::ProgressSink;
 use gateway::tools::upstream::{Upstream, UpstreamLimits};
 use gateway::{BaseUrl, Credential};
 use policy::Table;
-use testkit::cell_less::{CellLess, Given, SERVER};
+use testkit::cell_less::{CellLess, Given, SERVER, at};
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -27,7 +27,7 @@ pub async fn run() -> Result<Vec<Number>> {
     let mut serving = JoinSet::new();
     serving.spawn(Mailbox::default().serve(listener));
     let table = Table::parse(Table::shipped("mail").ok_or("no table of mail")?)?;
-    let given = Given { server: &server, table, agent: AGENT, prompt: "What is new?", year: 2026 };
+    let given = Given { server: at(&server), table, agent: AGENT, prompt: "What is new?", year: 2026 };
     let session = CellLess::open(given).await;
     let (direct, through) = (client(&server).await?, client(&session.endpoint).await?);
     let (search, prefixed): (ToolName, ToolName) = ("search".parse()?, format!("{SERVER}__search").parse()?);

@@ -17,7 +17,7 @@ use policy::Table;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use store::{Act, Approval};
-use testkit::cell_less::{CellLess, Given, SERVER, now};
+use testkit::cell_less::{CellLess, Given, SERVER, at, now};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines, Stdin};
 
 const AGENT: &str = "name = \"clerk\"\nteam = \"office\"\nharness = { command = [\"true\"] }\n\
@@ -46,7 +46,7 @@ async fn main() {
     let opening: Opening = serde_json::from_str(&opening).expect("an opening");
     let table = std::fs::read_to_string(&opening.table).expect("the table's file");
     let mut session = CellLess::open(Given {
-        server: &opening.server,
+        server: at(&opening.server),
         table: Table::parse(&table).expect("a table"),
         agent: AGENT,
         prompt: &opening.prompt,

@@ -11,7 +11,8 @@ use wire::tools::{
 use domain::ToolName;
 
 use super::{CallFailed, Client, MailServer, ToolList, UpstreamLimits};
-use crate::provider::{BaseUrl, Credential};
+use crate::credential::Credential;
+use crate::provider::BaseUrl;
 use crate::tools::ProgressSink;
 
 /// A connection to a tool server. Dropping it closes the connection.

@@ -11,7 +11,7 @@ use gateway::tools::upstream::{Upstream, UpstreamLimits};
 use gateway::{BaseUrl, Credential};
 use policy::Table;
 use serde_json::{Map, Value, json};
-use testkit::cell_less::{CellLess, Given};
+use testkit::cell_less::{CellLess, Given, at};
 use tokio::io::AsyncReadExt;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -36,7 +36,7 @@ async fn serve() {
     let tools = upstream::TOOLS.iter().chain(&["resources-read", "prompts-get"]);
     let table: String = tools.map(|tool| format!("[tools.{tool}]\neffects = [\"read\"]\n")).collect();
     let table = Table::parse(&table).expect("a table");
-    let given = Given { server: &server, table, agent: AGENT, prompt: "Try each tool.", year: 2026 };
+    let given = Given { server: at(&server), table, agent: AGENT, prompt: "Try each tool.", year: 2026 };
     let session = CellLess::open(given).await;
     println!("{}", session.endpoint);
     tokio::io::stdin().read_to_end(&mut Vec::new()).await.expect("standard input");
