@@ -43,6 +43,23 @@ async fn call(mailbox: &Upstream, tool: &str, arguments: Value) -> Value {
     tried(mailbox, tool, &arguments).await.unwrap_or_else(|e| panic!("{tool}: {}", e.failure.message))
 }
 
+#[test]
+fn the_table_that_ships_says_something_of_every_tool_and_of_all_that_goes_out() {
+    let table = Table::parse(Table::shipped("mail").unwrap()).unwrap();
+    let tools = mail::descriptions();
+    assert_eq!(tools.len(), table.tools.len());
+    for tool in tools {
+        let row = table.tools.get(&tool.name.parse().unwrap()).unwrap_or_else(|| panic!("{}", tool.name));
+        if row.effects.only_reads() {
+            continue;
+        }
+        for argument in tool.schema["properties"].as_object().unwrap().keys() {
+            let known = row.sensitive.contains_key(argument) || row.content.contains(argument);
+            assert!(known, "{}: {argument}", tool.name);
+        }
+    }
+}
+
 fn inbox(servers: &MailServers) {
     servers.deliver(
         "1",
