@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use dial::Dialer;
-use domain::{ServerName, TeamName};
+use domain::{SecretName, ServerName, TeamName, ToolRef};
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
 use gateway::tools::upstream::{Upstream, UpstreamLimits};
@@ -34,7 +34,9 @@ impl ToolServers {
             Way::Http(address, credential) => {
                 Upstream::over_http(&address, credential, UpstreamLimits::default()).await
             }
-            Way::Mailbox(mailbox) => Ok(mailbox::serve(mailbox, Arc::clone(&self.vault), self.dialer.clone())),
+            Way::Mailbox(mailbox) => {
+                Ok(mailbox::serve(mailbox, Arc::clone(&self.vault), self.dialer.clone()))
+            }
             Way::Cell(cell) => self.cells.connect(team, server, &cell).await,
         }
     }
@@ -47,6 +49,11 @@ impl Connector for ToolServers {
         server: &'s ServerName,
     ) -> BoxFuture<'s, Result<Upstream, ToolFailure>> {
         self.reach(team, server).boxed()
+    }
+
+    fn shows(&self, tool: &ToolRef) -> Vec<(SecretName, String)> {
+        let mailbox = self.known.one(&tool.server).and_then(|server| server.mailbox);
+        mailbox.map_or_else(Vec::new, |mailbox| mailbox::shows(&mailbox, &tool.tool))
     }
 
     fn idle(&self, server: &ServerName) -> Duration {

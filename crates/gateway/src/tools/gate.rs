@@ -284,6 +284,9 @@ impl SessionGate {
     ) -> Result<ToolResult, ToolFailure> {
         // A tool's progress is its server's text, too: it waits for nobody, so its labels join before it is asked for.
         self.meet(looked).await?;
+        for (secret, to) in self.servers.shows(&looked.call.tool) {
+            self.secret_used(&secret, &to).await.map_err(internal)?;
+        }
         let policy = Arc::clone(&self.policy.borrow());
         let team = policy.team();
         let called = self.servers.call(team, &permit, context);

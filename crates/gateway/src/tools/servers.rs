@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use domain::{
     AgentName, ApprovalId, CommitId, Confidentiality, Digest, Effects, GrantId, GroupName, Labels,
-    PersonName, Role, ServerName, TeamName, ToolName, ToolRef,
+    PersonName, Role, SecretName, ServerName, TeamName, ToolName, ToolRef,
 };
 use futures::future::BoxFuture;
 use policy::{Hints, KnownTool, Pin, Row, Table};
@@ -35,6 +35,11 @@ pub trait Connector: Send + Sync {
         team: &'s TeamName,
         server: &'s ServerName,
     ) -> BoxFuture<'s, Result<Upstream, ToolFailure>>;
+
+    /// The secrets of the vault that a call of this tool shows, and where.
+    fn shows(&self, _tool: &ToolRef) -> Vec<(SecretName, String)> {
+        Vec::new()
+    }
 
     /// How long a connection to the server is kept that nobody uses.
     fn idle(&self, _server: &ServerName) -> Duration {
@@ -309,6 +314,11 @@ impl Servers {
         };
         let kept = self.store.labels(&Keeper::Server(team.clone(), tool.server.clone())).await?;
         Ok(row.labels(server).join(&kept))
+    }
+
+    /// The secrets of the vault that a call of this tool shows, and where.
+    pub(super) fn shows(&self, tool: &ToolRef) -> Vec<(SecretName, String)> {
+        self.connector.shows(tool)
     }
 
     /// Calls a tool, by permit.

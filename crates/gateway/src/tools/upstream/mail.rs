@@ -9,6 +9,7 @@ use domain::ToolName;
 use store::Randomness;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
+use vault::Scrubber;
 use wire::tools::{Content, Hints, ToolFailure, ToolFailureKind, ToolResult};
 
 use super::{Acted, CallFailed, ToolDescription, ToolList};
@@ -66,17 +67,25 @@ impl MailServer {
         let mut unique = [0; 16];
         self.random.fill(&mut unique).map_err(|e| not_sent(internal(&e.to_string())))?;
         let stamp = Stamp { now: SystemTime::now(), unique: u128::from_le_bytes(unique) };
-        let mailbox = Mailbox::new((self.account)().map_err(not_sent)?, self.dialer.clone());
+        let account = (self.account)().map_err(not_sent)?;
+        let scrubber = Scrubber::new([&account.password]);
+        let mailbox = Mailbox::new(account, self.dialer.clone());
         match mailbox.call(tool.as_str(), arguments, stamp, cancelled).await {
             Ok(told) => {
-                let result =
-                    ToolResult { content: vec![Content::Text(told)], structured: None, is_error: false };
+                let result = ToolResult {
+                    content: vec![Content::Text(scrubbed(&scrubber, &told))],
+                    structured: None,
+                    is_error: false,
+                };
                 let check = result
                     .check()
                     .map_err(|why| ToolFailure::new(ToolFailureKind::TooLarge, why.to_string()));
                 check.map(|()| result).map_err(|failure| CallFailed { failure, acted: Acted::Unknown })
             }
-            Err(failure) => Err(failed(failure)),
+            Err(failure) => {
+                let message = scrubbed(&scrubber, &failure.message);
+                Err(failed(::mail::Failure { message, ..failure }))
+            }
         }
     }
 }
@@ -94,6 +103,11 @@ fn failed(failure: ::mail::Failure) -> CallFailed {
         ::mail::Acted::Unknown => Acted::Unknown,
     };
     CallFailed { failure: ToolFailure::new(kind, failure.message).bounded(), acted }
+}
+
+/// A text without the mailbox's password: a server may echo it, and a mail may hold it.
+fn scrubbed(scrubber: &Scrubber, text: &str) -> String {
+    String::from_utf8_lossy(&scrubber.whole(text.as_bytes())).into_owned()
 }
 
 fn internal(why: &str) -> ToolFailure {
