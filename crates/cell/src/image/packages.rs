@@ -14,6 +14,8 @@ use super::progress::{Progress, Reporter};
 pub(super) const MAX_DOCUMENT: u64 = 32 << 20;
 /// Most bytes in the archive of one package.
 pub(super) const MAX_ARCHIVE: u64 = 256 << 20;
+/// Most bytes in all that a registry says of the packages of one image.
+const MAX_DOCUMENTS: u64 = 512 << 20;
 /// Most bytes in all archives together.
 const MAX_ARCHIVES: u64 = 2 << 30;
 /// Questions to a registry at a time.
@@ -21,19 +23,33 @@ const AT_A_TIME: usize = 6;
 /// How long finding packages may take, and how long downloading them.
 const WITHIN: Duration = Duration::from_secs(30 * 60);
 
-/// What the archives of one image may still have, in bytes.
-#[derive(Debug, Default)]
-pub(super) struct Budget(AtomicU64);
+/// How many bytes may still come for one image.
+#[derive(Debug)]
+pub(super) struct Budget {
+    what: &'static str,
+    most: u64,
+    spent: AtomicU64,
+}
 
 impl Budget {
-    /// An archive of so many bytes came.
+    /// For what the registry says.
+    pub(super) fn of_documents() -> Self {
+        Self { what: "the descriptions of its packages", most: MAX_DOCUMENTS, spent: AtomicU64::new(0) }
+    }
+
+    /// For archives.
+    pub(super) fn of_archives() -> Self {
+        Self { what: "its packages", most: MAX_ARCHIVES, spent: AtomicU64::new(0) }
+    }
+
+    /// So many bytes came.
     ///
     /// # Errors
-    /// That it was one too many, for people.
+    /// That they were too many, for people.
     pub(super) fn spend(&self, bytes: u64) -> Result<(), String> {
-        let before = self.0.fetch_add(bytes, Ordering::Relaxed);
-        if before.saturating_add(bytes) > MAX_ARCHIVES {
-            return Err(format!("its packages have more than {} MiB together", MAX_ARCHIVES >> 20));
+        let before = self.spent.fetch_add(bytes, Ordering::Relaxed);
+        if before.saturating_add(bytes) > self.most {
+            return Err(format!("{} have more than {} MiB together", self.what, self.most >> 20));
         }
         Ok(())
     }
@@ -71,4 +87,18 @@ pub(super) async fn download(
 
 fn few_at_a_time<F: Future>(asked: Vec<F>) -> impl Stream<Item = F::Output> {
     futures::stream::iter(asked).buffer_unordered(AT_A_TIME)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_all_packages_have_together_is_bounded() {
+        for (budget, most) in [(Budget::of_documents(), MAX_DOCUMENTS), (Budget::of_archives(), MAX_ARCHIVES)]
+        {
+            assert!(budget.spend(most - 1).is_ok() && budget.spend(1).is_ok());
+            assert!(budget.spend(1).unwrap_err().contains("MiB together"));
+        }
+    }
 }

@@ -68,8 +68,15 @@ impl Wanted {
     }
 
     /// What the registry says of a package; an empty one where it knows none.
-    async fn ask(&self, registry: &Registry, name: String) -> Result<(String, Package), ImageError> {
+    async fn ask(
+        &self,
+        registry: &Registry,
+        documents: &Budget,
+        name: String,
+    ) -> Result<(String, Package), ImageError> {
         let document = registry.describe(&name, MAX_DOCUMENT).await?;
+        let bytes = document.as_ref().map_or(0, Vec::len);
+        documents.spend(bytes as u64).map_err(|why| self.refuse(why))?;
         let package = document.map(|document| Package::parse(&document)).transpose();
         let package = package.map_err(|why| self.refuse(format!("`{name}`: {why}")))?;
         Ok((name, package.unwrap_or_default()))
@@ -102,9 +109,10 @@ impl Wanted {
         };
         let need = Need::read(&self.name, &version.to_string()).map_err(|why| self.refuse(why))?;
         let mut resolver = Resolver::new(need);
+        let documents = Budget::of_documents();
         resolver.learn(self.name.clone(), package);
         loop {
-            let asked = resolver.missing().into_iter().map(|name| self.ask(&registry, name));
+            let asked = resolver.missing().into_iter().map(|name| self.ask(&registry, &documents, name));
             for (name, package) in packages::answers(asked.collect()).await? {
                 resolver.learn(name, package);
             }
@@ -160,7 +168,7 @@ impl Recipe for Packages {
 impl Packages {
     /// Downloads the packages alone, each checked against its digest.
     pub(super) async fn fetch_packages(&self, work: &Work, progress: &Progress) -> Result<(), ImageError> {
-        let budget = Budget::default();
+        let budget = Budget::of_archives();
         let fetch = async |placed, at| {
             let bytes = download(&self.registry, placed, archive(work, at)).await?;
             budget.spend(bytes).map_err(|why| self.wanted.refuse(why))

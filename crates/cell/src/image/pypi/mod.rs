@@ -57,7 +57,8 @@ struct Source {
     index: Index,
     python: Python,
     limits: ImageLimits,
-    budget: Budget,
+    documents: Budget,
+    archives: Budget,
 }
 
 /// What the index or a wheel answered.
@@ -99,7 +100,8 @@ impl Wanted {
         progress: &Progress,
     ) -> Result<Packages, ImageError> {
         progress.say(&format!("asking the index what {} needs", self.name));
-        let source = Source { index, python, limits: ground.limits, budget: Budget::default() };
+        let (documents, archives) = (Budget::of_documents(), Budget::of_archives());
+        let source = Source { index, python, limits: ground.limits, documents, archives };
         let all = self.search(&source, ground.work);
         let placed = packages::in_time(all, |why| self.refuse(why)).await?;
         Ok(Packages { wanted: self, placed, source })
@@ -157,6 +159,7 @@ impl Wanted {
             }
             Question::Metadata(placed) => {
                 let bytes = source.metadata(&placed, work).await?;
+                source.documents.spend(bytes.len() as u64).map_err(|why| self.refuse(why))?;
                 let metadata = Metadata::parse(&bytes, &placed.name, &placed.version);
                 Ok(Answer::Metadata(placed, metadata))
             }
@@ -165,6 +168,7 @@ impl Wanted {
 
     async fn project(&self, name: &Name, source: &Source) -> Result<Option<Project>, ImageError> {
         let Some((at, document)) = source.index.describe(name, MAX_DOCUMENT).await? else { return Ok(None) };
+        source.documents.spend(document.len() as u64).map_err(|why| self.refuse(why))?;
         let project = Project::parse(&document, name, &at, &source.python);
         project.map(Some).map_err(|why| self.refuse(format!("`{name}`: {why}")))
     }
@@ -207,7 +211,7 @@ impl Source {
         let download = Download { url: url.as_str(), most: MAX_ARCHIVE, path: &path };
         http::store_verified(response, &download, placed.wheel.digest).await?;
         let bytes = std::fs::metadata(&path).map_err(ImageError::io("look at", &path))?.len();
-        self.budget.spend(bytes).map_err(|why| http::refused(url.as_str(), why))
+        self.archives.spend(bytes).map_err(|why| http::refused(url.as_str(), why))
     }
 }
 
