@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::io::{ErrorKind, Read as _};
 use std::path::{Path, PathBuf};
 
-use domain::{Confidentiality, ModelName, TeamName};
+use domain::{Confidentiality, ModelName, TeamName, UsdMicros};
+use gateway::{Price, Prices};
 use policy::KnownModel;
 use serde::Deserialize;
 
@@ -25,6 +26,35 @@ pub(crate) struct Config {
     pub(crate) shared_socket: Option<PathBuf>,
     /// Who serves models, by the name before the `/` of a model's name.
     pub(crate) providers: BTreeMap<String, ProviderEntry>,
+    /// What models cost, before the prices that are known.
+    pub(crate) prices: BTreeMap<ModelName, PriceEntry>,
+}
+
+/// What a model costs: US dollars for a million tokens.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct PriceEntry {
+    /// Tokens that it reads.
+    input: f64,
+    /// Tokens that it reads from the provider's cache; as others where nothing is said.
+    cache_read: Option<f64>,
+    /// Tokens that it reads and puts into the provider's cache; twice as much as others where nothing is said.
+    cache_write: Option<f64>,
+    /// Tokens that it writes.
+    output: f64,
+}
+
+impl PriceEntry {
+    /// The price; none if a number is no amount.
+    fn price(&self) -> Option<Price> {
+        Some(Price {
+            input: UsdMicros::dollars(self.input)?,
+            cache_read: UsdMicros::dollars(self.cache_read.unwrap_or(self.input))?,
+            cache_write: UsdMicros::dollars(self.cache_write.unwrap_or(self.input * 2.0))?,
+            output: UsdMicros::dollars(self.output)?,
+            dearer_above: None,
+        })
+    }
 }
 
 /// Who serves models.
@@ -113,6 +143,12 @@ impl Config {
         models.iter().map(known).collect()
     }
 
+    /// What models cost, as this host says.
+    pub(crate) fn prices(&self) -> Prices {
+        let price = |(model, entry): (&ModelName, &PriceEntry)| Some((model.clone(), entry.price()?));
+        Prices::new(self.prices.iter().filter_map(price).collect())
+    }
+
     fn parse(text: &str) -> Result<Self, String> {
         let config: Self = toml::from_str(text).map_err(|e| e.to_string().trim_end().to_owned())?;
         if let Some(kernel) = config.kernel.as_deref().filter(|kernel| !kernel.is_absolute()) {
@@ -120,6 +156,9 @@ impl Config {
         }
         if let Some(socket) = config.shared_socket.as_deref().filter(|socket| !socket.is_absolute()) {
             return Err(format!("`shared_socket` is an absolute path, not `{}`", socket.display()));
+        }
+        if let Some((model, _)) = config.prices.iter().find(|(_, entry)| entry.price().is_none()) {
+            return Err(format!("`prices.\"{model}\"` has a number that is no amount of US dollars"));
         }
         Ok(config)
     }
@@ -146,6 +185,14 @@ mod tests {
     }
 
     #[test]
+    fn prices_are_dollars_for_a_million_tokens() {
+        let config = Config::parse("[prices.\"local/a\"]\ninput = 0.25\noutput = 2\n").unwrap();
+        let price = config.prices[&"local/a".parse().unwrap()].price().unwrap();
+        let micros = [price.input, price.cache_read, price.cache_write, price.output].map(UsdMicros::as_u64);
+        assert_eq!(micros, [250_000, 250_000, 500_000, 2_000_000]);
+    }
+
+    #[test]
     fn mistakes_are_told_with_their_place() {
         for (text, told) in [
             ("allow_emulaton = true", "unknown field `allow_emulaton`"),
@@ -153,6 +200,9 @@ mod tests {
             ("[providers.x]\nurl = \"http://a\"\napi = \"smtp\"", "unknown variant `smtp`"),
             ("[providers.x]\nurl = \"http://a\"\napi = \"chat\"\nkeys = 1", "unknown field `keys`"),
             ("kernel = \"vmlinuz\"", "absolute path"),
+            ("[prices.\"a/b\"]\ninput = 1", "missing field `output`"),
+            ("[prices.\"a/b\"]\ninput = -1.0\noutput = 1", "no amount of US dollars"),
+            ("[prices.sonnet]\ninput = 1\noutput = 1", "sonnet"),
             ("shared_socket = \"api.sock\"", "absolute path"),
         ] {
             let error = Config::parse(text).unwrap_err();

@@ -31,7 +31,8 @@ pub(crate) fn service(
     }
     // The first of a name counts.
     providers.extend(Provider::built_in(environment).map_err(|e| failed(&e))?);
-    ModelService::new(providers, Patience::default()).map_err(|e| failed(&e))
+    let service = ModelService::new(providers, Patience::default()).map_err(|e| failed(&e))?;
+    Ok(service.with_prices(config.prices()))
 }
 
 fn credential(

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use crate::{AgentName, ByteSize, ImageName, Limits, ModelName, Span, TeamName};
+use crate::{AgentName, ByteSize, ImageName, Limits, ModelName, Span, TeamName, UsdMicros};
 
 mod rules;
 mod secrets;
@@ -140,11 +140,10 @@ const KEYS: &[&str] = &[
     "secrets",
 ];
 const LIMIT_KEYS: &[&str] =
-    &["memory", "cpus", "disk", "pids", "wall_clock", "output", "tokens", "tokens_per_day"];
+    &["memory", "cpus", "disk", "pids", "wall_clock", "output", "tokens", "tokens_per_day", "usd_per_day"];
 
 /// Keys of the design that a later version will give an effect: refused, so that nobody relies on them.
 const NO_EFFECT_YET: &[&str] = &["egress", "schedules", "skills", "memory", "shares"];
-const LIMITS_WITHOUT_EFFECT_YET: &[&str] = &["usd_per_day"];
 
 const MEMORY: RangeInclusive<ByteSize> = ByteSize::mib(128)..=ByteSize::mib(64 << 10);
 const DISK: RangeInclusive<ByteSize> = ByteSize::mib(64)..=ByteSize::mib(1 << 20);
@@ -326,7 +325,7 @@ impl Check<'_> {
             self.problem(&item.span(), message, Some("write [limits] and its keys below it".to_owned()));
             return None;
         };
-        self.keys(table, LIMIT_KEYS, LIMITS_WITHOUT_EFFECT_YET, "[limits]");
+        self.keys(table, LIMIT_KEYS, &[], "[limits]");
         let mut limits = Limits::default();
         if let Some(item) = table.get("memory") {
             limits.memory = self.quantity(item, "memory", &MEMORY)?;
@@ -351,6 +350,9 @@ impl Check<'_> {
         }
         if let Some(item) = table.get("tokens_per_day") {
             limits.tokens_per_day = self.number(item, "tokens_per_day", &TOKENS)?;
+        }
+        if let Some(item) = table.get("usd_per_day") {
+            limits.usd_per_day = Some(self.dollars(item, "usd_per_day")?);
         }
         Some(limits)
     }
@@ -383,6 +385,29 @@ impl Check<'_> {
                 None
             }
         }
+    }
+
+    /// An amount of US dollars: a number, whole or not.
+    fn dollars(&mut self, item: Item<'_, '_>, key: &str) -> Option<UsdMicros> {
+        let text = match item.get_ref() {
+            DeValue::Integer(number) => number.as_str(),
+            DeValue::Float(number) => number.as_str(),
+            other @ (DeValue::String(_)
+            | DeValue::Boolean(_)
+            | DeValue::Datetime(_)
+            | DeValue::Array(_)
+            | DeValue::Table(_)) => {
+                let message = format!("`{key}` is a number of US dollars, not {}", article(other.type_str()));
+                self.problem(&item.span(), message, Some(format!("write {key} = 20")));
+                return None;
+            }
+        };
+        let amount = text.replace('_', "").parse().ok().and_then(UsdMicros::dollars);
+        if amount.is_none() {
+            let message = format!("`{key}` is from 0 to 1000000 US dollars, not {}", short(text));
+            self.problem(&item.span(), message, None);
+        }
+        amount
     }
 
     fn within<T>(&mut self, item: Item<'_, '_>, key: &str, value: T, range: &RangeInclusive<T>) -> Option<T>

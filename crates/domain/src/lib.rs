@@ -41,4 +41,4 @@ pub use origin::Origin;
 pub use person::{Role, RoleError};
 pub use secret::{BindingError, How, SecretBinding};
 pub use tool::{ToolName, ToolNameError, ToolPattern, ToolRef};
-pub use units::{ByteSize, Span, UnitError};
+pub use units::{ByteSize, Span, UnitError, UsdMicros};

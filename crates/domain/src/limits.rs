@@ -1,8 +1,9 @@
-//! What a session may use up. Every limit has a value: there is no "unlimited".
+//! What a session may use up. Every limit has a value, but that of money, which not every model costs: tokens are limited
+//! anyway.
 
 use serde::{Deserialize, Serialize};
 
-use crate::{ByteSize, Span};
+use crate::{ByteSize, Span, UsdMicros};
 
 /// The limits of one session and its cell.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -23,6 +24,9 @@ pub struct Limits {
     pub tokens: u64,
     /// The same of all its sessions of one day, counted from midnight UTC.
     pub tokens_per_day: u64,
+    /// What all its sessions of one day may cost, where that is limited: models without a known price are then refused.
+    #[serde(default)]
+    pub usd_per_day: Option<UsdMicros>,
 }
 
 impl Default for Limits {
@@ -36,6 +40,7 @@ impl Default for Limits {
             output: ByteSize::mib(64),
             tokens: 2_000_000,
             tokens_per_day: 20_000_000,
+            usd_per_day: None,
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Quantities with their units in the type: sizes in bytes, spans of time.
+//! Quantities with their units in the type: sizes in bytes, spans of time, money.
 
 use std::fmt;
 use std::time::Duration;
@@ -100,6 +100,53 @@ impl Span {
     #[must_use]
     pub const fn as_duration(self) -> Duration {
         self.0
+    }
+}
+
+/// Millionths of a US dollar.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct UsdMicros(u64);
+
+impl UsdMicros {
+    /// So many millionths.
+    #[must_use]
+    pub const fn micros(n: u64) -> Self {
+        Self(n)
+    }
+
+    /// So many dollars, as people write them; a part of a millionth counts as one. None for what is no amount, or is
+    /// more than a million dollars.
+    #[must_use]
+    pub fn dollars(dollars: f64) -> Option<Self> {
+        if !(0.0..=1_000_000.0).contains(&dollars) {
+            return None;
+        }
+        // Nine digits decide: 0.1 is one tenth, though no double is.
+        let digits = format!("{:.9}", dollars);
+        let (whole, part) = digits.split_once('.')?;
+        let (micros, rest) = part.split_at_checked(6)?;
+        let up = u64::from(rest.bytes().any(|digit| digit != b'0'));
+        let whole: u64 = whole.parse().ok()?;
+        let micros: u64 = micros.parse().ok()?;
+        Some(Self(whole.checked_mul(1_000_000)?.checked_add(micros)?.checked_add(up)?))
+    }
+
+    /// The millionths.
+    #[must_use]
+    pub const fn as_u64(self) -> u64 {
+        self.0
+    }
+}
+
+impl fmt::Display for UsdMicros {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (whole, part) = (self.0 / 1_000_000, self.0 % 1_000_000);
+        if part == 0 {
+            return write!(f, "${whole}");
+        }
+        let part = format!("{part:06}");
+        write!(f, "${whole}.{}", part.trim_end_matches('0'))
     }
 }
 

@@ -15,6 +15,11 @@ pub(crate) fn tokens(agent: &AgentName) -> String {
     format!("agent:{agent}/tokens")
 }
 
+/// What all models cost, in millionths of a US dollar.
+pub(crate) fn money(agent: &AgentName) -> String {
+    format!("agent:{agent}/usd-micros")
+}
+
 /// Calls of one tool or model.
 pub(crate) fn calls(agent: &AgentName, of: &dyn Display) -> String {
     format!("agent:{agent}/calls/{of}")

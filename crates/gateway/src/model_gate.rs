@@ -3,13 +3,14 @@
 
 use std::sync::Arc;
 
-use domain::{ModelName, SecretName};
+use domain::{ModelName, SecretName, UsdMicros};
 use policy::{Call, Counts, Decision, ModelCall, ModelFacts, Reason, decide};
 use store::{About, Act, CommitError, Event, Outcome, Reserved, Spend, StoreError, Verdict};
 use wire::model::{FailureKind, ModelFailure};
 
 use crate::daily;
 use crate::permit::{Committing, Permit};
+use crate::prices::PRICES_OF;
 use crate::tools::SessionGate;
 use crate::usage::Usage;
 
@@ -22,6 +23,14 @@ pub(crate) enum NotPermitted {
     Refused(ModelFailure),
 }
 
+/// The most that a call can take.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct AtWorst {
+    pub(crate) tokens: u64,
+    /// What it can cost; none: nobody knows.
+    pub(crate) cost: Option<UsdMicros>,
+}
+
 /// What a call of a model came to.
 #[derive(Debug)]
 pub(crate) struct Ended {
@@ -29,16 +38,18 @@ pub(crate) struct Ended {
     pub(crate) outcome: Outcome,
     /// Tokens counted for it.
     pub(crate) counted: u64,
+    /// What it is counted to have cost, where the price is known.
+    pub(crate) cost: Option<UsdMicros>,
     /// What the provider says that it used.
     pub(crate) usage: Option<Usage>,
 }
 
 impl SessionGate {
-    /// Decides on a request that can take so many tokens, and commits to it.
+    /// Decides on a request that can take so much, and commits to it.
     pub(crate) async fn permit_model(
         &self,
         model: &ModelName,
-        tokens: u64,
+        at_worst: AtWorst,
     ) -> Result<Permit<ModelCall>, NotPermitted> {
         let refused =
             |why: String| NotPermitted::Refused(ModelFailure { kind: FailureKind::NotGranted, message: why });
@@ -56,15 +67,15 @@ impl SessionGate {
         let about = self.session.about.clone();
         let mut state = self.state.lock().await;
         let mut spend: Vec<Spend> = daily::one_call(&about, model, now).into_iter().collect();
-        spend.extend(self.tokens(&about, tokens, now));
+        spend.extend(self.tokens(&about, at_worst.tokens, now));
+        spend.extend(self.money(&about, model, at_worst.cost, now)?);
         let labels = state.labels.clone();
         let with = Committing { id, about, grant: None, labels, spend, idempotent: false, now };
         let permit = Permit::commit(self.servers.store(), allowed, with).await;
         let permit = permit.map_err(|error| match error {
-            CommitError::Budget { left, wanted, .. } => NotPermitted::DayLimit(format!(
-                "tokens of the day: {left} of {} are left, and the next call could take {wanted}",
-                self.session.tokens_per_day
-            )),
+            CommitError::Budget { budget, left, wanted } => {
+                NotPermitted::DayLimit(self.used_up(&budget, left, wanted))
+            }
             CommitError::Store(error) => internal(error),
             other @ (CommitError::Right(_)
             | CommitError::Foreign
@@ -116,9 +127,13 @@ impl SessionGate {
             };
             self.servers.store().record(about, &event, None, now).await?;
         }
-        let tokens = about.agent.as_ref().map(daily::tokens);
-        let spent = tokens.and_then(|budget| permit.used_of(&budget, ended.counted));
-        permit.ended(&ended.outcome, spent.as_slice(), now).await
+        let mut spent = Vec::new();
+        if let Some(agent) = &about.agent {
+            spent.extend(permit.used_of(&daily::tokens(agent), ended.counted));
+            let cost = ended.cost.map(UsdMicros::as_u64);
+            spent.extend(cost.and_then(|cost| permit.used_of(&daily::money(agent), cost)));
+        }
+        permit.ended(&ended.outcome, &spent, now).await
     }
 
     /// Puts on the ledger that the host added a secret to the session's request.
@@ -132,6 +147,49 @@ impl SessionGate {
         let budget = daily::tokens(about.agent.as_ref()?);
         let reserve = Reserved { budget, day: daily::day(now), amount };
         Some(Spend { reserve, limit: self.session.tokens_per_day })
+    }
+
+    /// What the call costs at worst is set aside, with or without a limit. Where there is one, what nobody knows the
+    /// price of is refused.
+    fn money(
+        &self,
+        about: &About,
+        model: &ModelName,
+        cost: Option<UsdMicros>,
+        now: u64,
+    ) -> Result<Option<Spend>, NotPermitted> {
+        let Some(agent) = &about.agent else { return Ok(None) };
+        let limit = self.session.usd_per_day.map(UsdMicros::as_u64);
+        match (cost, limit) {
+            (None, None) => Ok(None),
+            (None, Some(_)) => {
+                let message = format!(
+                    "no price of {model} is known (list prices are of {PRICES_OF}), and what the agent may spend is limited: add [prices.\"{model}\"] to \
+                     config.toml, or take `usd_per_day` out of agent.toml"
+                );
+                Err(NotPermitted::Refused(ModelFailure { kind: FailureKind::LimitReached, message }))
+            }
+            (Some(cost), limit) => {
+                let reserve =
+                    Reserved { budget: daily::money(agent), day: daily::day(now), amount: cost.as_u64() };
+                Ok(Some(Spend { reserve, limit: limit.unwrap_or(i64::MAX.unsigned_abs()) }))
+            }
+        }
+    }
+
+    /// Which limit of the day doesn't suffice.
+    fn used_up(&self, budget: &str, left: u64, wanted: u64) -> String {
+        let money = self.session.about.agent.as_ref().is_some_and(|agent| budget == daily::money(agent));
+        match self.session.usd_per_day.filter(|_| money) {
+            Some(limit) => {
+                let (left, wanted) = (UsdMicros::micros(left), UsdMicros::micros(wanted));
+                format!("money of the day: {left} of {limit} are left, and the next call could cost {wanted}")
+            }
+            None => format!(
+                "tokens of the day: {left} of {} are left, and the next call could take {wanted}",
+                self.session.tokens_per_day
+            ),
+        }
     }
 
     async fn may_ask(&self, model: &ModelName) -> Result<Decision<ModelCall>, StoreError> {

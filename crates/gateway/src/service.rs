@@ -1,6 +1,6 @@
 //! The model service: from a door's request to the bytes of a provider's answer.
 
-use domain::ModelName;
+use domain::{ModelName, UsdMicros};
 use policy::ModelCall;
 use reqwest::header::{ACCEPT, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, LOCATION};
 use reqwest::{Client, Response, StatusCode};
@@ -15,8 +15,9 @@ use wire::model::{Dialect, FailureKind, ModelFailure, ModelRequest, Rebuilt, pas
 use crate::budget::Reservation;
 use crate::credential::{Asks, Shown};
 use crate::front::ServiceError;
-use crate::model_gate::{Ended, NotPermitted};
+use crate::model_gate::{AtWorst, Ended, NotPermitted};
 use crate::permit::Permit;
+use crate::prices::{Price, Prices};
 use crate::provider::{Api, Provider};
 use crate::session::{ModelEvent, ModelSession};
 use crate::upstream::{self, Patience};
@@ -38,6 +39,7 @@ pub struct ModelService {
     client: Client,
     patience: Patience,
     largest_response: u64,
+    prices: Prices,
 }
 
 /// What a call has come to. It lives outside of the future that makes the call, so that it outlives a cut.
@@ -47,6 +49,7 @@ struct Call {
     reservation: Option<Reservation>,
     prompt_at_worst: u64,
     output_at_worst: u64,
+    price: Option<Price>,
     status: Option<u16>,
     /// Whether the provider may have begun to work on it.
     sent: bool,
@@ -75,7 +78,13 @@ impl ModelService {
     /// When the HTTP client can't be made.
     pub fn new(providers: Vec<Provider>, patience: Patience) -> Result<Self, ServiceError> {
         let client = upstream::client(&patience)?;
-        Ok(Self { providers, client, patience, largest_response: MAX_RESPONSE })
+        Ok(Self { providers, client, patience, largest_response: MAX_RESPONSE, prices: Prices::default() })
+    }
+
+    /// The same service with these prices before those that it knows.
+    #[must_use]
+    pub fn with_prices(self, prices: Prices) -> Self {
+        Self { prices, ..self }
     }
 
     /// The same service with another bound on the bytes of one response.
@@ -133,6 +142,7 @@ impl ModelService {
         let body = rebuilt.to_string();
         let (headers, Shown { lent, scrubber }) = headers(session, request, provider, rebuilt.streams())?;
         reserve(session, request.dialect, &rebuilt, &body, call).await?;
+        call.price = self.prices.of(model);
         permit(session, model, call).await?;
         call.number = session.next_call();
         let started =
@@ -309,7 +319,10 @@ async fn reserve(
 
 /// Has the gate decide, and commit: the agent's tokens of the day are set aside as the session's are.
 async fn permit(session: &ModelSession, model: &ModelName, call: &mut Call) -> Result<(), Failure> {
-    let at_worst = call.prompt_at_worst.saturating_add(call.output_at_worst);
+    let at_worst = AtWorst {
+        tokens: call.prompt_at_worst.saturating_add(call.output_at_worst),
+        cost: call.price.map(|price| price.at_worst(call.prompt_at_worst, call.output_at_worst)),
+    };
     match session.gate.permit_model(model, at_worst).await {
         Ok(permit) => {
             call.permit = Some(permit);
@@ -328,12 +341,14 @@ async fn settle(session: &ModelSession, call: Call) {
     let Some(reservation) = call.reservation else { return };
     let answered_badly = call.status.is_some_and(|status| !(200..300).contains(&status));
     let usage = call.reader.as_ref().and_then(UsageReader::declared);
-    let counted = match usage {
-        Some(usage) => usage.total(),
-        None if !call.sent || answered_badly => 0,
+    let known_prompt = call.reader.as_ref().and_then(UsageReader::prompt);
+    let (counted, cost) = match usage {
+        Some(usage) => (usage.total(), call.price.map(|price| price.of(&usage))),
+        None if !call.sent || answered_badly => (0, call.price.map(|_| UsdMicros::micros(0))),
         None => {
-            let prompt = call.reader.as_ref().and_then(UsageReader::prompt).unwrap_or(call.prompt_at_worst);
-            prompt.saturating_add(call.output_at_worst)
+            let prompt = known_prompt.unwrap_or(call.prompt_at_worst);
+            let cost = call.price.map(|price| price.at_worst(prompt, call.output_at_worst));
+            (prompt.saturating_add(call.output_at_worst), cost)
         }
     };
     reservation.settle(counted);
@@ -344,7 +359,7 @@ async fn settle(session: &ModelSession, call: Call) {
             _ if call.whole => Outcome::Done,
             _ => Outcome::Unknown { why: "its answer was cut short".to_owned() },
         };
-        let ended = Ended { outcome, counted, usage };
+        let ended = Ended { outcome, counted, cost, usage };
         if let Err(error) = session.gate.model_ended(permit, &ended).await {
             tracing::error!(%error, "a model call's end can't be recorded");
         }

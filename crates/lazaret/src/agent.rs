@@ -96,6 +96,7 @@ async fn show(agent: &str, json: bool) -> Outcome {
             row("wall_clock", limits.wall_clock.to_string()),
             row("output", limits.output.to_string()),
             row("tokens", limits.tokens.to_string()),
+            row("usd_per_day", limits.usd_per_day.map_or_else(|| "-".to_owned(), |usd| usd.to_string())),
             row("file", view.source.clone()),
         ],
     )

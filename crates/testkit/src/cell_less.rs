@@ -104,7 +104,13 @@ fn session(file: &AgentFile, by: Option<PersonName>) -> Session {
         team: Some(file.team.clone()),
         session: Some(SessionId::from_parts(now(), u128::from(std::process::id()))),
     };
-    Session { about, by, disk: Some(Keeper::Disk(file.name.clone())), tokens_per_day: u64::from(u32::MAX) }
+    Session {
+        about,
+        by,
+        disk: Some(Keeper::Disk(file.name.clone())),
+        tokens_per_day: u64::from(u32::MAX),
+        usd_per_day: None,
+    }
 }
 
 /// The system's clock, in milliseconds since 1970.

@@ -50,6 +50,7 @@ impl Owner {
             by: self.by.clone(),
             disk: self.named.then(|| Keeper::Disk(name.clone())),
             tokens_per_day: self.agent.limits.tokens_per_day,
+            usd_per_day: self.agent.limits.usd_per_day,
         };
         let gate = SessionGate::open(Arc::clone(servers), session, policy, seen, sender);
         let gate = gate.await.map_err(|e| failed(&e))?;

@@ -149,7 +149,10 @@ fn every_mistake_is_told_with_its_place() {
         limit("wall_clock = \"1 hour\""),
         limit("output = \"1B\""),
         limit("tokens_per_day = \"5k\""),
-        limit("usd_per_day = 20"),
+        limit("usd_per_day = \"20\""),
+        limit("usd_per_day = -1"),
+        limit("usd_per_day = inf"),
+        limit("usd_per_day = 1e9"),
         limit("memroy = \"1GiB\""),
         "name = \"a\"\nmodels = [\"sonnet\"]".to_owned(),
         "name = \"a\"\nmodels = [\"p/m\", \"p/m\"]".to_owned(),
@@ -177,6 +180,20 @@ fn secrets_are_named_with_their_places_and_lines() {
     assert_eq!(told, [(4, "npm".to_owned(), 1), (5, "github".to_owned(), 2)]);
     assert_eq!(file.secrets[1].to[0].path(), "/repos/acme");
     assert!(AgentFile::parse("name = \"a\"\nmodels = [\"p/m\"]").unwrap().secrets.is_empty());
+}
+
+#[test]
+fn money_is_read_to_the_millionth() {
+    for (text, micros) in
+        [("20", 20_000_000), ("0.1", 100_000), ("1_000.5", 1_000_500_000), ("0", 0), ("1e-7", 1)]
+    {
+        let file = format!("name = \"a\"\nmodels = [\"p/m\"]\n[limits]\nusd_per_day = {text}");
+        let limit = AgentFile::parse(&file).unwrap().limits.usd_per_day;
+        assert_eq!(limit, Some(UsdMicros::micros(micros)), "{text}");
+    }
+    assert_eq!(AgentFile::parse("name = \"a\"\nmodels = [\"p/m\"]").unwrap().limits.usd_per_day, None);
+    assert_eq!(UsdMicros::micros(1_500_000).to_string(), "$1.5");
+    assert_eq!(UsdMicros::micros(20_000_000).to_string(), "$20");
 }
 
 #[test]

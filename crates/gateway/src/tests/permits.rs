@@ -1,6 +1,8 @@
 //! A model call's permit: what it needs, what it leaves on the ledger, and how it is withdrawn.
 
-use domain::{AgentFile, Confidentiality, Integrity, Labels, ServerName, TeamName};
+use std::collections::BTreeMap;
+
+use domain::{AgentFile, Confidentiality, Integrity, Labels, ServerName, TeamName, UsdMicros};
 use futures::future::BoxFuture;
 use policy::{AgentPolicy, KnownModel, Seen, Sources, Text};
 use store::{About, Act, Event, Filter, Outcome, Place, Store, Verdict};
@@ -8,8 +10,10 @@ use tokio::sync::watch;
 use wire::tools::{ToolFailure, ToolFailureKind};
 
 use super::*;
+use crate::model_gate::AtWorst;
 use crate::tools::upstream::Upstream;
 use crate::tools::{Connector, Servers, Session, SessionGate};
+use crate::{Price, Prices};
 
 const NOW: u64 = 1_795_000_000_000;
 
@@ -50,6 +54,10 @@ fn compile(own: Option<&str>) -> Arc<AgentPolicy> {
 
 impl Kept {
     pub(super) async fn open(tokens_per_day: u64) -> Self {
+        Self::limited(tokens_per_day, None).await
+    }
+
+    async fn limited(tokens_per_day: u64, usd_per_day: Option<UsdMicros>) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let place = Place::File(folder.path().join("store/store.db"));
         let random = |bytes: &mut [u8]| {
@@ -63,7 +71,7 @@ impl Kept {
         let file = AgentFile::parse(AGENT).unwrap();
         let session = domain::SessionId::from_parts(NOW, 1);
         let about = About { agent: Some(file.name), team: Some(file.team), session: Some(session) };
-        let session = Session { about, by: None, disk: None, tokens_per_day };
+        let session = Session { about, by: None, disk: None, tokens_per_day, usd_per_day };
         let (policy, told) = watch::channel(compile(None));
         let (events, _) = mpsc::channel(8);
         let gate = SessionGate::open(Arc::new(servers), session, told, Seen::new([7; 32]), events).await;
@@ -123,6 +131,61 @@ async fn the_tokens_of_a_day_end_for_all_sessions_of_the_agent() {
     assert!(rig.kept.ledger().await.iter().any(|event| matches!(event, Event::CommitRefused { .. })));
 }
 
+/// A rig whose agent may spend so much a day, with a model of a price.
+async fn spending(dollars: f64, priced: bool) -> Rig {
+    let kept = Kept::limited(1_000_000_000, UsdMicros::dollars(dollars)).await;
+    let mut rig = Rig::kept_by(kept, 1_000_000, Credential::ApiKey(KEY.into()), quick()).await;
+    let dollar = UsdMicros::micros(1_000_000);
+    let price = Price {
+        input: dollar,
+        cache_read: dollar,
+        cache_write: dollar,
+        output: UsdMicros::micros(5_000_000),
+        dearer_above: None,
+    };
+    let model = "scripted/reviewer".parse().unwrap();
+    let own = if priced { BTreeMap::from([(model, price)]) } else { BTreeMap::new() };
+    let service = Arc::into_inner(rig.service).unwrap().with_prices(Prices::new(own));
+    rig.service = Arc::new(service);
+    rig
+}
+
+#[tokio::test]
+async fn the_money_of_a_day_is_set_aside_at_its_worst_counted_as_used_and_ends() {
+    // The prompt's bytes at $1 and a thousand tokens at $5, for a million.
+    let worst = ANTHROPIC.len() as u64 + 5 * 1000;
+    let mut rig = spending(0.006, true).await;
+    assert_eq!(status(&rig.ask(anthropic()).await), 200);
+    let events = rig.events().await;
+    let Some(ModelEvent::Finished { usage: Some(usage), .. }) = events.last() else { panic!("{events:?}") };
+    let cost = usage.prompt() + 5 * usage.output;
+    let used = async |rig: &Rig| rig.kept.store.used("agent:clerk/usd-micros", 20_775).await.unwrap();
+    assert_eq!(used(&rig).await, cost, "what it didn't cost is given back");
+    assert!(0 < cost && cost < worst);
+    let mut asked = 1;
+    let failure = loop {
+        match rig.ask(anthropic()).await.as_slice() {
+            [ModelAnswer::Failed(failure)] => break failure.clone(),
+            _answered => asked += 1,
+        }
+        assert!(asked < 1000, "it never ends");
+    };
+    assert_eq!(failure.kind, FailureKind::LimitReached);
+    let told = format!("money of the day: {} of $0.006 are left", UsdMicros::micros(6000 - asked * cost));
+    assert!(failure.message.contains(&told), "{}", failure.message);
+    assert_eq!(used(&rig).await, asked * cost, "the limit was not passed");
+    assert_eq!(rig.model.recorded().len() as u64, asked);
+}
+
+#[tokio::test]
+async fn what_nobody_knows_the_price_of_is_refused_where_money_is_limited() {
+    let rig = spending(20.0, false).await;
+    let failure = rig.failure(anthropic()).await;
+    assert_eq!(failure.kind, FailureKind::LimitReached);
+    assert!(failure.message.contains("[prices.\"scripted/reviewer\"]"), "{}", failure.message);
+    assert!(rig.model.recorded().is_empty());
+}
+
 #[tokio::test]
 async fn a_provider_reads_nothing_above_its_clearance() {
     let rig = Rig::new(1_000_000).await;
@@ -169,7 +232,7 @@ async fn labels_that_rise_cut_an_answer_that_is_no_longer_allowed() {
 async fn what_a_session_leaves_open_is_concluded_at_its_end() {
     let rig = Rig::new(1_000_000).await;
     let model = "scripted/reviewer".parse().unwrap();
-    let permit = rig.kept.gate.permit_model(&model, 10).await.unwrap();
+    let permit = rig.kept.gate.permit_model(&model, AtWorst { tokens: 10, cost: None }).await.unwrap();
     drop(permit);
     assert_eq!(rig.kept.store.unfinished().await.unwrap().len(), 1);
     rig.kept.gate.end().await.unwrap();

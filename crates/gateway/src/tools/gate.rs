@@ -10,7 +10,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use domain::{Integrity, Labels, ModelName, PersonName, ToolRef};
+use domain::{Integrity, Labels, ModelName, PersonName, ToolRef, UsdMicros};
 use futures::future::BoxFuture;
 use policy::{AgentPolicy, Allowed, Arguments, Call, Counts, Decision, Row, Seen, ToolFacts, decide};
 use serde_json::Value;
@@ -42,6 +42,8 @@ pub struct Session {
     pub disk: Option<Keeper>,
     /// Tokens that its agent may use of models in a day.
     pub tokens_per_day: u64,
+    /// What the models that its agent asks in a day may cost, where that is limited.
+    pub usd_per_day: Option<UsdMicros>,
 }
 
 /// What people are told while a session runs.

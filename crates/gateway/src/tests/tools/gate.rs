@@ -90,8 +90,13 @@ pub(super) async fn lab_of(agent: &str, table: &str, pinned: bool) -> Lab {
     seen.person("Please tell ada@corp.example that I am late.");
     let session = domain::SessionId::from_parts(NOW, 1);
     let about = About { agent: Some(file.name.clone()), team: Some(file.team), session: Some(session) };
-    let session =
-        Session { about, by: Some(owner.clone()), disk: Some(Keeper::Disk(file.name)), tokens_per_day: 0 };
+    let session = Session {
+        about,
+        by: Some(owner.clone()),
+        disk: Some(Keeper::Disk(file.name)),
+        tokens_per_day: 0,
+        usd_per_day: None,
+    };
     let (sender, events) = mpsc::channel(8);
     let gate = SessionGate::open(Arc::new(servers), session, policy, seen, sender).await.unwrap();
     Lab { server, store, gate: Arc::new(gate), events, owner, _policy: told, _folder: folder }
