@@ -91,7 +91,7 @@ def resolve():
         resolver.sendto(question, asker)
 
 
-# A model endpoint that says yes to everything, and shows its key.
+# A model endpoint, and a proxy, that say yes to everything, and show a key.
 def agree(connection):
     body = ('{"key": "%s"}' % KEY).encode()
     try:
@@ -106,15 +106,15 @@ def agree(connection):
     connection.close()
 
 
-def serve():
-    server = listen("127.0.0.1", 8181)
+def serve(port):
+    server = listen("127.0.0.1", port)
     while True:
         connection, _ = server.accept()
         threading.Thread(target=agree, args=(connection,), daemon=True).start()
 
 
-for work in (resolve, serve):
-    threading.Thread(target=work, daemon=True).start()
+for work, arguments_of_it in ((resolve, ()), (serve, (8181,)), (serve, (8183,))):
+    threading.Thread(target=work, args=arguments_of_it, daemon=True).start()
 
 most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
 resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))

@@ -106,13 +106,13 @@ fn model() -> String {
 }
 
 /// What came back: the statuses of all answers on the connection, and the bytes.
-struct Answer {
+pub(crate) struct Answer {
     statuses: Vec<u16>,
     bytes: Vec<u8>,
 }
 
 impl Answer {
-    fn text(&self) -> String {
+    pub(crate) fn text(&self) -> String {
         String::from_utf8_lossy(&self.bytes).into_owned()
     }
 
@@ -130,9 +130,14 @@ impl Answer {
 
 /// Connects to the endpoint, also from outside the container, in whose network it is: root of the guest goes there.
 fn connect() -> io::Result<TcpStream> {
-    let here = TcpStream::connect_timeout(&endpoint(), WAIT);
+    connect_to(endpoint())
+}
+
+/// The same to another endpoint.
+pub(crate) fn connect_to(endpoint: SocketAddr) -> io::Result<TcpStream> {
+    let here = TcpStream::connect_timeout(&endpoint, WAIT);
     let stream = match here {
-        Err(_) if enter_container_network().is_ok() => TcpStream::connect_timeout(&endpoint(), WAIT),
+        Err(_) if enter_container_network().is_ok() => TcpStream::connect_timeout(&endpoint, WAIT),
         here => here,
     }?;
     stream.set_read_timeout(Some(WAIT))?;
@@ -154,7 +159,10 @@ fn enter_container_network() -> io::Result<()> {
 
 /// Sends bytes and reads what comes back until the end. A connection that is cut while sending may have answered.
 fn exchange(bytes: &[u8]) -> io::Result<Answer> {
-    let mut stream = connect()?;
+    exchange_on(connect()?, bytes)
+}
+
+pub(crate) fn exchange_on(mut stream: TcpStream, bytes: &[u8]) -> io::Result<Answer> {
     let sent = stream.write_all(bytes);
     let mut answer = Vec::new();
     let read = (&mut stream).take(MAX_ANSWER).read_to_end(&mut answer);

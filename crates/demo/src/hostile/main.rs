@@ -9,6 +9,7 @@
 mod channel;
 mod credentials;
 mod door;
+mod egress;
 mod files;
 mod guest_root;
 mod hardware;
@@ -38,6 +39,7 @@ const FAMILIES: &[&[Probe]] = &[
     network::PROBES,
     guest_root::PROBES,
     door::PROBES,
+    egress::PROBES,
     workspace::PROBES,
     resources::PROBES,
     seize::PROBES,

@@ -12,6 +12,7 @@ use nix::sys::socket::{MsgFlags, recv, send};
 use sys::raw;
 
 use crate::door::endpoint;
+use crate::egress;
 use crate::probe::{Attempts, CONTAINER, EVERYWHERE, KILLED, Place, Probe, Verdict, io, short};
 
 /// How long an answer may take: a machine next door answers sooner.
@@ -47,7 +48,7 @@ pub(crate) const PROBES: &[Probe] = &[
         ..probe(
             "loopback-ports",
             "loopback",
-            "connects to every port of the loopback but the model's",
+            "connects to every port of the loopback but the endpoints'",
             loopback,
         )
     },
@@ -221,7 +222,7 @@ fn vm_sockets() -> Verdict {
 const TOOLS_PORT: u16 = 8182;
 
 fn loopback() -> Verdict {
-    let allowed = [endpoint().port(), TOOLS_PORT];
+    let allowed = [endpoint().port(), TOOLS_PORT, egress::PORT];
     let mut attempts = Attempts::default();
     let mut refused = 0_u32;
     for port in (1..=u16::MAX).filter(|port| !allowed.contains(port)) {

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures::stream;
-use http::{HeaderName, HeaderValue, Request, Response, StatusCode};
+use http::{HeaderName, HeaderValue, Request, Response, StatusCode, header};
 use http_body_util::{BodyExt, Empty, StreamBody};
 use hyper::body::{Body as _, Frame, Incoming};
 use tokio::io::{ReadHalf, WriteHalf};
@@ -24,6 +24,9 @@ use crate::frames::CHUNK_FRAME;
 
 /// Requests at the daemon at once; more wait for those.
 const AT_ONCE: usize = 32;
+/// How much of a body that nobody wants is taken, and for how long.
+const UNWANTED: usize = 1 << 20;
+const UNWANTED_FOR: Duration = Duration::from_secs(5);
 
 /// Makes the exchanges of one cell. Cheap to clone.
 #[derive(Clone)]
@@ -59,7 +62,16 @@ impl Exchanges {
             Some(bytes) => BodyLength::Known(bytes),
             None => BodyLength::Unknown,
         };
-        let mut request = request::canonical(&head, length, origin)?;
+        let mut request = match request::canonical(&head, length, origin) {
+            Ok(request) => request,
+            Err(refusal) => {
+                // Whoever waits for a word before its body has its word.
+                if !head.headers.contains_key(header::EXPECT) {
+                    discard(&mut body).await;
+                }
+                return Err(refusal);
+            }
+        };
         let mut begun = Bytes::new();
         if request.is_push() {
             begun = push::take(&mut request, &mut body, self.patience).await?;
@@ -71,18 +83,23 @@ impl Exchanges {
         let most = MAX_REQUEST.saturating_add(16);
         frame::write(&mut daemon, &DoorOpens::Egress(request), most).await.map_err(Refusal::failed)?;
         let (from, to) = tokio::io::split(daemon);
-        let sending: Sending = match length {
-            // The half stays open: that says that somebody waits.
-            BodyLength::None => Box::pin(idle(to)),
-            BodyLength::Known(_) | BodyLength::Unknown => Box::pin(send(begun, body, to, self.patience)),
+        let sending = match length {
+            BodyLength::None => Sending::Done { _open: to },
+            BodyLength::Known(_) | BodyLength::Unknown => {
+                Sending::Runs(Box::pin(send(begun, body, to, self.patience)))
+            }
         };
-        let exchange = Exchange { from, sending, _room: room };
-        exchange.respond(bodiless).await
+        Exchange { from, sending, _room: room }.respond(bodiless).await
     }
 }
 
-/// Sends a request's body and then holds the stream open. It ends only by an error.
-type Sending = Pin<Box<dyn Future<Output = BodyFault> + Send>>;
+/// The request's body on its way.
+enum Sending {
+    /// It goes on.
+    Runs(Pin<Box<dyn Future<Output = Result<WriteHalf<Stream>, BodyFault>> + Send>>),
+    /// There is no more of it. The half stays open: that says that somebody waits.
+    Done { _open: WriteHalf<Stream> },
+}
 
 /// Why a request's body did not get to its end.
 #[derive(Debug, thiserror::Error)]
@@ -116,6 +133,7 @@ impl Exchange {
         let (status, headers) = match self.next().await {
             Ok(Some(EgressAnswer::Head { status, headers })) => (status, headers),
             Ok(Some(EgressAnswer::Refused { status, why, hint })) => {
+                self.take_rest().await;
                 return Err(Refusal::told(status, why, hint));
             }
             Ok(Some(EgressAnswer::Body(_) | EgressAnswer::End) | None) => {
@@ -146,38 +164,50 @@ impl Exchange {
     async fn next(&mut self) -> Result<Option<EgressAnswer>, Refusal> {
         let Self { from, sending, .. } = self;
         let answer = frame::read::<EgressAnswer, _>(from, MAX_ANSWER);
-        tokio::select! {
-            // First: what the daemon has said counts, whatever became of the body.
-            biased;
-            answer = answer => answer.map_err(Refusal::failed),
-            fault = sending => Err(fault.into()),
+        tokio::pin!(answer);
+        if let Sending::Runs(runs) = sending {
+            let sent = tokio::select! {
+                // First: what the daemon has said counts, whatever became of the body.
+                biased;
+                answer = &mut answer => return answer.map_err(Refusal::failed),
+                sent = runs => sent,
+            };
+            *sending = Sending::Done { _open: sent? };
+        }
+        answer.await.map_err(Refusal::failed)
+    }
+
+    /// Takes what is left of the request's body, within bounds. A client of HTTP/2 that is still sending would else
+    /// not get to read why nobody wants it.
+    async fn take_rest(self) {
+        if let Sending::Runs(runs) = self.sending {
+            drop(tokio::time::timeout(UNWANTED_FOR, runs).await);
         }
     }
 }
 
-async fn idle(_to: WriteHalf<Stream>) -> BodyFault {
-    std::future::pending().await
-}
-
-/// Passes a body on, whose first bytes were taken already, in pieces, without its trailers.
-async fn send(begun: Bytes, mut body: Incoming, mut to: WriteHalf<Stream>, patience: Duration) -> BodyFault {
-    let mut data = begun;
-    loop {
-        for piece in data.chunks(CHUNK) {
+/// Passes a body on, whose first bytes were taken already, in pieces, without its trailers. Gives back the half of the
+/// stream that it went to.
+async fn send(
+    begun: Bytes,
+    mut body: Incoming,
+    mut to: WriteHalf<Stream>,
+    patience: Duration,
+) -> Result<WriteHalf<Stream>, BodyFault> {
+    let mut data = Some(begun);
+    while let Some(bytes) = data {
+        for piece in bytes.chunks(CHUNK) {
             if frame::write(&mut to, &EgressBody::Bytes(piece.to_vec()), CHUNK_FRAME).await.is_err() {
                 // The daemon wants no more of it; its answer says why.
-                return idle(to).await;
+                discard(&mut body).await;
+                return Ok(to);
             }
         }
-        match next(&mut body, patience).await {
-            Ok(Some(next)) => data = next,
-            Ok(None) => break,
-            Err(fault) => return fault,
-        }
+        data = next(&mut body, patience).await?;
     }
     // A daemon that has hung up is heard of where its answer is read.
     drop(frame::write(&mut to, &EgressBody::End, CHUNK_FRAME).await);
-    idle(to).await
+    Ok(to)
 }
 
 /// The next bytes of a body, without its trailers; none at its end.
@@ -194,6 +224,20 @@ pub(super) async fn next(body: &mut Incoming, patience: Duration) -> Result<Opti
             Err(_elapsed) => return Err(BodyFault::Idle),
         }
     }
+}
+
+/// Takes a body that nobody wants, within bounds.
+async fn discard(body: &mut Incoming) {
+    let taken = async {
+        let mut left = UNWANTED;
+        while let Some(Ok(frame)) = body.frame().await {
+            let bytes = frame.data_ref().map_or(0, Bytes::len);
+            let Some(rest) = left.checked_sub(bytes) else { return };
+            left = rest;
+        }
+    };
+    // A body that is longer or slower is cut.
+    drop(tokio::time::timeout(UNWANTED_FOR, taken).await);
 }
 
 /// The head of a response. One that would begin another protocol is none.

@@ -21,7 +21,7 @@ const MAX_TOLD: usize = 4096;
 /// waited for.
 ///
 /// # Errors
-/// When the door has gone, or did not speak as agreed.
+/// When an answer can't be passed on.
 pub async fn serve<S>(request: EgressRequest, stream: S, gate: &dyn EgressGate) -> Result<(), FrameError>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send,
@@ -56,6 +56,10 @@ where
         done = carried => done,
         never = let_go => match never {},
     };
+    if cancelled.is_cancelled() {
+        // Nobody is there to be told anything.
+        return Ok(());
+    }
     passed?;
     let last = match ended {
         Ok(()) if begun => EgressAnswer::End,

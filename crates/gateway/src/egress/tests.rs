@@ -1,6 +1,6 @@
 //! The carrying of requests, with gates that do as they are told.
 
-use tokio::io::{AsyncReadExt, DuplexStream, ReadHalf, WriteHalf, split};
+use tokio::io::{DuplexStream, ReadHalf, WriteHalf, split};
 use wire::egress::{BodyLength, EgressBody, MAX_ANSWER, Scheme};
 use wire::frame::{self, SMALL};
 
@@ -148,13 +148,7 @@ async fn a_door_that_lets_go_cancels_and_the_gate_concludes() {
     end(&mut to).await;
     tokio::io::AsyncWriteExt::shutdown(&mut to).await.unwrap();
     conclusion.recv().await.unwrap();
-    assert_eq!(
-        answer(&mut from).await,
-        Some(EgressAnswer::Refused { status: 502, why: "no".into(), hint: None })
-    );
-    let mut rest = Vec::new();
-    from.read_to_end(&mut rest).await.unwrap();
-    assert!(rest.is_empty());
+    assert_eq!(answer(&mut from).await, None);
 }
 
 #[tokio::test]

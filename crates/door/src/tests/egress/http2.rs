@@ -214,6 +214,37 @@ async fn frames_that_no_client_would_send_do_not_leave() {
 }
 
 #[tokio::test]
+async fn a_refusal_waits_for_a_body_that_is_still_sent_so_that_it_can_be_read() {
+    let mut proxy = Proxy::usual().await;
+    let mut tls = h2(&proxy).await;
+    let head =
+        fields(&[(":method", "POST"), (":scheme", "https"), (":authority", "example.com"), (":path", "/")]);
+    let sent = [PREFACE, &framed(4, 0, 0, &[]), &framed(HEADERS, END_HEADERS, 1, &head)].concat();
+    tls.write_all(&sent).await.unwrap();
+    let mut asked = proxy.next().await;
+    asked.answer(EgressAnswer::Refused { status: 403, why: "no".into(), hint: None }).await;
+    drop(asked);
+    for _ in 0..200 {
+        tokio::task::yield_now().await;
+    }
+    tls.write_all(&framed(0, END_STREAM, 1, b"body")).await.unwrap();
+    let mut kinds = Vec::new();
+    loop {
+        let mut head = [0; 9];
+        tls.read_exact(&mut head).await.unwrap();
+        let length = u32::from_be_bytes([0, head[0], head[1], head[2]]);
+        tls.read_exact(&mut vec![0; length as usize]).await.unwrap();
+        if head[8] == 1 {
+            kinds.push(head[3]);
+        }
+        if head[8] == 1 && head[4] & END_STREAM != 0 {
+            break;
+        }
+    }
+    assert!(!kinds.contains(&RST_STREAM) && kinds.contains(&HEADERS), "{kinds:?}");
+}
+
+#[tokio::test]
 async fn floods_of_frames_end_the_connection() {
     let mut proxy = Proxy::usual().await;
     let good =
