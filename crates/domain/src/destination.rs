@@ -170,7 +170,14 @@ impl Destination {
 /// Whether a path begins with the segments of another. What has no one meaning begins with nothing.
 fn begins(path: &str, prefix: &str) -> bool {
     let Some(rest) = path.strip_prefix(prefix.trim_end_matches('/')) else { return false };
-    (rest.is_empty() || rest.starts_with('/')) && !path.split('/').any(|part| matches!(part, "." | ".."))
+    (rest.is_empty() || rest.starts_with('/')) && (prefix == "/" || leads_on(path))
+}
+
+/// Whether no reader of a path can come to leave what it begins with. Canonical paths never do; this holds for others too.
+fn leads_on(path: &str) -> bool {
+    let lower = path.to_ascii_lowercase();
+    let hidden = ["%2e", "%2f", "%5c", "\\"].iter().any(|escape| lower.contains(escape));
+    !hidden && !path.split('/').any(|part| matches!(part, "." | ".."))
 }
 
 impl FromStr for Destination {
@@ -317,13 +324,18 @@ mod tests {
             ("/repos/acme/x", true),
             ("/repos/acme-evil", false),
             ("/repos/acme/../evil", false),
+            ("/repos/acme/%2e%2E/evil", false),
+            ("/repos/acme/x%2F..%2f../evil", false),
+            ("/repos/acme/..%5Cevil", false),
+            ("/repos/acme/\\..\\evil", false),
             ("/repos", false),
             ("/", false),
             ("", false),
         ] {
             assert_eq!(repos.covers(&https("api.github.com", path)), covered, "{path}");
         }
-        assert!(at("https://api.github.com").covers(&https("api.github.com", "/any")));
+        // Nothing is left where everything is meant.
+        assert!(at("https://api.github.com").covers(&https("api.github.com", "/any%2Fthing")));
     }
 
     #[test]

@@ -94,7 +94,6 @@ within = "2h"
 fn every_mistake_is_told_with_its_place() {
     let minimal = "name = \"a\"\nmodels = [\"p/m\"]\n";
     let with = |rest: &str| format!("{minimal}{rest}");
-    let limit = |rest: &str| format!("{minimal}[limits]\n{rest}");
     let cases = [
         String::new(),
         "name = \"a\"".to_owned(),
@@ -136,6 +135,18 @@ fn every_mistake_is_told_with_its_place() {
         with("[secrets]\ngithub = [\"https://a\", \"https://a/\"]"),
         with("[secrets]\nGitHub = [\"https://a\"]"),
         with("secrets = 1"),
+        "name = \"a\"\nmodels = [\"sonnet\"]".to_owned(),
+        "name = \"a\"\nmodels = [\"p/m\", \"p/m\"]".to_owned(),
+        "name = \"a\"\nmodels = \"p/m\"".to_owned(),
+        "name = \"a\"\nharness = \"codex\"\nmodels = []".to_owned(),
+    ];
+    insta::assert_snapshot!(told(&cases));
+}
+
+#[test]
+fn every_mistake_in_a_limit_is_told_with_its_place() {
+    let limit = |rest: &str| format!("name = \"a\"\nmodels = [\"p/m\"]\n[limits]\n{rest}");
+    let cases = [
         limit("memory = 512"),
         limit("memory = \"512MB\""),
         limit("memory = \"64MiB\""),
@@ -154,21 +165,22 @@ fn every_mistake_is_told_with_its_place() {
         limit("usd_per_day = inf"),
         limit("usd_per_day = 1e9"),
         limit("memroy = \"1GiB\""),
-        "name = \"a\"\nmodels = [\"sonnet\"]".to_owned(),
-        "name = \"a\"\nmodels = [\"p/m\", \"p/m\"]".to_owned(),
-        "name = \"a\"\nmodels = \"p/m\"".to_owned(),
-        "name = \"a\"\nharness = \"codex\"\nmodels = []".to_owned(),
     ];
+    insta::assert_snapshot!(told(&cases));
+}
+
+/// How each case is told, after what it is told of.
+fn told(cases: &[String]) -> String {
     let mut told = String::new();
     for case in cases {
-        let error = AgentFile::parse(&case).expect_err(&case);
+        let error = AgentFile::parse(case).expect_err(case);
         let last = case.rsplit_once("[\"p/m\"]\n").map_or(case.as_str(), |(_, rest)| rest);
         writeln!(told, "{}\n  {error}", last.replace('\n', " ⏎ ")).unwrap();
         if let Some(hint) = error.hint {
             writeln!(told, "  hint: {hint}").unwrap();
         }
     }
-    insta::assert_snapshot!(told);
+    told
 }
 
 #[test]
