@@ -71,22 +71,30 @@ impl fmt::Display for Failure {
     }
 }
 
-/// Whether the server has been told to act and has not answered: whatever ends a call then, its outcome is unknown.
+/// How far a call is: what ends it then says what may have happened.
 #[derive(Debug, Default)]
-pub(crate) struct Acting(AtomicBool);
+pub(crate) struct Acting {
+    /// The server has been told to act and has not answered.
+    under_way: AtomicBool,
+    /// Something was done.
+    done: AtomicBool,
+}
 
 impl Acting {
     pub(crate) fn begin(&self) {
-        self.0.store(true, Ordering::SeqCst);
+        self.under_way.store(true, Ordering::SeqCst);
     }
 
-    pub(crate) fn end(&self) {
-        self.0.store(false, Ordering::SeqCst);
+    /// The server answered.
+    pub(crate) fn end(&self, done: bool) {
+        self.done.fetch_or(done, Ordering::SeqCst);
+        self.under_way.store(false, Ordering::SeqCst);
     }
 
     /// The failure with what is known of the act.
     pub(crate) fn judge(&self, failure: Failure) -> Failure {
-        if self.0.load(Ordering::SeqCst) { failure.in_part() } else { failure }
+        let acted = self.under_way.load(Ordering::SeqCst) || self.done.load(Ordering::SeqCst);
+        if acted { failure.in_part() } else { failure }
     }
 }
 

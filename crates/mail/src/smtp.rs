@@ -25,14 +25,24 @@ const MAX_LINES: usize = 100;
 /// How long a server may take to hear that all was said, once it has accepted the mail.
 const PARTING: Duration = Duration::from_secs(5);
 
-/// Sends a mail. When this returns, the server has accepted it for every recipient.
+/// A connection on which a mail was accepted for every recipient.
+pub(crate) struct Accepted(AsyncSmtpConnection);
+
+impl Accepted {
+    /// Ends it. The mail is out, however the parting goes.
+    pub(crate) async fn close(mut self) {
+        drop(tokio::time::timeout(PARTING, self.0.quit()).await);
+    }
+}
+
+/// Sends a mail.
 pub(crate) async fn send(
     account: &Account,
     dial: &dyn Dial,
     to: &[&Address],
     mail: &[u8],
     acting: &Acting,
-) -> Result<(), Failure> {
+) -> Result<Accepted, Failure> {
     let recipients = to.iter().map(|address| foreign(address)).collect::<Result<Vec<_>, _>>()?;
     let Account { place, password } = account;
     let from = foreign(&place.from)?;
@@ -57,22 +67,20 @@ pub(crate) async fn send(
     connection.command(Data).await.map_err(|e| said(&e))?;
     acting.begin();
     match connection.message(mail).await {
-        Ok(_accepted) => acting.end(),
+        Ok(_accepted) => {
+            acting.end(true);
+            Ok(Accepted(connection))
+        }
         // The server's own no: it took nothing.
         Err(error) if error.status().is_some() => {
-            acting.end();
-            return Err(said(&error).refused());
+            acting.end(false);
+            Err(said(&error).refused())
         }
-        Err(error) => {
-            return Err(Failure::server(format!(
-                "the mail was handed over, and the server did not say whether it took it: {}",
-                said(&error)
-            )));
-        }
+        Err(error) => Err(Failure::server(format!(
+            "the mail was handed over, and the server did not say whether it took it: {}",
+            said(&error)
+        ))),
     }
-    // It is sent, however the parting goes.
-    drop(tokio::time::timeout(PARTING, connection.quit()).await);
-    Ok(())
 }
 
 fn foreign(address: &Address) -> Result<lettre::Address, Failure> {

@@ -275,6 +275,21 @@ async fn what_is_sent_stays_sent_though_its_copy_fails() {
 }
 
 #[tokio::test]
+async fn a_server_that_does_not_part_undoes_nothing() {
+    let servers = Servers::but(&[("LOGOUT", HANGS)], &[("QUIT", HANGS)]);
+    let stamp = Stamp { now: SystemTime::UNIX_EPOCH, unique: 1 };
+    let mailbox = mailbox(&servers, "smtps://mail.acme.example", LONG);
+    let never = CancellationToken::new();
+    let kept = mailbox.call("draft_create", DRAFT, stamp, &never).await.unwrap();
+    assert_eq!(kept, r#"{"id":"Drafts:7:43"}"#);
+    let sent = mailbox.call("send", DRAFT, stamp, &never).await.unwrap();
+    assert!(!sent.contains("trouble"), "{sent}");
+    // What was done is not told as undone when the rest takes too long.
+    let failure = call(&servers, "draft_create", DRAFT).await.unwrap_err();
+    assert_eq!(failure.acted, Acted::Unknown, "{failure}");
+}
+
+#[tokio::test]
 async fn a_cancelled_call_says_what_may_have_happened() {
     let servers = Servers::but(&[], &[(".", HANGS)]);
     let cancelled = CancellationToken::new();

@@ -4,6 +4,8 @@ mod folders;
 mod mails;
 mod wire;
 
+use std::time::Duration;
+
 use imap_proto::{Capability, Response, ResponseCode, Status};
 
 use crate::account::Account;
@@ -17,6 +19,9 @@ pub(crate) use mails::{Criteria, Kept, MAX_MAIL, Stored};
 
 /// Most responses of a server to one command: each may be a few bytes.
 const MAX_RESPONSES: usize = 20_000;
+
+/// How long a server may take to hear that all was said.
+const PARTING: Duration = Duration::from_secs(2);
 
 /// One connection, signed in.
 #[derive(Debug)]
@@ -81,7 +86,7 @@ impl<'a> Imap<'a> {
 
     /// Signs out. All was done before: what fails now changes nothing.
     pub(crate) async fn close(mut self) {
-        drop(self.command(&[Piece::Word("LOGOUT")]).await);
+        drop(tokio::time::timeout(PARTING, self.command(&[Piece::Word("LOGOUT")])).await);
     }
 
     fn can(&self, what: &str) -> bool {
@@ -93,8 +98,10 @@ impl<'a> Imap<'a> {
         self.acting.begin();
         let answered = self.command(pieces).await;
         // Where the connection failed, nobody knows; where the server said no, it did nothing.
-        if answered.as_ref().err().is_none_or(|failure| failure.acted == Acted::Failed) {
-            self.acting.end();
+        match &answered {
+            Ok(_) => self.acting.end(true),
+            Err(failure) if failure.acted == Acted::Failed => self.acting.end(false),
+            Err(_) => {}
         }
         answered
     }

@@ -17,7 +17,7 @@ use crate::failure::{Acting, Failure, Reason};
 use crate::folder::MailId;
 use crate::imap::{Imap, Kept, MAX_MAIL, Special, Stored};
 use crate::reading::{Head, Reading};
-use crate::smtp;
+use crate::smtp::{self, Accepted};
 use crate::writing::{Mail, Written, message_id};
 
 use arguments::{Delete, Draft, Move, NoArguments, Read, Search, Send, SendDraft, Update, read};
@@ -47,6 +47,7 @@ pub struct Stamp {
 
 /// What is left to do when a mail is out: nothing of it can undo that.
 struct Sent {
+    accepted: Accepted,
     written: Written,
     /// The draft that it was.
     draft: Option<MailId>,
@@ -192,13 +193,14 @@ impl Mailbox {
             return Err(Failure::invalid("the mail has no recipient"));
         }
         let written = mail.write(&self.account.place.from, stamp.now, stamp.unique, false)?;
-        smtp::send(&self.account, self.dial.as_ref(), &to, &written.bytes, acting).await?;
-        Ok(Sent { written, draft })
+        let accepted = smtp::send(&self.account, self.dial.as_ref(), &to, &written.bytes, acting).await?;
+        Ok(Sent { accepted, written, draft })
     }
 
     /// Keeps a copy of what was sent, and removes the draft that it was. What fails here is told; the mail is out.
     async fn file(&self, sent: Sent) -> Value {
-        let Sent { written, draft } = sent;
+        let Sent { accepted, written, draft } = sent;
+        accepted.close().await;
         let acting = Acting::default();
         let filed = async {
             let mut imap = Imap::open(&self.account, self.dial.as_ref(), &acting).await?;
