@@ -27,6 +27,8 @@ pub struct Lab {
     /// Its address.
     pub provider: String,
     daemon: Option<Child>,
+    /// Certificates that its programs trust instead of the system's.
+    trusted: Option<PathBuf>,
     _runtime: tokio::runtime::Runtime,
 }
 
@@ -68,6 +70,18 @@ impl Lab {
         lab
     }
 
+    /// The same, with a daemon that trusts these certificates instead of the system's.
+    ///
+    /// # Panics
+    /// When anything of it fails: it is for tests.
+    #[must_use]
+    pub fn trusting(lazaret: &str, certificates: PathBuf) -> Self {
+        let mut lab = Self::without_daemon(lazaret, Vec::new());
+        lab.trusted = Some(certificates);
+        lab.start_daemon();
+        lab
+    }
+
     /// The same without a daemon: the first command starts one, as a newcomer's does.
     ///
     /// # Panics
@@ -89,7 +103,8 @@ impl Lab {
         runtime.spawn(serve(listener, Arc::clone(&model)));
         let data = shared_folder(&lazaret);
         let provider = url.clone();
-        let lab = Self { lazaret, folder, data, model, provider, daemon: None, _runtime: runtime };
+        let lab =
+            Self { lazaret, folder, data, model, provider, daemon: None, trusted: None, _runtime: runtime };
         fs::create_dir_all(lab.path("config/lazaret/agents")).expect("its folders");
         for name in ["run", "state", "home"] {
             fs::create_dir_all(lab.path(name)).expect("its folders");
@@ -174,6 +189,9 @@ impl Lab {
             .env("XDG_CACHE_HOME", self.data.join("cache"))
             .env("SCRIPTED_KEY", CANARY)
             .current_dir(self.path("home"));
+        if let Some(certificates) = &self.trusted {
+            command.env("SSL_CERT_FILE", certificates);
+        }
         command
     }
 
