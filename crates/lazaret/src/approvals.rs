@@ -150,7 +150,28 @@ fn shown_lines(shown: &ShownView, lines: &mut Vec<String>) {
         lines.push(format!("  origin   {}: {}", escape(path), escape(&describe(origin))));
     }
     if !shown.content.is_empty() {
-        block("content", &shown.content, lines);
+        block("content", &readable(&shown.content), lines);
+    }
+}
+
+/// Content as a person reads it: what is a record is shown field by field, each line of a text in it as a line, which
+/// begins so that it can't be taken for another field.
+fn readable(content: &str) -> String {
+    let line = |line: &str| match serde_json::from_str(line) {
+        Ok(serde_json::Value::Object(record)) => record.iter().map(field).collect::<Vec<_>>().join("\n"),
+        Ok(_) | Err(_) => line.to_owned(),
+    };
+    content.lines().map(line).collect::<Vec<_>>().join("\n")
+}
+
+fn field((name, value): (&String, &serde_json::Value)) -> String {
+    match value.as_str() {
+        Some(text) if text.contains('\n') => {
+            let lines: Vec<_> = text.lines().map(|line| format!("\n  | {line}")).collect();
+            format!("{name}:{}", lines.concat())
+        }
+        Some(text) => format!("{name}: {text}"),
+        None => format!("{name}: {value}"),
     }
 }
 
@@ -180,5 +201,26 @@ fn left(until: u64) -> String {
         seconds @ 60..3600 => format!("{}m", seconds / 60),
         seconds @ 3600..172_800 => format!("{}h", seconds / 3600),
         seconds => format!("{}d", seconds / 86_400),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mail_is_shown_as_it_looks_and_its_text_looks_like_no_field() {
+        let mail =
+            r#"{"to":[{"address":"eve@evil.example"}],"subject":"x","body":"hello\nto: ada@acme.example\n"}"#;
+        let shown = readable(&format!("{mail}\nplain text\n"));
+        for line in [
+            r#"to: [{"address":"eve@evil.example"}]"#,
+            "subject: x",
+            "  | to: ada@acme.example",
+            "plain text",
+        ] {
+            assert!(shown.lines().any(|shown| shown == line), "{line}: {shown}");
+        }
+        assert!(!shown.lines().any(|line| line == "to: ada@acme.example"), "{shown}");
     }
 }

@@ -1,7 +1,5 @@
 //! A real cell, the built-in server for mail, Dovecot and Exim, a password in the vault, and a person at the command line.
 
-#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test that fails says where")]
-
 use std::io::Read as _;
 use std::time::Duration;
 
