@@ -8,8 +8,9 @@ use serde::{Deserialize, Serialize};
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use crate::{AgentName, ByteSize, ImageName, Limits, ModelName, Span, TeamName, UsdMicros};
+use crate::{AgentName, ByteSize, Egress, ImageName, Limits, ModelName, Span, TeamName, UsdMicros};
 
+mod egress;
 mod rules;
 mod secrets;
 
@@ -76,6 +77,9 @@ pub struct AgentFile {
     /// What it may do with tool servers, in the order of the file; servers that are not named are denied.
     #[serde(default)]
     pub tools: Vec<ServerRules>,
+    /// Which requests may leave; none: nothing does.
+    #[serde(default)]
+    pub egress: Option<Egress>,
     /// Who is asked, where a server's table doesn't say otherwise.
     #[serde(default)]
     pub approvals: ApprovalRule,
@@ -137,13 +141,14 @@ const KEYS: &[&str] = &[
     "limits",
     "tools",
     "approvals",
+    "egress",
     "secrets",
 ];
 const LIMIT_KEYS: &[&str] =
     &["memory", "cpus", "disk", "pids", "wall_clock", "output", "tokens", "tokens_per_day", "usd_per_day"];
 
 /// Keys of the design that a later version will give an effect: refused, so that nobody relies on them.
-const NO_EFFECT_YET: &[&str] = &["egress", "schedules", "skills", "memory", "shares"];
+const NO_EFFECT_YET: &[&str] = &["schedules", "skills", "memory", "shares"];
 
 const MEMORY: RangeInclusive<ByteSize> = ByteSize::mib(128)..=ByteSize::mib(64 << 10);
 const DISK: RangeInclusive<ByteSize> = ByteSize::mib(64)..=ByteSize::mib(1 << 20);
@@ -204,6 +209,10 @@ impl Check<'_> {
         let rule = approvals.clone().unwrap_or_default();
         let tools = table.get("tools").map_or(Some(Vec::new()), |item| self.servers(item, &rule));
         let secrets = table.get("secrets").map_or(Some(Vec::new()), |item| self.secrets(item));
+        let egress = match table.get("egress") {
+            Some(item) => self.egress(item, &rule).map(Some),
+            None => Some(None),
+        };
         Some(AgentFile {
             name: name?,
             team: team?,
@@ -213,6 +222,7 @@ impl Check<'_> {
             instructions: instructions?,
             limits: limits?,
             tools: tools?,
+            egress: egress?,
             approvals: approvals?,
             secrets: secrets?,
         })

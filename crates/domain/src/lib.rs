@@ -6,6 +6,7 @@ mod approval;
 mod destination;
 mod digest;
 mod effect;
+mod egress;
 mod exit;
 mod host;
 mod id;
@@ -28,6 +29,7 @@ pub use approval::{AnswerError, ApprovalEvent, ApprovalLife, ApprovalState, Quor
 pub use destination::{Destination, DestinationError, Scheme, Target};
 pub use digest::{Digest, DigestError};
 pub use effect::{Effect, EffectError, Effects, NoEffect};
+pub use egress::{Egress, EgressError, EgressPattern, EgressRule, EgressTarget};
 pub use exit::{EndReason, ExitCode};
 pub use host::{HostError, HostPattern, NamedHost};
 pub use id::{ApprovalId, CellId, CommitId, GrantId, IdError, SessionId};

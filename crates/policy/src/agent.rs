@@ -12,8 +12,8 @@ use cedar_policy::{
     PrincipalConstraint, ResourceConstraint, RestrictedExpression, Schema,
 };
 use domain::{
-    AgentFile, AgentName, Answer, ApprovalRule, Confidentiality, Digest, ModelName, TeamName, ToolRef,
-    ToolRule,
+    AgentFile, AgentName, Answer, ApprovalRule, Confidentiality, Digest, Egress, ModelName, TeamName,
+    ToolPattern, ToolRef,
 };
 use serde_json::Value;
 
@@ -96,6 +96,7 @@ pub struct AgentPolicy {
     file: String,
     tools: BTreeMap<ToolRef, Slice>,
     models: BTreeMap<ModelName, Slice>,
+    connect: Option<(Slice, Egress)>,
     schema: String,
     statements: Vec<Statement>,
 }
@@ -163,12 +164,17 @@ impl AgentPolicy {
             let clearance = clearance.unwrap_or(Confidentiality::Public);
             models.insert(model.clone(), agent.model_slice(from.agent, model, clearance, &all)?);
         }
+        let connect = match &from.agent.egress {
+            Some(egress) => Some((agent.connect_slice(egress, &all)?, egress.clone())),
+            None => None,
+        };
         Ok(Self {
             agent: from.agent.name.clone(),
             team: from.agent.team.clone(),
             file: from.file.to_owned(),
             tools,
             models,
+            connect,
             schema: schema_text,
             statements: all,
         })
@@ -235,6 +241,16 @@ impl AgentPolicy {
         self.tools.get(tool)
     }
 
+    /// The table `[egress]`; without one nothing leaves.
+    #[must_use]
+    pub fn egress(&self) -> Option<&Egress> {
+        self.connect.as_ref().map(|(_, egress)| egress)
+    }
+
+    pub(crate) fn connect(&self) -> Option<(&Slice, &Egress)> {
+        self.connect.as_ref().map(|(slice, egress)| (slice, egress))
+    }
+
     pub(crate) fn model(&self, model: &ModelName) -> Option<&Slice> {
         self.models.get(model)
     }
@@ -264,14 +280,15 @@ fn internal(message: String) -> PolicyError {
 fn generated(from: &Sources<'_>) -> Result<Vec<Statement>, PolicyError> {
     let mut statements = Vec::new();
     let agent = &from.agent.name;
-    let mut add = |made_from: Option<&ToolRule>, name: &str, says: String, text: String| {
-        let id = PolicyId::new(format!("{}:{}", from.file, statements.len()));
-        let policy = Policy::parse(Some(id), &text).map_err(|e| internal(e.to_string()))?;
-        let (line, pattern) = (made_from.map(|rule| rule.line), made_from.map(|rule| rule.pattern.clone()));
-        let rule = Rule { name: name.to_owned(), file: from.file.to_owned(), line, says };
-        statements.push(Statement::generated(policy, rule, text, pattern));
-        Ok(())
-    };
+    let mut add =
+        |line: Option<usize>, pattern: Option<&ToolPattern>, name: &str, says: String, text: String| {
+            let id = PolicyId::new(format!("{}:{}", from.file, statements.len()));
+            let policy = Policy::parse(Some(id), &text).map_err(|e| internal(e.to_string()))?;
+            let pattern = pattern.cloned();
+            let rule = Rule { name: name.to_owned(), file: from.file.to_owned(), line, says };
+            statements.push(Statement::generated(policy, rule, text, pattern));
+            Ok(())
+        };
     for table in &from.agent.tools {
         let scope = format!(
             "(principal == Agent::\"{agent}\", action in Action::\"tool\", resource in Server::\"{}\")",
@@ -281,14 +298,8 @@ fn generated(from: &Sources<'_>) -> Result<Vec<Statement>, PolicyError> {
             let (name, pattern) = (rule.answer.as_str(), &rule.pattern);
             let says = format!("`{name} = [\"{pattern}\"]` of [tools.{}]", table.server);
             let when = format!("when {{ resource.name like \"{pattern}\" }}");
-            match rule.answer {
-                Answer::Allow => add(Some(rule), name, says, format!("permit {scope}\n{when};"))?,
-                Answer::Deny => add(Some(rule), name, says, format!("forbid {scope}\n{when};"))?,
-                Answer::Ask => {
-                    let unless = "unless { context.granted }";
-                    add(Some(rule), name, says.clone(), format!("permit {scope}\n{when};"))?;
-                    add(Some(rule), name, says, format!("forbid {scope}\n{when}\n{unless};"))?;
-                }
+            for text in answering(rule.answer, &scope, &when) {
+                add(Some(rule.line), Some(pattern), name, says.clone(), text)?;
             }
         }
     }
@@ -297,9 +308,36 @@ fn generated(from: &Sources<'_>) -> Result<Vec<Statement>, PolicyError> {
         let text = format!(
             "permit (principal == Agent::\"{agent}\", action == Action::\"model\", resource == Model::\"{model}\");"
         );
-        add(None, "models", says, text)?;
+        add(None, None, "models", says, text)?;
+    }
+    for rule in from.agent.egress.iter().flat_map(|egress| &egress.rules) {
+        let (name, pattern) = (rule.answer.as_str(), &rule.pattern);
+        let says = format!("`{name} = [\"{pattern}\"]` of [egress]");
+        let scope = format!("(principal == Agent::\"{agent}\", action == Action::\"connect\", resource)");
+        // Which rules name a request is found out before: Cedar's patterns know no segments of a path.
+        let when = format!("when {{ context.rules.contains({}) }}", quoted(pattern.as_str()));
+        for text in answering(rule.answer, &scope, &when) {
+            add(Some(rule.line), None, name, says.clone(), text)?;
+        }
     }
     Ok(statements)
+}
+
+/// The policies by which a rule answers.
+fn answering(answer: Answer, scope: &str, when: &str) -> Vec<String> {
+    match answer {
+        Answer::Allow => vec![format!("permit {scope}\n{when};")],
+        Answer::Deny => vec![format!("forbid {scope}\n{when};")],
+        Answer::Ask => vec![
+            format!("permit {scope}\n{when};"),
+            format!("forbid {scope}\n{when}\nunless {{ context.granted }};"),
+        ],
+    }
+}
+
+/// A text as Cedar writes it.
+fn quoted(text: &str) -> String {
+    format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""))
 }
 
 /// An agent's names in Cedar.
@@ -368,6 +406,13 @@ impl Names {
         self.slice((action, model, provider_uid), entities, all, about, None)
     }
 
+    /// One slice for all hosts: there is no end of them.
+    fn connect_slice(&self, egress: &Egress, all: &[Statement]) -> Result<Slice, PolicyError> {
+        let (action, any) = (uid("Action", "connect")?, host_uid("")?);
+        let limits = format!("{} {} {}", egress.body, egress.requests_per_minute, egress.bytes_out_per_day);
+        self.slice((action, any.clone(), any), Vec::new(), all, (egress.approvals.clone(), limits), None)
+    }
+
     fn slice(
         &self,
         (action, resource, parent): (EntityUid, EntityUid, EntityUid),
@@ -422,7 +467,13 @@ impl Names {
             ActionConstraint::In(uids) => uids.iter().any(is_action),
             ActionConstraint::Eq(uid) => uid == *action,
         };
+        let any_host = resource.type_name().basename() == HOST;
         let for_resource = match policy.resource_constraint() {
+            ResourceConstraint::In(uid) | ResourceConstraint::IsIn(_, uid) | ResourceConstraint::Eq(uid)
+                if any_host =>
+            {
+                uid.type_name() == resource.type_name()
+            }
             ResourceConstraint::Any => true,
             ResourceConstraint::Is(kind) => kind == *resource.type_name(),
             ResourceConstraint::In(uid) => uid == *resource || uid == *parent,
@@ -442,6 +493,14 @@ fn names_tool(statement: &Statement, tool: &EntityUid) -> bool {
         (Some(pattern), Ok(tool)) => pattern.names(&tool.tool),
         (None, _) | (_, Err(_)) => true,
     }
+}
+
+/// The type of hosts in Cedar.
+const HOST: &str = "Host";
+
+/// A host's name in Cedar.
+pub(crate) fn host_uid(host: &str) -> Result<EntityUid, PolicyError> {
+    uid(HOST, host)
 }
 
 fn uid(kind: &str, name: &str) -> Result<EntityUid, PolicyError> {

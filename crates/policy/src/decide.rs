@@ -8,7 +8,7 @@ use domain::{ApprovalId, ApprovalRule, Digest, Effect, Effects, Labels, ModelNam
 use serde_json::Value;
 
 use crate::Arguments;
-use crate::agent::{AgentPolicy, Rule, Slice, ToolSlice, seen_arguments};
+use crate::agent::{AgentPolicy, Rule, Slice, ToolSlice, host_uid, seen_arguments};
 use crate::canonical::digest_of;
 use crate::origins::{Judged, Origins, Role};
 use sealed::Prepared;
@@ -378,7 +378,7 @@ pub fn decide<A: Act>(policy: &AgentPolicy, call: Call<A>) -> Decision<A> {
     }
     let reasons = reasons(policy, &prepared, &at_once);
     let bound_but_text = call.action.bound_but_text(&prepared, &call.facts);
-    let (effects, arguments) = A::shown(&prepared, call.facts);
+    let (effects, arguments) = call.action.shown(&prepared, call.facts);
     Decision::Ask(Box::new(Question {
         action: call.action,
         effects,
@@ -398,6 +398,10 @@ fn ask(prepared: &Prepared<'_>, granted: bool) -> Result<Response, Reason> {
     context.push(("granted".to_owned(), RestrictedExpression::new_bool(granted)));
     let context = Context::from_pairs(context).map_err(|e| failed(&e))?;
     let (principal, action, resource) = prepared.slice.request.clone();
+    let resource = match &prepared.host {
+        Some(host) => host_uid(host).map_err(|e| failed(&e))?,
+        None => resource,
+    };
     let request = Request::new(principal, action, resource, context, None).map_err(|e| failed(&e))?;
     let slice = prepared.slice;
     let response = Authorizer::new().is_authorized(&request, &slice.policies, &slice.entities);
@@ -437,12 +441,14 @@ pub(crate) mod sealed {
 
     /// A call, made ready to be asked.
     pub struct Prepared<'p> {
-        pub(super) slice: &'p Slice,
+        pub(crate) slice: &'p Slice,
+        /// The host that it is about, where the slice is about all of them.
+        pub(crate) host: Option<String>,
         /// What it is called in reasons.
-        pub(super) name: String,
-        pub(super) context: Vec<(String, RestrictedExpression)>,
-        pub(super) labels: Labels,
-        pub(super) bound: Digest,
+        pub(crate) name: String,
+        pub(crate) context: Vec<(String, RestrictedExpression)>,
+        pub(crate) labels: Labels,
+        pub(crate) bound: Digest,
     }
 
     /// Makes a call ready to be asked.
@@ -457,7 +463,7 @@ pub(crate) mod sealed {
         fn bound_but_text(&self, prepared: &Prepared<'_>, facts: &Self::Facts) -> Option<Digest>;
 
         #[doc(hidden)]
-        fn shown(prepared: &Prepared<'_>, facts: Self::Facts) -> (Option<Effects>, Vec<Judged>);
+        fn shown(&self, prepared: &Prepared<'_>, facts: Self::Facts) -> (Option<Effects>, Vec<Judged>);
     }
 }
 
@@ -480,7 +486,7 @@ impl sealed::Prepare for ToolCall {
         ]);
         let context = tool_context(about, self, facts)?;
         let (name, labels) = (self.tool.to_string(), facts.labels.clone());
-        Ok(Prepared { slice, name, context, labels, bound })
+        Ok(Prepared { slice, host: None, name, context, labels, bound })
     }
 
     fn bound_but_text(&self, prepared: &Prepared<'_>, facts: &ToolFacts) -> Option<Digest> {
@@ -504,7 +510,7 @@ impl sealed::Prepare for ToolCall {
         ]))
     }
 
-    fn shown(prepared: &Prepared<'_>, facts: ToolFacts) -> (Option<Effects>, Vec<Judged>) {
+    fn shown(&self, prepared: &Prepared<'_>, facts: ToolFacts) -> (Option<Effects>, Vec<Judged>) {
         let effects = prepared.slice.tool.as_ref().map(|tool| tool.row.effects);
         (effects, facts.origins.arguments)
     }
@@ -523,14 +529,14 @@ impl sealed::Prepare for ModelCall {
         let bound = digest_of(&[b"model", name.as_bytes(), slice.digest.as_bytes()]);
         let mut context = vec![labels(&facts.labels)?];
         context.extend(counts(facts.calls));
-        Ok(Prepared { slice, name, context, labels: facts.labels.clone(), bound })
+        Ok(Prepared { slice, host: None, name, context, labels: facts.labels.clone(), bound })
     }
 
     fn bound_but_text(&self, _: &Prepared<'_>, _: &ModelFacts) -> Option<Digest> {
         None
     }
 
-    fn shown(_: &Prepared<'_>, _: ModelFacts) -> (Option<Effects>, Vec<Judged>) {
+    fn shown(&self, _: &Prepared<'_>, _: ModelFacts) -> (Option<Effects>, Vec<Judged>) {
         (None, Vec::new())
     }
 }
@@ -616,7 +622,7 @@ fn origins(origins: &Origins) -> Vec<(String, RestrictedExpression)> {
     worst.into_iter().map(|(name, origin)| (name.to_owned(), text(origin))).collect()
 }
 
-fn labels(labels: &Labels) -> Result<(String, RestrictedExpression), Reason> {
+pub(crate) fn labels(labels: &Labels) -> Result<(String, RestrictedExpression), Reason> {
     let level = |level: u8| RestrictedExpression::new_long(i64::from(level));
     let teams = labels.compartments.iter().map(|team| team.as_str());
     record(
@@ -629,12 +635,12 @@ fn labels(labels: &Labels) -> Result<(String, RestrictedExpression), Reason> {
     )
 }
 
-fn counts(calls: Counts) -> [(String, RestrictedExpression); 2] {
+pub(crate) fn counts(calls: Counts) -> [(String, RestrictedExpression); 2] {
     let number = |n: u32| RestrictedExpression::new_long(i64::from(n));
     [("calls".to_owned(), number(calls.session)), ("calls_today".to_owned(), number(calls.today))]
 }
 
-fn set<'t>(name: &str, texts: impl Iterator<Item = &'t str>) -> (String, RestrictedExpression) {
+pub(crate) fn set<'t>(name: &str, texts: impl Iterator<Item = &'t str>) -> (String, RestrictedExpression) {
     let texts = texts.map(|text| RestrictedExpression::new_string(text.to_owned()));
     (name.to_owned(), RestrictedExpression::new_set(texts))
 }

@@ -6,6 +6,8 @@
 //! at more than that, such as an argument's value; where those differ, the answer is not certain and counts as wider.
 //! Where they are the same, both versions are also asked without them, and with a permit for everything in their place.
 
+mod egress;
+
 use std::collections::BTreeSet;
 use std::fmt;
 
@@ -69,6 +71,7 @@ pub fn difference(old: &Sources<'_>, new: &Sources<'_>) -> Result<Difference, Po
     let mut found = Found::default();
     found.versions(&old, &new)?;
     found.secrets(&old.agent.secrets, &new.agent.secrets);
+    found.egress(old.agent, new.agent);
     let (cedar, now) = (texts(&old), texts(&new));
     if !cedar.is_empty() && cedar == now {
         // The same rules in Cedar add permits and forbids to both versions. Whatever those look at, a version that is
@@ -81,7 +84,10 @@ pub fn difference(old: &Sources<'_>, new: &Sources<'_>) -> Result<Difference, Po
     }
     let same_subject =
         old.tools == new.tools && old.agent.name == new.agent.name && old.agent.team == new.agent.team;
-    let certain = cedar == now && (cedar.is_empty() || same_subject);
+    // Rules in Cedar can look at which rules of [egress] name a request.
+    let same_egress =
+        old.agent.egress == new.agent.egress || !cedar.iter().any(|text| text.contains("rules"));
+    let certain = cedar == now && (cedar.is_empty() || (same_subject && same_egress));
     if !certain && found.wider.is_none() {
         found.wider =
             Some("rules in Cedar, or what they are about, differ; what they allow can't be told".to_owned());
@@ -157,6 +163,19 @@ impl Found {
         }
     }
 
+    fn egress(&mut self, old: &AgentFile, new: &AgentFile) {
+        let (before, after) = (old.egress.as_ref(), new.egress.as_ref());
+        if self.wider.is_none() {
+            self.wider = egress::gained(before, after, ["was", "is now"]);
+        }
+        if self.narrower.is_none() {
+            self.narrower = egress::gained(after, before, ["is now", "was"]);
+        }
+        if let (Some(before), Some(after)) = (before, after) {
+            self.quorum(Some(&before.approvals), Some(&after.approvals), &"[egress]");
+        }
+    }
+
     fn compare(&mut self, old: Answer, new: Answer, call: impl Fn() -> String) {
         if new < old && self.wider.is_none() {
             self.wider = Some(format!("{} was {}, is now {}", call(), past(old), past(new)));
@@ -167,7 +186,7 @@ impl Found {
     }
 
     /// Another group may be more lenient, and whether it is can't be told here: it counts as wider.
-    fn quorum(&mut self, old: Option<&ApprovalRule>, new: Option<&ApprovalRule>, tool: &ToolRef) {
+    fn quorum(&mut self, old: Option<&ApprovalRule>, new: Option<&ApprovalRule>, tool: &dyn fmt::Display) {
         let (Some(old), Some(new)) = (old, new) else { return };
         let told = || format!("{tool}: asked were {old}, now are {new}");
         let wider = new.need < old.need

@@ -23,7 +23,7 @@ pub struct Explanation {
     pub arguments: Vec<Judged>,
     /// What the origins come to.
     pub own: String,
-    call: String,
+    pub(crate) call: String,
 }
 
 /// Explains what is decided on a call.

@@ -127,7 +127,16 @@ fn every_mistake_is_told_with_its_place() {
         with("[approvals]\nwithin = \"31d\""),
         with("[approvals]\nexclude_author = 1"),
         with("[approvals]\nquorum = 2"),
-        with("[egress]\nallow = []"),
+        with("egress = true"),
+        with("[egress]\nalow = []"),
+        with("[egress]\nallow = [\"https://a.example/\"]"),
+        with("[egress]\nallow = [\"* https://a.example/\"]"),
+        with("[egress]\nask = [\"GET https://*.com/**\"]"),
+        with("[egress]\nask = [\"GET https://a.example/a%2Fb\"]"),
+        with("[egress]\nallow = [\"GET https://a.example/\", \"GET https://a.example/\"]"),
+        with("[egress]\nbody = 5"),
+        with("[egress]\nrequests_per_minute = 0"),
+        with("[egress]\nbytes_out_per_day = \"2TiB\""),
         with("[secrets]\ngithub = []"),
         with("[secrets]\ngithub = \"https://api.github.com\""),
         with("[secrets]\ngithub = [\"api.github.com\"]"),
@@ -238,4 +247,17 @@ proptest! {
             prop_assert!(error.line <= damaged.matches('\n').count() + 1);
         }
     }
+}
+
+#[test]
+fn egress_rules_keep_their_lines_and_limits() {
+    let file = AgentFile::parse(
+        "name = \"a\"\nmodels = [\"p/m\"]\n[egress]\ndeny = [\"* https://a.example/x\"]\nallow = [\n  \"GET https://a.example/**\",\n]\nbody = \"2MiB\"\napprovals = { need = 2 }\n",
+    )
+    .unwrap();
+    let egress = file.egress.unwrap();
+    let rules: Vec<_> = egress.rules.iter().map(|rule| (rule.answer, rule.line)).collect();
+    assert_eq!(rules, [(Answer::Deny, 4), (Answer::Allow, 6)]);
+    assert_eq!((egress.body, egress.requests_per_minute, egress.approvals.need), (ByteSize::mib(2), 600, 2));
+    assert_eq!(AgentFile::parse("name = \"a\"\nmodels = [\"p/m\"]\n").unwrap().egress, None);
 }

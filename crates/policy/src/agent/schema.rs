@@ -28,6 +28,7 @@ entity Agent in [Team];
 entity Server;
 entity Tool in [Server] = { name: String, server: String };
 entity Provider;
+entity Host;
 entity Model in [Provider] = { name: String, provider: String, clearance: Long };
 
 // Confidentiality: 0 public, 1 internal, 2 confidential, 3 secret. Integrity: 0 person, 1 organisation, 2 third party, 3 web.
@@ -37,6 +38,14 @@ action "tool";
 action "model" appliesTo {
   principal: Agent, resource: Model,
   context: { granted: Bool, labels: Labels, calls: Long, calls_today: Long },
+};
+action "connect" appliesTo {
+  principal: Agent, resource: Host,
+  context: {
+    granted: Bool, effects: Set<String>, labels: Labels, rules: Set<String>,
+    method: String, secure: Bool, host: String, port: Long, path: String, query: Bool, body: Bool,
+    own_host: Bool, own_url: Bool, says_more: Bool, calls: Long, calls_today: Long,
+  },
 };
 "#;
 

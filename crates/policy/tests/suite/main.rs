@@ -3,6 +3,8 @@
 #[cfg(test)]
 mod common;
 #[cfg(test)]
+mod connect;
+#[cfg(test)]
 mod decisions;
 #[cfg(test)]
 mod origins;

@@ -6,7 +6,7 @@ use serde_json::json;
 
 use crate::common::*;
 
-fn compare(old: &str, new: &str, own: [Option<&str>; 2]) -> Result<Difference, PolicyError> {
+pub(crate) fn compare(old: &str, new: &str, own: [Option<&str>; 2]) -> Result<Difference, PolicyError> {
     let (old, new) = (AgentFile::parse(old).unwrap(), AgentFile::parse(new).unwrap());
     let tools: Vec<KnownTool> = known();
     let from = |agent, own: Option<&'static str>| Sources {

@@ -1,0 +1,203 @@
+//! Requests that leave a cell: what is decided on, what policies see of it, and what it does.
+
+use std::collections::BTreeSet;
+
+use cedar_policy::RestrictedExpression;
+use domain::{Confidentiality, Digest, Effect, Effects, EgressTarget, Integrity, Labels, Origin};
+
+use crate::agent::AgentPolicy;
+use crate::canonical::digest_of;
+use crate::decide::sealed::{Prepare, Prepared};
+use crate::decide::{Act, Call, Counts, Decision, Reason, counts, decide, labels, set};
+use crate::explain::Explanation;
+use crate::origins::{Judged, Role};
+use crate::table::Kind;
+
+/// A request that is to leave: what is decided on, and what is sent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Connect {
+    /// Where it goes, and how.
+    pub target: EgressTarget,
+    /// Its headers, names in lower case.
+    pub headers: Vec<(String, String)>,
+    /// Its body.
+    pub body: Body,
+}
+
+/// The body of a request that is to leave.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Body {
+    /// There is none.
+    None,
+    /// At most so many bytes, which nobody has seen yet.
+    Upto(u64),
+    /// Exactly these bytes.
+    Whole(Vec<u8>),
+}
+
+/// What the gateway knows of a request that is to leave.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ConnectFacts {
+    /// The session's labels.
+    pub labels: Labels,
+    /// Where its URL came from.
+    pub origin: Origin,
+    /// Whether the host is the organisation's own.
+    pub own: bool,
+    /// How often the agent asked this host for something.
+    pub calls: Counts,
+}
+
+/// Headers that carry nothing of an agent's, with their only value.
+pub const PLAIN_HEADERS: [(&str, &str); 2] = [("accept", "*/*"), ("user-agent", "lazaret")];
+
+impl Act for Connect {}
+
+impl Connect {
+    /// The same without what an agent could say in it beside its URL, if nothing else than its headers says it.
+    #[must_use]
+    pub fn plain(self) -> Self {
+        let headers = PLAIN_HEADERS.map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec();
+        Self { headers, ..self }
+    }
+
+    /// Whether its headers say nothing of the agent's.
+    #[must_use]
+    pub fn is_plain(&self) -> bool {
+        self.headers.iter().all(|(name, value)| PLAIN_HEADERS.contains(&(name.as_str(), value.as_str())))
+    }
+
+    /// What it does.
+    #[must_use]
+    pub fn effects(&self, own: bool) -> Effects {
+        let does = !self.target.reads() || self.body != Body::None;
+        let says = (does || self.target.query.is_some()) && !own;
+        let mut effects = vec![Effect::Read];
+        effects.extend(does.then_some(Effect::Irreversible));
+        effects.extend(says.then_some(Effect::Communicate));
+        Effects::of(&effects).unwrap_or(Effects::UNKNOWN)
+    }
+}
+
+/// Whether a session is under the rule of two: it holds confidential data and has met a stranger's text.
+#[must_use]
+pub fn under_rule_of_two(labels: &Labels) -> bool {
+    labels.confidentiality >= Confidentiality::Confidential && labels.integrity >= Integrity::ThirdParty
+}
+
+impl Prepare for Connect {
+    type Facts = ConnectFacts;
+
+    fn prepare<'p>(&self, policy: &'p AgentPolicy, facts: &ConnectFacts) -> Result<Prepared<'p>, Reason> {
+        let Some((slice, egress)) = policy.connect() else {
+            let says = format!("the agent's file has no [egress], so nothing leaves: not {}", self.target);
+            let (rule, file) = ("egress".to_owned(), policy.file().to_owned());
+            return Err(Reason { rule, file, line: None, says });
+        };
+        let rules: Vec<_> = egress.rules.iter().filter(|rule| rule.names(&self.target)).collect();
+        let exact = rules.iter().any(|rule| rule.pattern.is_exact());
+        let own_url = matches!(facts.origin, Origin::Person | Origin::Named(_));
+        let names: BTreeSet<&str> = rules.iter().map(|rule| rule.pattern.as_str()).collect();
+        let truth = |name: &str, value| (name.to_owned(), RestrictedExpression::new_bool(value));
+        let text =
+            |name: &str, value: &str| (name.to_owned(), RestrictedExpression::new_string(value.to_owned()));
+        let mut context = vec![
+            labels(&facts.labels)?,
+            set("effects", self.effects(facts.own).iter().map(Effect::as_str)),
+            set("rules", names.into_iter()),
+            text("method", &self.target.method),
+            text("host", &self.target.host),
+            text("path", &self.target.path),
+            ("port".to_owned(), RestrictedExpression::new_long(i64::from(self.target.port))),
+            truth("secure", self.target.secure),
+            truth("query", self.target.query.is_some()),
+            truth("body", self.body != Body::None),
+            truth("own_host", facts.own),
+            truth("own_url", own_url),
+            truth("says_more", !self.is_plain() || (!exact && !own_url)),
+        ];
+        context.extend(counts(facts.calls));
+        let bound = self.bound(slice.digest);
+        let name = self.target.to_string();
+        Ok(Prepared {
+            slice,
+            host: Some(self.target.host.clone()),
+            name,
+            context,
+            labels: facts.labels.clone(),
+            bound,
+        })
+    }
+
+    fn bound_but_text(&self, _: &Prepared<'_>, _: &ConnectFacts) -> Option<Digest> {
+        None
+    }
+
+    fn shown(&self, _: &Prepared<'_>, facts: ConnectFacts) -> (Option<Effects>, Vec<Judged>) {
+        let judged = |place: &str, value: String, role| Judged { place: place.to_owned(), value, role };
+        let mut all = vec![judged("url", self.target.url(), Role::Sensitive(Kind::Url, facts.origin))];
+        let plain =
+            |(name, value): &&(String, String)| !PLAIN_HEADERS.contains(&(name.as_str(), value.as_str()));
+        for (name, value) in self.headers.iter().filter(plain) {
+            all.push(judged(&format!("headers/{name}"), value.clone(), Role::Content(false)));
+        }
+        if let Body::Whole(bytes) = &self.body {
+            all.push(judged("body", String::from_utf8_lossy(bytes).into_owned(), Role::Content(false)));
+        }
+        (Some(self.effects(facts.own)), all)
+    }
+}
+
+impl Connect {
+    /// The digest of every byte that is sent, as far as it is known, and of the policy.
+    fn bound(&self, slice: Digest) -> Digest {
+        let headers: Vec<&[u8]> =
+            self.headers.iter().flat_map(|(name, value)| [name.as_bytes(), value.as_bytes()]).collect();
+        let most;
+        let (kind, body): (&[u8], &[u8]) = match &self.body {
+            Body::None => (b"none", b""),
+            Body::Upto(bytes) => {
+                most = bytes.to_be_bytes();
+                (b"upto", &most)
+            }
+            Body::Whole(bytes) => (b"whole", bytes),
+        };
+        digest_of(&[
+            b"connect",
+            self.target.to_string().as_bytes(),
+            digest_of(&headers).as_bytes(),
+            kind,
+            body,
+            slice.as_bytes(),
+        ])
+    }
+}
+
+/// Explains what is decided on a request that is to leave.
+#[must_use]
+pub fn explain_connect(policy: &AgentPolicy, call: &Call<Connect>) -> Explanation {
+    let (answer, reasons) = match decide(policy, call.clone()) {
+        Decision::Allow(allowed) => (domain::Answer::Allow, allowed.reasons().to_vec()),
+        Decision::Ask(question) => (domain::Answer::Ask, question.reasons().to_vec()),
+        Decision::Deny(reasons) => (domain::Answer::Deny, reasons),
+    };
+    let url = Judged {
+        place: "url".to_owned(),
+        value: call.action.target.url(),
+        role: Role::Sensitive(Kind::Url, call.facts.origin.clone()),
+    };
+    let whose = if call.facts.own {
+        "the host is the organisation's own"
+    } else {
+        "the host is another organisation's"
+    };
+    Explanation {
+        answer,
+        reasons,
+        effects: Some(call.action.effects(call.facts.own)),
+        labels: call.facts.labels.clone(),
+        arguments: vec![url],
+        own: whose.to_owned(),
+        call: call.action.target.to_string(),
+    }
+}

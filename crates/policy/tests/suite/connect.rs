@@ -1,0 +1,265 @@
+//! Decisions on requests that leave a cell, and differences between what may.
+
+use domain::{Answer, Confidentiality, Integrity, Labels, Origin};
+use policy::{
+    AgentPolicy, Body, Call, Connect, ConnectFacts, Counts, Decision, Grant, Verdict, decide, explain_connect,
+};
+use proptest::prelude::*;
+
+use crate::common::*;
+use crate::versions::compare;
+
+const EGRESS: &str = r#"
+[egress]
+allow = [
+    "GET,HEAD https://api.example.com/repos/acme/**",
+    "GET https://api.example.com/status",
+    "GET https://find.example.com/?*",
+    "POST https://api.example.com/repos/acme/*/issues",
+    "GET,POST https://wiki.corp.example/**",
+]
+ask = ["PUT https://api.example.com/**"]
+deny = ["* https://api.example.com/repos/acme/secret/**"]
+"#;
+
+fn agent(egress: &str) -> String {
+    CLERK.replace("[approvals]", &format!("{egress}\n[approvals]"))
+}
+
+fn policy() -> AgentPolicy {
+    compile(&agent(EGRESS), None, &[]).unwrap()
+}
+
+fn request(target: &str) -> Connect {
+    let body =
+        if target.starts_with("GET") || target.starts_with("HEAD") { Body::None } else { Body::Upto(9) };
+    Connect { target: target.parse().unwrap(), headers: Vec::new(), body }
+}
+
+fn exposed() -> Labels {
+    Labels { confidentiality: Confidentiality::Confidential, integrity: Integrity::Web, ..Labels::default() }
+}
+
+fn facts(labels: Labels, own: bool, origin: Origin) -> ConnectFacts {
+    ConnectFacts { labels, origin, own, calls: Counts::default() }
+}
+
+fn asked(policy: &AgentPolicy, action: Connect, facts: ConnectFacts) -> (Answer, String) {
+    match decide(policy, Call { action, facts }) {
+        Decision::Allow(allowed) => (Answer::Allow, allowed.reasons()[0].to_string()),
+        Decision::Ask(question) => (Answer::Ask, question.reasons()[0].to_string()),
+        Decision::Deny(reasons) => (Answer::Deny, reasons[0].to_string()),
+    }
+}
+
+#[test]
+fn rules_of_egress_decide_and_what_is_unlisted_is_denied() {
+    let policy = policy();
+    for (target, answer, because) in [
+        ("GET https://api.example.com/repos/acme/a", Answer::Allow, "agent.toml:13, allow"),
+        ("POST https://api.example.com/repos/acme/a/issues", Answer::Allow, "agent.toml:16, allow"),
+        ("PUT https://api.example.com/repos/acme/a", Answer::Ask, "agent.toml:19, ask"),
+        ("PUT https://api.example.com/repos/acme/secret/a", Answer::Deny, "agent.toml:20, deny"),
+        ("GET https://api.example.com/repos/acme/secret/a", Answer::Deny, "agent.toml:20, deny"),
+        ("POST https://api.example.com/repos/acme/a", Answer::Deny, "unlisted"),
+        ("GET https://api.example.com/repos/acme/a?x", Answer::Deny, "unlisted"),
+        ("GET http://api.example.com/repos/acme/a", Answer::Deny, "unlisted"),
+        ("GET https://other.example.com/", Answer::Deny, "unlisted"),
+    ] {
+        let (found, why) = asked(&policy, request(target), facts(Labels::default(), false, Origin::Unknown));
+        assert_eq!(found, answer, "{target}: {why}");
+        assert!(why.contains(because), "{target}: {why}");
+    }
+    let closed = clerk();
+    let (found, why) =
+        asked(&closed, request("GET https://a.example/"), facts(Labels::default(), false, Origin::Person));
+    assert_eq!(found, Answer::Deny);
+    assert!(why.contains("no [egress]"), "{why}");
+}
+
+#[test]
+fn under_the_rule_of_two_only_what_carries_nothing_leaves_without_a_person() {
+    let policy = policy();
+    let status = "GET https://api.example.com/status";
+    let wild = "GET https://api.example.com/repos/acme/a";
+    let query = "GET https://find.example.com/?q=1";
+    let post = "POST https://api.example.com/repos/acme/a/issues";
+    let wiki = ["GET https://wiki.corp.example/a", "POST https://wiki.corp.example/a"];
+    for (target, own, origin, answer) in [
+        (status, false, Origin::Unknown, Answer::Allow),
+        (wild, false, Origin::Unknown, Answer::Ask),
+        (wild, false, Origin::Stranger("web".to_owned()), Answer::Ask),
+        (wild, false, Origin::Person, Answer::Allow),
+        (query, false, Origin::Unknown, Answer::Ask),
+        (query, false, Origin::Person, Answer::Allow),
+        (post, false, Origin::Person, Answer::Ask),
+        (wiki[0], true, Origin::Unknown, Answer::Allow),
+        (wiki[1], true, Origin::Unknown, Answer::Ask),
+    ] {
+        let told = format!("{target} {origin:?}");
+        let (found, why) = asked(&policy, request(target), facts(exposed(), own, origin));
+        assert_eq!(found, answer, "{told}: {why}");
+    }
+    // A header says as much as a path.
+    let mut loud = request(status);
+    loud.headers.push(("cookie".to_owned(), "all I know".to_owned()));
+    assert_eq!(asked(&policy, loud.clone(), facts(exposed(), false, Origin::Person)).0, Answer::Ask);
+    assert_eq!(asked(&policy, loud.plain(), facts(exposed(), false, Origin::Unknown)).0, Answer::Allow);
+}
+
+#[test]
+fn a_yes_is_good_for_exactly_the_request_that_was_shown() {
+    let policy = policy();
+    let body = |text: &str| Connect {
+        body: Body::Whole(text.into()),
+        ..request("PUT https://api.example.com/repos/acme/a")
+    };
+    let question = |action: Connect| {
+        let facts = facts(Labels::default(), false, Origin::Unknown);
+        let Decision::Ask(question) = decide(&policy, Call { action, facts }) else { panic!("not asked") };
+        *question
+    };
+    let first = question(body("one"));
+    let grant = Grant {
+        approval: domain::ApprovalId::from_parts(1, 2),
+        binding: first.binding(),
+        ceiling: first.labels().clone(),
+    };
+    assert!(question(body("one")).granted(&grant).is_ok());
+    assert!(question(body("two")).granted(&grant).is_err());
+    let mut header = body("one");
+    header.headers.push(("x".to_owned(), "y".to_owned()));
+    assert!(question(header).granted(&grant).is_err());
+    let mut elsewhere = body("one");
+    elsewhere.target.path.push('b');
+    assert!(question(elsewhere).granted(&grant).is_err());
+    let shown: Vec<String> = first.arguments().iter().map(ToString::to_string).collect();
+    assert!(shown[0].contains("https://api.example.com/repos/acme/a"), "{shown:?}");
+    assert!(shown.last().unwrap().contains("one"), "{shown:?}");
+    assert_eq!(first.session_binding(), None);
+}
+
+#[test]
+fn rules_in_cedar_see_a_request() {
+    let own = r#"
+        forbid (principal, action == Action::"connect", resource == Host::"api.example.com")
+        when { context.method == "GET" && context.path like "/repos/acme/b*" };
+    "#;
+    let policy = compile(&agent(EGRESS), Some(own), &[]).unwrap();
+    let ask = |target| asked(&policy, request(target), facts(Labels::default(), false, Origin::Unknown)).0;
+    assert_eq!(ask("GET https://api.example.com/repos/acme/a"), Answer::Allow);
+    assert_eq!(ask("GET https://api.example.com/repos/acme/bc"), Answer::Deny);
+    let action = request("GET https://api.example.com/repos/acme/bc");
+    let call = Call { action, facts: facts(exposed(), false, Origin::Person) };
+    let told = explain_connect(&policy, &call).to_string();
+    assert!(told.starts_with("deny: GET https://api.example.com/repos/acme/bc\n"), "{told}");
+    assert!(told.contains("another organisation's") && told.contains("policy.cedar:2"), "{told}");
+}
+
+#[test]
+fn a_wider_egress_is_shown_by_a_request_that_became_possible() {
+    let wiki = "    \"GET,POST https://wiki.corp.example/**\",\n";
+    let status = "    \"GET https://api.example.com/status\",\n";
+    let deny = "deny = [\"* https://api.example.com/repos/acme/secret/**\"]\n";
+    let ask = "ask = [\"PUT https://api.example.com/**\"]\n";
+    for (from, to, verdict, told) in [
+        (status, "", Verdict::Narrower, "GET https://api.example.com/status is now denied, was allowed"),
+        (
+            wiki,
+            "    \"GET https://*.corp.example/**\",\n",
+            Verdict::Both,
+            "GET https://any.corp.example/any/thing was denied, is now allowed",
+        ),
+        (deny, "", Verdict::Wider, "secret/any/thing was denied, is now perhaps not"),
+        (ask, "", Verdict::Both, "PUT https://api.example.com/any/thing was asked, is now allowed"),
+        (ask, "ask = []\nbody = \"1MiB\"\n", Verdict::Both, "was asked"),
+        ("[egress]\n", "[egress]\nbody = \"2MiB\"\n", Verdict::Wider, "`body` was 1MiB, is now 2MiB"),
+        ("[egress]\n", "[egress]\nrequests_per_minute = 5\n", Verdict::Narrower, "`requests_per_minute`"),
+        ("[egress]\n", "[egress]\napprovals = { need = 1 }\n", Verdict::Wider, "[egress]: asked were"),
+    ] {
+        let newer = EGRESS.replace(from, to);
+        assert_ne!(newer, EGRESS);
+        let found = compare(&agent(EGRESS), &agent(&newer), [None, None]).unwrap();
+        assert_eq!(found.verdict, verdict, "{from} → {to}: {found:?}");
+        let all = format!("{:?} {:?}", found.wider, found.narrower);
+        assert!(all.contains(told), "{all}");
+    }
+    let found = compare(CLERK, &agent(EGRESS), [None, None]).unwrap();
+    assert_eq!(found.verdict, Verdict::Wider);
+    let found = compare(&agent(EGRESS), CLERK, [None, None]).unwrap();
+    assert_eq!(found.verdict, Verdict::Narrower, "{found:?}");
+}
+
+fn rule() -> impl Strategy<Value = String> {
+    ("(GET|POST|GET,POST)", "(a|b|\\*\\.a)\\.example\\.com", "/(\\*\\*|\\*|x|x/\\*)", "(\\?\\*)?")
+        .prop_map(|(methods, host, path, query)| format!("{methods} https://{host}{path}{query}"))
+}
+
+fn table() -> impl Strategy<Value = [Vec<String>; 3]> {
+    let rules =
+        || proptest::collection::btree_set(rule(), 0..3).prop_map(|rules| rules.into_iter().collect());
+    [rules(), rules(), rules()]
+}
+
+fn written([allow, ask, deny]: &[Vec<String>; 3]) -> String {
+    agent(&format!("[egress]\nallow = {allow:?}\nask = {ask:?}\ndeny = {deny:?}\n"))
+}
+
+fn levels() -> impl Strategy<Value = (Confidentiality, Integrity)> {
+    use {Confidentiality as C, Integrity as I};
+    (
+        prop_oneof![Just(C::Public), Just(C::Internal), Just(C::Confidential), Just(C::Secret)],
+        prop_oneof![Just(I::Person), Just(I::Organisation), Just(I::ThirdParty), Just(I::Web)],
+    )
+}
+
+fn level(answer: Answer) -> u8 {
+    match answer {
+        Answer::Allow => 2,
+        Answer::Ask => 1,
+        Answer::Deny => 0,
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(12))]
+
+    #[test]
+    fn what_is_called_narrower_allows_no_request_more(old in table(), new in table(), drop_allowed: bool) {
+        // Half of the time, the newer is the older with a rule less, so that narrower ones come up.
+        let mut nearly = old.clone();
+        nearly[0].pop();
+        let new = if drop_allowed { nearly } else { new };
+        let verdict = compare(&written(&old), &written(&new), [None, None]).unwrap().verdict;
+        if matches!(verdict, Verdict::Same | Verdict::Narrower) {
+            let [old, new] = [&old, &new].map(|table| compile(&written(table), None, &[]).unwrap());
+            for host in ["a", "b", "x.a", "x.y.a"] {
+                for path in ["", "x", "x/y"] {
+                    for (method, query) in [("GET", ""), ("GET", "?q"), ("POST", "")] {
+                        let target = format!("{method} https://{host}.example.com/{path}{query}");
+                        for labels in [Labels::default(), exposed()] {
+                            let ask = |policy| asked(policy, request(&target), facts(labels.clone(), false, Origin::Unknown)).0;
+                            prop_assert!(level(ask(&new)) <= level(ask(&old)), "{}", target);
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn labels_only_add_restrictions_to_requests(table in table(), levels in levels()) {
+        let policy = compile(&written(&table), None, &[]).unwrap();
+        let labels = Labels {
+            confidentiality: levels.0,
+            integrity: levels.1,
+            ..Labels::default()
+        };
+        for target in ["GET https://a.example.com/x", "POST https://b.example.com/x", "GET https://x.a.example.com/x?q"] {
+            for own in [true, false] {
+                let ask = |labels| asked(&policy, request(target), facts(labels, own, Origin::Unknown)).0;
+                prop_assert!(level(ask(labels.clone())) <= level(ask(Labels::default())));
+            }
+        }
+    }
+}
