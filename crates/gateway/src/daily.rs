@@ -20,6 +20,11 @@ pub(crate) fn money(agent: &AgentName) -> String {
     format!("agent:{agent}/usd-micros")
 }
 
+/// Bytes that left in requests.
+pub(crate) fn bytes_out(agent: &AgentName) -> String {
+    format!("agent:{agent}/bytes-out")
+}
+
 /// Calls of one tool or model.
 pub(crate) fn calls(agent: &AgentName, of: &dyn Display) -> String {
     format!("agent:{agent}/calls/{of}")

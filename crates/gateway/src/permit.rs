@@ -1,7 +1,8 @@
 //! Permits: the keys to the world. A decision and a commit make one; whatever acts takes it.
 
 use domain::{CommitId, GrantId, Labels};
-use policy::{Act, Allowed, ModelCall, ToolCall};
+use policy::{Act, Allowed, Body, Connect, ModelCall, ToolCall};
+use serde_json::json;
 use store::{About, ByRight, Commit, CommitError, Outcome, Private, Reserved, Spend, Store, StoreError};
 
 /// The right to do one thing once. It owns exactly what was decided on, and only [`Permit::commit`] makes one, of what a
@@ -17,7 +18,7 @@ use store::{About, ByRight, Commit, CommitError, Outcome, Private, Reserved, Spe
 ///     Permit::commit(store, allowed, with).await.ok()
 /// }
 /// ```
-/// There is no way around it for a tool call, nor for a model call:
+/// There is no way around it for a tool call, a model call, or a request that leaves:
 ///
 /// ```compile_fail
 /// # use gateway::Permit;
@@ -35,6 +36,18 @@ use store::{About, ByRight, Commit, CommitError, Outcome, Private, Reserved, Spe
 /// # use gateway::{Committing, Permit};
 /// async fn model(store: &store::Store, call: policy::ModelCall, with: Committing) -> Option<Permit<policy::ModelCall>> {
 ///     Permit::commit(store, call, with).await.ok()
+/// }
+/// ```
+/// ```compile_fail
+/// # use gateway::{Committing, Permit};
+/// async fn leave(store: &store::Store, request: policy::Connect, with: Committing) -> Option<Permit<policy::Connect>> {
+///     Permit::commit(store, request, with).await.ok()
+/// }
+/// ```
+/// ```compile_fail
+/// # use gateway::Permit;
+/// fn leave(action: policy::Connect, commit: domain::CommitId, store: store::Store) -> Permit<policy::Connect> {
+///     Permit { action, commit, reserved: Vec::new(), store }
 /// }
 /// ```
 /// A decision is used up by its commit, and a permit by its end; what is permitted can't be changed in between:
@@ -95,6 +108,30 @@ impl Committed for ModelCall {
 
     fn arguments(&self) -> String {
         String::new()
+    }
+}
+
+impl Committed for Connect {
+    fn act(&self) -> store::Act {
+        store::Act::Connect(format!("{} {}", self.target.method, self.target.site()))
+    }
+
+    /// The request as JSON: its URL, its headers, and the body where people saw it.
+    fn arguments(&self) -> String {
+        let mut request = json!({ "method": self.target.method, "url": self.target.url() });
+        if let Some(fields) = request.as_object_mut() {
+            if !self.headers.is_empty() {
+                fields.insert("headers".to_owned(), json!(self.headers));
+            }
+            match &self.body {
+                Body::None => {}
+                Body::Upto(bytes) => drop(fields.insert("body_up_to".to_owned(), json!(bytes))),
+                Body::Whole(bytes) => {
+                    drop(fields.insert("body".to_owned(), json!(String::from_utf8_lossy(bytes))));
+                }
+            }
+        }
+        request.to_string()
     }
 }
 

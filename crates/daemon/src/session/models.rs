@@ -112,9 +112,9 @@ impl Models {
 
 fn tools_note(event: &ToolEvent) -> String {
     match event {
-        ToolEvent::Waits { approval, tool } => {
-            format!("{tool} waits for a person: lazaret approve {approval}")
+        ToolEvent::Waits { approval, what } => {
+            format!("{what} waits for a person: lazaret approve {approval}")
         }
-        ToolEvent::Refused { tool, why } => format!("{tool} was refused: {why}"),
+        ToolEvent::Refused { what, why } => format!("{what} was refused: {why}"),
     }
 }

@@ -6,7 +6,11 @@
 //! ```
 //! [`serve()`] carries bounded pieces both ways, no faster than they are taken; what may leave is the gate's to say.
 
+mod frequency;
+mod gate;
 mod leaf;
+mod outside;
+mod send;
 mod serve;
 
 use futures::future::BoxFuture;
@@ -15,7 +19,9 @@ use tokio_util::sync::CancellationToken;
 use wire::egress::{EgressAnswer, EgressRequest};
 use wire::frame::CHUNK;
 
+pub use gate::SessionEgress;
 pub use leaf::{Authority, AuthorityError, Leaves};
+pub use outside::{Bounds, Outside};
 pub use serve::serve;
 
 /// Who decides about the requests of one session, and sends them.

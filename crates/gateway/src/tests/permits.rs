@@ -20,7 +20,7 @@ const NOW: u64 = 1_795_000_000_000;
 const AGENT: &str = "name = \"clerk\"\nteam = \"sales\"\nharness = { command = [\"true\"] }\n\
                      models = [\"scripted/reviewer\", \"elsewhere/reviewer2\"]\n";
 
-struct Nowhere;
+pub(super) struct Nowhere;
 
 impl Connector for Nowhere {
     fn connect<'s>(

@@ -1,10 +1,11 @@
 //! Questions to people: what they are shown, the wait for their answer, and plans, which are many calls asked at once.
 
 use std::collections::BTreeSet;
+use std::fmt::Display;
 use std::time::Duration;
 
 use domain::{ApprovalId, ApprovalState, Digest, Effect, Effects, GrantId, Labels, Origin, Quorum, ToolRef};
-use policy::{Allowed, Decision, Grant, Question, Role, Shown};
+use policy::{Act, Allowed, Decision, Grant, Question, Role, Shown};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
@@ -89,6 +90,7 @@ impl SessionGate {
         };
         let act = store::Act::Tool(looked.call.tool.clone());
         let asked = self.asked(&question, act, shown).await?;
+        self.tell_waits(asked, &looked.call.tool);
         self.answered(asked, &looked.call.tool, context).await?;
         let grant =
             Grant { approval: asked, binding: question.binding(), ceiling: question.labels().clone() };
@@ -137,16 +139,15 @@ impl SessionGate {
     }
 
     /// Puts a question to people, or finds it where it was put before.
-    async fn asked(
+    pub(crate) async fn asked<A: Act>(
         &self,
-        question: &Question<policy::ToolCall>,
+        question: &Question<A>,
         act: store::Act,
         shown: store::Shown,
     ) -> Result<ApprovalId, ToolFailure> {
         let about = self.session.about.clone();
         let Some(agent) = about.agent.clone() else { return Err(internal("a session without an agent")) };
         let (now, id) = self.servers.approval_id().map_err(internal)?;
-        let tool = question.action().tool.clone();
         let asked = store::Question {
             agent,
             about,
@@ -158,10 +159,12 @@ impl SessionGate {
             reasons: question.reasons().iter().map(ToString::to_string).collect(),
             quorum: self.quorum(question.approvals(), now).await?,
         };
-        let asked = self.servers.store().ask(id, &asked, now).await.map_err(internal)?.id();
-        // Nobody listening, or too slowly: the store has it.
-        drop(self.events.try_send(ToolEvent::Waits { approval: asked, tool }));
-        Ok(asked)
+        Ok(self.servers.store().ask(id, &asked, now).await.map_err(internal)?.id())
+    }
+
+    /// Tells whoever looks at the session that something waits. Nobody listening, or too slowly: the store has it.
+    pub(crate) fn tell_waits(&self, approval: ApprovalId, what: &dyn Display) {
+        drop(self.events.try_send(ToolEvent::Waits { approval, what: what.to_string() }));
     }
 
     async fn quorum(&self, rule: &domain::ApprovalRule, now: u64) -> Result<Quorum, ToolFailure> {
@@ -181,10 +184,10 @@ impl SessionGate {
     }
 
     /// Waits until people approved; says meanwhile that it waits.
-    async fn answered(
+    pub(crate) async fn answered(
         &self,
         approval: ApprovalId,
-        tool: &ToolRef,
+        what: &(dyn Display + Sync),
         context: &CallContext,
     ) -> Result<(), ToolFailure> {
         let clock = self.servers.clock();
@@ -197,7 +200,7 @@ impl SessionGate {
         let waiting = |why: &str| {
             ToolFailure::new(
                 ToolFailureKind::Waiting,
-                format!("{tool} waits for a person ({approval}): {why}"),
+                format!("{what} waits for a person ({approval}): {why}"),
             )
             .hint("make the same call again to go on waiting for the same answer")
         };
@@ -301,7 +304,7 @@ impl Referred {
     }
 }
 
-fn origins(question: &Question<policy::ToolCall>) -> Vec<(String, Origin)> {
+pub(crate) fn origins<A: Act>(question: &Question<A>) -> Vec<(String, Origin)> {
     let origin = |judged: &policy::Judged| {
         let origin = match &judged.role {
             Role::Sensitive(_, origin) => origin.clone(),
@@ -322,7 +325,7 @@ fn for_the_session(row: &policy::Row) -> String {
     format!("it may be approved for the session (--session): the same again{any}")
 }
 
-fn consequences(effects: Effects) -> Vec<String> {
+pub(crate) fn consequences(effects: Effects) -> Vec<String> {
     let says = |effect| match effect {
         Effect::Read => None,
         Effect::Write => Some("it changes something, which can be changed back"),
@@ -531,7 +534,7 @@ impl SessionGate {
         };
         let store = self.servers.store();
         let approval = store.ask(id, &question, now).await.map_err(internal)?.id();
-        drop(self.events.try_send(ToolEvent::Waits { approval, tool: tool.clone() }));
+        self.tell_waits(approval, tool);
         self.answered(approval, tool, context).await?;
         let mut planned = Vec::new();
         let mut grants = Vec::new();

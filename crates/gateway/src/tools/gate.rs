@@ -53,13 +53,13 @@ pub enum ToolEvent {
     Waits {
         /// The question.
         approval: domain::ApprovalId,
-        /// Which tool.
-        tool: ToolRef,
+        /// Which tool, or which request.
+        what: String,
     },
     /// A call was refused.
     Refused {
-        /// Which tool.
-        tool: ToolRef,
+        /// Which tool, or which request.
+        what: String,
         /// Why.
         why: String,
     },
@@ -78,11 +78,13 @@ pub struct SessionGate {
 
 /// What a gate remembers of its session.
 pub(crate) struct State {
-    pub(super) seen: Seen,
+    pub(crate) seen: Seen,
     pub(crate) labels: Labels,
     pub(super) calls: HashMap<ToolRef, u32>,
     /// How often each model was asked.
     pub(crate) asked: HashMap<ModelName, u32>,
+    /// How often each host was asked for something.
+    pub(crate) reached: HashMap<String, u32>,
     /// What people allowed for more than one call, and is not used up yet.
     pub(super) standing: Vec<Standing>,
 }
@@ -111,8 +113,8 @@ impl SessionGate {
             Some(disk) => servers.store().labels(disk).await?,
             None => Labels::default(),
         };
-        let (calls, asked, standing) = (HashMap::new(), HashMap::new(), Vec::new());
-        let state = Mutex::new(State { seen, labels, calls, asked, standing });
+        let (calls, asked, reached) = (HashMap::new(), HashMap::new(), HashMap::new());
+        let state = Mutex::new(State { seen, labels, calls, asked, reached, standing: Vec::new() });
         Ok(Self { servers, session, policy, state, events, rises: watch::Sender::default() })
     }
 
@@ -364,7 +366,7 @@ impl SessionGate {
         Ok(())
     }
 
-    pub(super) async fn record(&self, event: &Event, sealed: &str) -> Result<(), ToolFailure> {
+    pub(crate) async fn record(&self, event: &Event, sealed: &str) -> Result<(), ToolFailure> {
         let sealed = Private::new(sealed.to_owned());
         let now = self.servers.now();
         let recorded = self.servers.store().record(&self.session.about, event, Some(&sealed), now).await;
@@ -381,9 +383,9 @@ impl SessionGate {
         }
     }
 
-    pub(super) fn tell_refused(&self, tool: &ToolRef, why: &str) {
+    pub(crate) fn tell_refused(&self, what: &dyn std::fmt::Display, why: &str) {
         // Nobody listening, or too slowly: the ledger has it.
-        drop(self.events.try_send(ToolEvent::Refused { tool: tool.clone(), why: why.to_owned() }));
+        drop(self.events.try_send(ToolEvent::Refused { what: what.to_string(), why: why.to_owned() }));
     }
 }
 

@@ -6,7 +6,7 @@
 //! [`serve()`] reads nothing but bounded, checked questions and sends nothing but bounded, checked answers; what may
 //! happen is the gate's to say.
 
-mod asking;
+pub(crate) mod asking;
 mod gate;
 mod readings;
 mod serve;

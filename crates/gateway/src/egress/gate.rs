@@ -1,0 +1,426 @@
+//! The gate of one session's requests: limits, facts, the decision, people, the commit; then it is sent.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use domain::{Confidentiality, EgressTarget, Integrity, Labels, Origin, SecretUse, Target};
+use futures::future::BoxFuture;
+use policy::{
+    Body, Call, Connect, ConnectFacts, Counts, Decision, Grant, Kind, Question, Reason, decide,
+    under_rule_of_two,
+};
+use store::{CommitError, Event, Private, Reserved, Spend, StoreError, Verdict};
+use vault::Injection;
+use wire::egress::{BodyLength, EgressRequest, Scheme};
+use wire::tools::{ToolFailure, ToolFailureKind};
+
+use super::frequency::Frequency;
+use super::outside::{Http, Outside};
+use super::{EgressGate, EgressRefusal, Exchange, Gone};
+use crate::daily;
+use crate::permit::{Committed, Committing, Permit};
+use crate::tools::asking::{consequences, origins};
+use crate::tools::{CallContext, SessionGate};
+
+/// Most bytes of a body that is shown to people.
+const MAX_SHOWN: usize = 64 << 10;
+/// Most hosts that one session reaches.
+const MAX_HOSTS: usize = 1024;
+
+/// Decides about the requests of one session, and sends them.
+pub struct SessionEgress {
+    pub(super) gate: Arc<SessionGate>,
+    pub(super) outside: Outside,
+    pub(super) client: Http,
+    /// Which secrets its agent's file names, and where.
+    secrets: Vec<SecretUse>,
+    frequency: Frequency,
+}
+
+/// What may be sent, and by what right.
+pub(super) struct Ready {
+    pub(super) permit: Permit<Connect>,
+    pub(super) own: bool,
+    /// Whether people said yes to it.
+    pub(super) granted: bool,
+    /// The length of its body, where the program said it.
+    pub(super) length: Option<u64>,
+    /// The secret that goes with it.
+    pub(super) lent: Option<Injection>,
+}
+
+impl SessionEgress {
+    /// The gate of a session.
+    #[must_use]
+    pub fn new(gate: Arc<SessionGate>, outside: Outside, secrets: Vec<SecretUse>) -> Self {
+        let client = outside.client();
+        Self { gate, outside, client, secrets, frequency: Frequency::new(Instant::now()) }
+    }
+
+    #[cfg(test)]
+    pub(crate) fn outside(&self) -> &Outside {
+        &self.outside
+    }
+
+    async fn carry(&self, request: EgressRequest, mut exchange: Exchange) -> Result<(), EgressRefusal> {
+        let target = target(&request);
+        let ready = match self.ready(request, &mut exchange).await {
+            Ok(ready) => ready,
+            Err(refusal) => {
+                self.gate.tell_refused(&target, &refusal.why);
+                return Err(refusal);
+            }
+        };
+        self.send(ready, exchange).await
+    }
+
+    async fn ready(&self, request: EgressRequest, exchange: &mut Exchange) -> Result<Ready, EgressRefusal> {
+        let length = match request.body {
+            BodyLength::Known(bytes) => Some(bytes),
+            BodyLength::None | BodyLength::Unknown => None,
+        };
+        let action = self.looked_at(request).await?;
+        let own = self.outside.is_own(&action.target.host);
+        let lent = self.secret_for(&action.target).await?;
+        let (allowed, granted) = match self.decided(&action, own).await? {
+            Decision::Allow(allowed) => (allowed, false),
+            Decision::Deny(reasons) => return Err(denied(&reasons)),
+            Decision::Ask(_) => {
+                let shown = whole(action, exchange).await?;
+                match self.decided(&shown, own).await? {
+                    Decision::Allow(allowed) => (allowed, false),
+                    Decision::Deny(reasons) => return Err(denied(&reasons)),
+                    Decision::Ask(question) => (self.ask(*question, own, exchange).await?, true),
+                }
+            }
+        };
+        let permit = self.commit(allowed).await?;
+        Ok(Ready { permit, own, granted, length, lent })
+    }
+
+    /// The limits of the agent's file, and the request as it would leave.
+    async fn looked_at(&self, request: EgressRequest) -> Result<Connect, EgressRefusal> {
+        let policy = Arc::clone(&self.gate.policy.borrow());
+        let target = target(&request);
+        let Some(egress) = policy.egress() else {
+            let why = format!("egress is closed: agent.toml has no [egress], so {target} does not leave");
+            return self.refuse(&target, 403, why, PERSON_DECIDES).await;
+        };
+        if !self.frequency.admit(egress.requests_per_minute, Instant::now()) {
+            let why = format!("more than {} requests in a minute", egress.requests_per_minute);
+            let hint = "wait a minute; `requests_per_minute` of [egress] is the limit";
+            return self.refuse(&target, 429, why, hint).await;
+        }
+        let most = egress.body.as_u64();
+        let body = match request.body {
+            BodyLength::None => Body::None,
+            BodyLength::Known(bytes) if bytes > most => {
+                let why = format!("the body has {bytes} bytes, and {} may leave in one request", egress.body);
+                return self.refuse(&target, 413, why, "`body` of [egress] is the limit").await;
+            }
+            BodyLength::Known(bytes) => Body::Upto(bytes),
+            BodyLength::Unknown => Body::Upto(most),
+        };
+        let mut headers = request.headers;
+        if let Some(vault) = &self.outside.vault {
+            headers.retain(|(name, _)| !vault.strips(&for_vault(&target), name));
+        }
+        let action = Connect { target, headers, body };
+        let (labels, known) = {
+            let state = self.gate.state.lock().await;
+            let room = state.reached.len() < MAX_HOSTS || state.reached.contains_key(&action.target.host);
+            (state.labels.clone(), room)
+        };
+        if !known {
+            let why = format!("this session has reached {MAX_HOSTS} hosts, and no more are");
+            return self.refuse(&action.target, 429, why, "start another session").await;
+        }
+        let bare = under_rule_of_two(&labels)
+            && action.target.reads()
+            && action.body == Body::None
+            && !self.outside.is_own(&action.target.host);
+        Ok(if bare { action.plain() } else { action })
+    }
+
+    async fn secret_for(&self, target: &EgressTarget) -> Result<Option<Injection>, EgressRefusal> {
+        let Some(vault) = &self.outside.vault else { return Ok(None) };
+        match vault.inject(&self.secrets, &for_vault(target)) {
+            Ok(lent) => Ok(lent),
+            Err(error) => self.refuse(target, 403, error.to_string(), PERSON_DECIDES).await,
+        }
+    }
+
+    /// The decision on a request now. A no and a question are on the ledger before anybody hears of them.
+    async fn decided(&self, action: &Connect, own: bool) -> Result<Decision<Connect>, EgressRefusal> {
+        let decision = self.gate.may_connect(action, own).await.map_err(internal)?;
+        let (verdict, reasons) = match &decision {
+            Decision::Allow(_) => return Ok(decision),
+            Decision::Ask(question) => (Verdict::Ask, texts(question.reasons())),
+            Decision::Deny(reasons) => (Verdict::Deny, texts(reasons)),
+        };
+        if self.frequency.is_news(&action.target) {
+            let labels = self.gate.state.lock().await.labels.clone();
+            let event = Event::Decided { act: action.act(), verdict, reasons, labels };
+            self.gate.record(&event, &action.arguments()).await.map_err(failed)?;
+        }
+        Ok(decision)
+    }
+
+    /// Refuses what policy need not be asked about.
+    async fn refuse<T>(
+        &self,
+        target: &EgressTarget,
+        status: u16,
+        why: String,
+        hint: &str,
+    ) -> Result<T, EgressRefusal> {
+        if self.frequency.is_news(target) {
+            let asked = Connect { target: target.clone(), headers: Vec::new(), body: Body::None };
+            let event = Event::Refused { act: asked.act(), why: why.clone() };
+            self.gate.record(&event, &asked.arguments()).await.map_err(failed)?;
+        }
+        Err(EgressRefusal { status, why, hint: Some(hint.to_owned()) })
+    }
+
+    /// Holds the request until people answered, and decides once more: what is approved is what was shown, or nothing.
+    async fn ask(
+        &self,
+        question: Question<Connect>,
+        own: bool,
+        exchange: &Exchange,
+    ) -> Result<policy::Allowed<Connect>, EgressRefusal> {
+        let action = question.action().clone();
+        let shown = store::Shown {
+            arguments: Private::new(action.arguments()),
+            content: Private::new(String::new()),
+            origins: origins(&question),
+            consequences: question.effects().map(consequences).unwrap_or_default(),
+        };
+        let approval = self.gate.asked(&question, action.act(), shown).await.map_err(failed)?;
+        self.gate.tell_waits(approval, &action.target);
+        let context = CallContext { cancelled: exchange.cancelled.clone(), ..CallContext::unheard() };
+        self.gate.answered(approval, &action.target, &context).await.map_err(failed)?;
+        let grant = Grant { approval, binding: question.binding(), ceiling: question.labels().clone() };
+        match self.decided(&action, own).await? {
+            Decision::Allow(allowed) => Ok(allowed),
+            Decision::Deny(reasons) => Err(denied(&reasons)),
+            Decision::Ask(now) => now.granted(&grant).map_err(|error| EgressRefusal {
+                status: 403,
+                why: error.to_string(),
+                hint: Some("send it again, so that people are asked about what it is now".to_owned()),
+            }),
+        }
+    }
+
+    /// Uses the right, sets bytes aside and writes the entry, in one.
+    async fn commit(&self, allowed: policy::Allowed<Connect>) -> Result<Permit<Connect>, EgressRefusal> {
+        let policy = Arc::clone(&self.gate.policy.borrow());
+        let (now, id) = self.gate.servers.commit_id().map_err(internal)?;
+        let about = self.gate.session.about.clone();
+        let host = allowed.action().target.host.clone();
+        let mut state = self.gate.state.lock().await;
+        let mut spend: Vec<Spend> = daily::one_call(&about, &host_count(&host), now).into_iter().collect();
+        let limit = policy.egress().map_or(0, |egress| egress.bytes_out_per_day.as_u64());
+        if let Some(agent) = &about.agent {
+            let amount = most_bytes(allowed.action());
+            let reserve = Reserved { budget: daily::bytes_out(agent), day: daily::day(now), amount };
+            spend.push(Spend { reserve, limit });
+        }
+        let idempotent = allowed.action().target.reads();
+        let labels = state.labels.clone();
+        let target = allowed.action().target.clone();
+        let with = Committing { id, about, grant: None, labels, spend, idempotent, now };
+        let permit = match Permit::commit(self.gate.servers.store(), allowed, with).await {
+            Ok(permit) => permit,
+            Err(CommitError::Budget { left, wanted, .. }) => {
+                drop(state);
+                let why = format!(
+                    "bytes of the day: {left} of {limit} are left, and this request could take {wanted}"
+                );
+                return self.refuse(&target, 429, why, "`bytes_out_per_day` of [egress] is the limit").await;
+            }
+            Err(CommitError::Store(error)) => return Err(internal(error)),
+            Err(
+                error @ (CommitError::Right(_)
+                | CommitError::Foreign
+                | CommitError::NoGrant
+                | CommitError::AboveCeiling { .. }),
+            ) => return Err(EgressRefusal { status: 403, why: error.to_string(), hint: None }),
+        };
+        let reached = state.reached.entry(host).or_default();
+        *reached = reached.saturating_add(1);
+        Ok(permit)
+    }
+}
+
+impl SessionGate {
+    /// What is decided on a request now.
+    pub(super) async fn may_connect(
+        &self,
+        action: &Connect,
+        own: bool,
+    ) -> Result<Decision<Connect>, StoreError> {
+        let policy = Arc::clone(&self.policy.borrow());
+        let host = &action.target.host;
+        let today = self.calls_today(&host_count(host)).await?;
+        let state = self.state.lock().await;
+        let session = state.reached.get(host).copied().unwrap_or_default();
+        let origin = state.seen.origin_of(&action.target.url(), &Kind::Url).unwrap_or(Origin::Unknown);
+        let facts =
+            ConnectFacts { labels: state.labels.clone(), origin, own, calls: Counts { session, today } };
+        Ok(decide(&policy, Call { action: action.clone(), facts }))
+    }
+
+    /// Waits until a request may no longer go on, and says why. What people approved is cut by a no alone.
+    pub(super) async fn connect_withdrawn(
+        &self,
+        changes: &mut Changes,
+        action: &Connect,
+        own: bool,
+        granted: bool,
+    ) -> String {
+        loop {
+            let changed = tokio::select! {
+                changed = changes.rises.changed() => changed,
+                changed = changes.policies.changed() => changed,
+            };
+            if changed.is_err() {
+                // Nothing can change any more.
+                std::future::pending::<()>().await;
+            }
+            match self.may_connect(action, own).await {
+                Ok(Decision::Allow(_)) => {}
+                Ok(Decision::Ask(_)) if granted => {}
+                Ok(Decision::Ask(question)) => return texts(question.reasons()).join("; "),
+                Ok(Decision::Deny(reasons)) => return texts(&reasons).join("; "),
+                Err(error) => return error.to_string(),
+            }
+        }
+    }
+
+    pub(super) fn changes(&self) -> Changes {
+        Changes { rises: self.rises.subscribe(), policies: self.policy.clone() }
+    }
+}
+
+/// What may end a right.
+pub(super) struct Changes {
+    pub(super) rises: tokio::sync::watch::Receiver<u64>,
+    policies: tokio::sync::watch::Receiver<Arc<policy::AgentPolicy>>,
+}
+
+impl EgressGate for SessionEgress {
+    fn exchange(
+        &self,
+        request: EgressRequest,
+        exchange: Exchange,
+    ) -> BoxFuture<'_, Result<(), EgressRefusal>> {
+        Box::pin(self.carry(request, exchange))
+    }
+}
+
+const PERSON_DECIDES: &str = "a person who owns the agent decides what it may reach";
+
+fn target(request: &EgressRequest) -> EgressTarget {
+    EgressTarget {
+        method: request.method.clone(),
+        secure: request.scheme == Scheme::Https,
+        host: request.host.trim_matches(['[', ']']).to_owned(),
+        port: request.port,
+        path: request.path.clone(),
+        query: request.query.clone(),
+    }
+}
+
+pub(super) fn for_vault(target: &EgressTarget) -> Target<'_> {
+    Target {
+        scheme: if target.secure { domain::Scheme::Https } else { domain::Scheme::Http },
+        host: &target.host,
+        port: target.port,
+        method: &target.method,
+        path: &target.path,
+    }
+}
+
+/// What a request could take of the bytes of the day.
+pub(super) fn most_bytes(action: &Connect) -> u64 {
+    let body = match &action.body {
+        Body::None => 0,
+        Body::Upto(bytes) => *bytes,
+        Body::Whole(bytes) => bytes.len() as u64,
+    };
+    head_bytes(action).saturating_add(body)
+}
+
+/// The bytes of a request's head that are the agent's to choose.
+pub(super) fn head_bytes(action: &Connect) -> u64 {
+    let headers: usize = action.headers.iter().map(|(name, value)| name.len() + value.len()).sum();
+    (action.target.to_string().len() + headers) as u64
+}
+
+/// The request with its whole body, so that people can be shown it.
+async fn whole(action: Connect, exchange: &mut Exchange) -> Result<Connect, EgressRefusal> {
+    if action.body == Body::None {
+        return Ok(action);
+    }
+    let refused = |why: &str| EgressRefusal {
+        status: 413,
+        why: format!("a person must approve {}, and {why}", action.target),
+        hint: Some(PERSON_DECIDES.to_owned()),
+    };
+    let mut bytes = Vec::new();
+    loop {
+        match exchange.body.next().await {
+            Ok(Some(piece)) if bytes.len() + piece.len() > MAX_SHOWN => {
+                return Err(refused("nobody reads a body of more than 64 KiB"));
+            }
+            Ok(Some(piece)) => bytes.extend_from_slice(&piece),
+            Ok(None) => break,
+            Err(Gone) => return Err(refused("its body was cut short")),
+        }
+    }
+    if std::str::from_utf8(&bytes).is_err() {
+        return Err(refused("its body is no text that could be shown"));
+    }
+    let body = if bytes.is_empty() { Body::None } else { Body::Whole(bytes) };
+    Ok(Connect { body, ..action })
+}
+
+/// What an answer brings to the session.
+pub(super) fn labels_of(own: bool, with_secret: bool) -> Labels {
+    let integrity = if own { Integrity::Organisation } else { Integrity::Web };
+    let confidentiality =
+        if own || with_secret { Confidentiality::Confidential } else { Confidentiality::Public };
+    Labels { confidentiality, integrity, ..Labels::default() }
+}
+
+fn host_count(host: &str) -> String {
+    format!("host:{host}")
+}
+
+fn texts(reasons: &[Reason]) -> Vec<String> {
+    reasons.iter().map(ToString::to_string).collect()
+}
+
+fn denied(reasons: &[Reason]) -> EgressRefusal {
+    EgressRefusal { status: 403, why: texts(reasons).join("; "), hint: Some(PERSON_DECIDES.to_owned()) }
+}
+
+pub(super) fn internal(error: impl std::fmt::Display) -> EgressRefusal {
+    tracing::error!(%error, "a request that is to leave failed in the gateway");
+    EgressRefusal { status: 502, why: format!("the gateway failed: {error}"), hint: None }
+}
+
+/// A failure of what asks people and writes, as it is told to a program that speaks HTTP.
+fn failed(failure: ToolFailure) -> EgressRefusal {
+    let status = match failure.kind {
+        ToolFailureKind::Waiting => 504,
+        ToolFailureKind::Refused => 403,
+        ToolFailureKind::TooLarge => 413,
+        ToolFailureKind::NotFound
+        | ToolFailureKind::Invalid
+        | ToolFailureKind::Upstream
+        | ToolFailureKind::Internal => 502,
+    };
+    EgressRefusal { status, why: failure.message, hint: failure.hint }
+}

@@ -1,0 +1,280 @@
+//! A permitted request, sent once: its body streams out within its budget, its answer streams back as it is, and both end
+//! when the right to it ends.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use bytes::Bytes;
+use futures::StreamExt as _;
+use futures::stream;
+use http::header::{ACCEPT_ENCODING, CONTENT_LENGTH};
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Response};
+use http_body_util::{BodyExt as _, Either, Full, StreamBody};
+use hyper::body::{Frame, Incoming};
+use policy::Body;
+use store::Outcome;
+use tokio_util::sync::CancellationToken;
+use vault::{Injection, Scrubber};
+use wire::egress::{MAX_ANSWER, stays};
+
+use super::gate::{Ready, SessionEgress, head_bytes, internal, labels_of};
+use super::outside::{Cut, Sent};
+use super::{Answer, EgressRefusal, Exchange, RequestBody};
+use crate::daily;
+
+/// Room for what is said of an answer beside its headers.
+const ROOM: usize = 4 << 10;
+
+/// How a request came out: what the ledger is told, and what the program is.
+struct Came {
+    outcome: Outcome,
+    told: Result<(), EgressRefusal>,
+}
+
+impl Came {
+    fn broke(outcome: Outcome, status: u16, why: String) -> Self {
+        Self { outcome, told: Err(EgressRefusal { status, why, hint: None }) }
+    }
+}
+
+impl SessionEgress {
+    /// Sends it, writes what came of it, and gives back the bytes that it didn't use.
+    pub(super) async fn send(&self, ready: Ready, exchange: Exchange) -> Result<(), EgressRefusal> {
+        let Exchange { body, answer, cancelled } = exchange;
+        let sent = Arc::new(AtomicU64::new(0));
+        let came = self.exchanged(&ready, body, &answer, (&cancelled, &sent)).await;
+        let Ready { permit, .. } = ready;
+        let used = head_bytes(permit.action()).saturating_add(sent.load(Ordering::Relaxed));
+        let about = &self.gate.session.about;
+        let budget = about.agent.as_ref().map(daily::bytes_out);
+        let spent = budget.and_then(|budget| permit.used_of(&budget, used));
+        permit.ended(&came.outcome, spent.as_slice(), self.gate.servers.now()).await.map_err(internal)?;
+        came.told
+    }
+
+    async fn exchanged(
+        &self,
+        ready: &Ready,
+        body: RequestBody,
+        answer: &Answer,
+        (cancelled, sent): (&CancellationToken, &Arc<AtomicU64>),
+    ) -> Came {
+        let action = ready.permit.action();
+        let mut changes = self.gate.changes();
+        let request = match request(ready, body, sent) {
+            Ok(request) => request,
+            Err(why) => return Came::broke(Outcome::NotDone { why: why.clone() }, 400, why),
+        };
+        let bounds = self.outside.bounds;
+        let asked = tokio::time::timeout(bounds.head, self.client.request(request));
+        let response = tokio::select! {
+            asked = asked => match asked {
+                Ok(Ok(response)) => response,
+                Ok(Err(error)) => return not_answered(&error),
+                Err(_elapsed) => {
+                    let why = format!("no answer within {} s", bounds.head.as_secs_f32());
+                    return Came::broke(Outcome::Unknown { why: why.clone() }, 504, why);
+                }
+            },
+            why = self.withdrawn(&mut changes, ready) => return cut(why),
+            () = cancelled.cancelled() => return cut("nobody waits for the answer any more".to_owned()),
+        };
+        // Its labels are the session's before its first byte is.
+        if let Err(error) = self.gate.met(&labels_of(ready.own, ready.lent.is_some())).await {
+            return Came::broke(Outcome::Done, 502, format!("the gateway failed: {error}"));
+        }
+        // What it brought itself does not end it: it was asked for before.
+        changes.rises.mark_unchanged();
+        let status = response.status().as_u16();
+        let passed = tokio::select! {
+            passed = self.pass(response, answer, ready.lent.as_ref()) => passed,
+            why = self.withdrawn(&mut changes, ready) => return cut(why),
+            () = cancelled.cancelled() => return cut("nobody waits for the answer any more".to_owned()),
+        };
+        let outcome = match (&passed, status) {
+            (Ok(()), ..400) => Outcome::Done,
+            (Ok(()), status) => {
+                Outcome::Failed { why: format!("HTTP {status} for {}", action.target.method) }
+            }
+            (Err(refusal), _) => Outcome::Failed { why: refusal.why.clone() },
+        };
+        Came { outcome, told: passed }
+    }
+
+    /// Waits until policy, labels or a revoked secret end the right to what was begun.
+    async fn withdrawn(&self, changes: &mut super::gate::Changes, ready: &Ready) -> String {
+        let action = ready.permit.action();
+        let secret = async {
+            match (&self.outside.vault, &ready.lent) {
+                (Some(vault), Some(lent)) => vault.withdrawn(lent).await,
+                (None, _) | (_, None) => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            why = self.gate.connect_withdrawn(changes, action, ready.own, ready.granted) => why,
+            why = secret => why,
+        }
+    }
+
+    /// Passes the answer on as it comes, no faster than it is taken.
+    async fn pass(
+        &self,
+        response: Response<Incoming>,
+        answer: &Answer,
+        lent: Option<&Injection>,
+    ) -> Result<(), EgressRefusal> {
+        let refused = |status, why: String| EgressRefusal { status, why, hint: None };
+        let bounds = self.outside.bounds;
+        let (head, mut body) = response.into_parts();
+        if head.status.as_u16() < 200 {
+            return Err(refused(502, format!("the server wants to speak something else ({})", head.status)));
+        }
+        let mut scrubber = lent.map(Injection::scrubber);
+        if scrubber.is_some() && head.headers.contains_key(http::header::CONTENT_ENCODING) {
+            let why =
+                "the server packed an answer that must be searched for a secret, though it was asked not to";
+            return Err(refused(502, why.to_owned()));
+        }
+        let headers = fields(&head.headers, scrubber.as_ref());
+        let size: usize = headers.iter().map(|(name, value)| name.len() + value.len() + 16).sum();
+        if size > MAX_ANSWER - ROOM {
+            return Err(refused(
+                502,
+                format!("the head of its answer has more than {} KiB", MAX_ANSWER >> 10),
+            ));
+        }
+        let gone = |_| refused(502, "nobody waits for the answer any more".to_owned());
+        answer.head(head.status.as_u16(), headers).await.map_err(gone)?;
+        let mut count = 0_u64;
+        loop {
+            let frame = tokio::time::timeout(bounds.idle, body.frame()).await.map_err(|_elapsed| {
+                refused(504, format!("the answer stopped for {} s", bounds.idle.as_secs_f32()))
+            })?;
+            let Some(frame) = frame else { break };
+            let frame = frame.map_err(|error| refused(502, format!("the answer broke off: {error}")))?;
+            // Trailers are not passed on.
+            let Ok(bytes) = frame.into_data() else { continue };
+            count = count.saturating_add(bytes.len() as u64);
+            if count > bounds.answer {
+                return Err(refused(502, format!("the answer has more than {} bytes", bounds.answer)));
+            }
+            match &mut scrubber {
+                Some(scrubber) => answer.body(&scrubber.push(&bytes)).await.map_err(gone)?,
+                None => answer.body(&bytes).await.map_err(gone)?,
+            }
+        }
+        if let Some(mut scrubber) = scrubber {
+            answer.body(&scrubber.finish()).await.map_err(gone)?;
+        }
+        Ok(())
+    }
+}
+
+/// The request as it leaves: of the permit, and nothing else but its body, the length and the host's secret.
+fn request(ready: &Ready, body: RequestBody, sent: &Arc<AtomicU64>) -> Result<Request<Sent>, String> {
+    let action = ready.permit.action();
+    let unfit = |what: &str| format!("its {what} can't be sent");
+    let mut headers = HeaderMap::new();
+    for (name, value) in action.headers.iter().filter(|(name, _)| !stays(name)) {
+        let name = HeaderName::from_bytes(name.as_bytes()).map_err(|_| unfit("header"))?;
+        headers.append(name, HeaderValue::from_bytes(value.as_bytes()).map_err(|_| unfit("header"))?);
+    }
+    if let Some(lent) = &ready.lent {
+        let name = lent.header.as_deref().unwrap_or("authorization");
+        let name = HeaderName::from_bytes(name.as_bytes()).map_err(|_| unfit("secret's header"))?;
+        let mut value = HeaderValue::from_bytes(lent.value.reveal()).map_err(|_| unfit("secret"))?;
+        value.set_sensitive(true);
+        headers.insert(name, value);
+        // What is packed can't be searched for the secret.
+        headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+    }
+    let body = match &action.body {
+        Body::None => Either::Left(Full::default()),
+        Body::Whole(bytes) => {
+            sent.store(bytes.len() as u64, Ordering::Relaxed);
+            Either::Left(Full::new(Bytes::from(bytes.clone())))
+        }
+        Body::Upto(most) => {
+            if let Some(length) = ready.length {
+                headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
+            }
+            Either::Right(StreamBody::new(counted(body, *most, Arc::clone(sent))))
+        }
+    };
+    let mut request = Request::new(body);
+    *request.method_mut() = action.target.method.parse().map_err(|_| unfit("method"))?;
+    *request.uri_mut() = action.target.url().parse().map_err(|_| unfit("URL"))?;
+    *request.headers_mut() = headers;
+    Ok(request)
+}
+
+/// The body as it comes from the program, at most as long as its budget.
+fn counted(
+    body: RequestBody,
+    most: u64,
+    sent: Arc<AtomicU64>,
+) -> stream::BoxStream<'static, Result<Frame<Bytes>, Cut>> {
+    let next = move |(mut body, sent): (RequestBody, Arc<AtomicU64>)| async move {
+        let piece = match body.next().await {
+            Ok(Some(piece)) => piece,
+            Ok(None) => return Ok(None),
+            Err(gone) => return Err(Cut::Gone(gone)),
+        };
+        let size = piece.len() as u64;
+        let so_far = sent.fetch_add(size, Ordering::Relaxed).saturating_add(size);
+        if so_far > most {
+            return Err(Cut::TooLong);
+        }
+        Ok(Some((Frame::data(Bytes::from(piece)), (body, sent))))
+    };
+    stream::try_unfold((body, sent), next).boxed()
+}
+
+/// An answer's headers, without those of one connection, those that lead elsewhere, and those that are no text.
+fn fields(headers: &HeaderMap, scrubber: Option<&Scrubber>) -> Vec<(String, String)> {
+    let named: Vec<String> = headers
+        .get_all(http::header::CONNECTION)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .map(|name| name.trim().to_ascii_lowercase())
+        .collect();
+    let stays_here = |name: &str| {
+        let length = name == "content-length";
+        let scrubbed = length && scrubber.is_some();
+        scrubbed || (stays(name) && !length) || name == "alt-svc" || named.iter().any(|other| other == name)
+    };
+    headers
+        .iter()
+        .filter(|(name, _)| !stays_here(name.as_str()))
+        .filter_map(|(name, value)| {
+            let value = match scrubber {
+                Some(scrubber) => String::from_utf8(scrubber.whole(value.as_bytes())).ok()?,
+                None => String::from_utf8(value.as_bytes().to_vec()).ok()?,
+            };
+            Some((name.as_str().to_owned(), value))
+        })
+        .collect()
+}
+
+/// Why there is no answer: whether anything left is known only where no connection was made.
+fn not_answered(error: &hyper_util::client::legacy::Error) -> Came {
+    let mut why: &dyn std::error::Error = error;
+    let mut too_long = false;
+    while let Some(inner) = why.source() {
+        too_long |= inner.downcast_ref::<Cut>() == Some(&Cut::TooLong);
+        why = inner;
+    }
+    let why = why.to_string();
+    if too_long {
+        return Came::broke(Outcome::Unknown { why: why.clone() }, 413, why);
+    }
+    if error.is_connect() {
+        return Came::broke(Outcome::NotDone { why: why.clone() }, 502, why);
+    }
+    Came::broke(Outcome::Unknown { why: why.clone() }, 502, format!("the server broke off: {why}"))
+}
+
+fn cut(why: String) -> Came {
+    Came::broke(Outcome::Unknown { why: format!("cut: {why}") }, 403, why)
+}

@@ -1,0 +1,289 @@
+//! What leaves, what comes back, and what neither does.
+
+use std::time::Duration;
+
+use domain::{Confidentiality, Integrity, Labels, SecretBinding, SecretName};
+use store::{Act, Outcome, Verdict};
+use vault::{Key, Secret};
+
+use super::server::PACKED;
+use super::*;
+
+fn confidential() -> Labels {
+    Labels { confidentiality: Confidentiality::Confidential, ..Labels::default() }
+}
+
+fn exposed() -> Labels {
+    Labels { integrity: Integrity::Web, ..confidential() }
+}
+
+#[tokio::test]
+async fn what_a_rule_allows_leaves_and_is_on_the_ledger_with_its_end() {
+    for http2 in [false, true] {
+        let rig = Rig::with(EGRESS, http2, Bounds::default(), None).await;
+        let mut request = rig.request("GET api.example/a/b?c=d");
+        request.headers.push(("x-mine".to_owned(), "1".to_owned()));
+        let back = rig.send(request, Vec::new()).await;
+        assert_eq!((back.status, back.whole), (200, true), "{back:?}");
+        assert!(back.text().starts_with("GET /a/b?c=d\n") && back.text().contains("x-mine: 1\n"), "{back:?}");
+        assert_eq!(rig.post("POST api.example/echo", b"hello").await.text().lines().last(), Some("hello"));
+        assert_eq!(rig.labels().await.integrity, Integrity::Web);
+        let ledger = rig.ledger().await;
+        let act = Act::Connect(format!("POST https://api.example:{}", rig.site.port));
+        let committed = ledger.iter().find_map(|event| match event {
+            Event::Committed { commit, act: done, reasons, .. } if *done == act => Some((commit, reasons)),
+            _ => None,
+        });
+        let (commit, reasons) = committed.unwrap();
+        assert!(reasons[0].contains("agent.toml:8, allow"), "{reasons:?}");
+        let ended = |event: &Event| matches!(event, Event::Ended { commit: of, outcome: Outcome::Done, .. } if of == commit);
+        assert!(ledger.iter().any(ended));
+    }
+}
+
+#[tokio::test]
+async fn what_is_not_allowed_reaches_nobody() {
+    let rig = Rig::new().await;
+    for (request, status, why) in [
+        ("GET api.example/secret", 403, "agent.toml:12, deny"),
+        ("GET api.example/secret?x", 403, "agent.toml:12, deny"),
+        ("DELETE api.example/a", 403, "no rule allows"),
+        ("GET other.example/a", 403, "no rule allows"),
+        ("GET 127.0.0.1/a", 403, "no rule allows"),
+        ("GET api.example.evil.org/a", 403, "no rule allows"),
+    ] {
+        let back = rig.ask(request).await;
+        assert_eq!((back.status, back.refused), (status, true), "{request}: {back:?}");
+        assert!(back.text().contains(why), "{request}: {back:?}");
+    }
+    let mut elsewhere = rig.request("GET api.example/a");
+    elsewhere.port ^= 1;
+    assert_eq!(rig.send(elsewhere, Vec::new()).await.status, 403);
+    let mut plain = rig.request("GET api.example/a");
+    plain.scheme = Scheme::Http;
+    assert_eq!(rig.send(plain, Vec::new()).await.status, 403);
+    // A door that was fooled passes what is not in its canonical form, or tries to split a header.
+    for break_it in [
+        |request: &mut EgressRequest| request.path = "/a/../secret".to_owned(),
+        |request: &mut EgressRequest| request.host = "API.example".to_owned(),
+        |request: &mut EgressRequest| request.headers.push(("x".to_owned(), "a\r\ny: b".to_owned())),
+        |request: &mut EgressRequest| request.headers.push(("host".to_owned(), "other.example".to_owned())),
+        |request: &mut EgressRequest| {
+            request.headers.push(("transfer-encoding".to_owned(), "chunked".to_owned()))
+        },
+    ] {
+        let mut request = rig.request("GET api.example/a");
+        break_it(&mut request);
+        assert_eq!(rig.send(request, Vec::new()).await.status, 400);
+    }
+    assert_eq!(rig.hits(), 0);
+    let denied = |event: &&Event| matches!(event, Event::Decided { verdict: Verdict::Deny, .. });
+    assert_eq!(rig.ledger().await.iter().filter(denied).count(), 8);
+}
+
+#[tokio::test]
+async fn a_host_that_is_allowed_but_not_public_and_not_named_is_not_reached() {
+    let rules = EGRESS.replace("wiki.corp.example", "other.example");
+    let rig = Rig::with(&rules, false, Bounds::default(), None).await;
+    let back = rig.ask("GET other.example/a").await;
+    assert_eq!((back.status, back.refused), (502, true), "{back:?}");
+    assert!(back.text().contains("leads to 127.0.0.1, which is this machine"), "{back:?}");
+    assert_eq!(rig.hits(), 0);
+    let not_done = |event: &Event| matches!(event, Event::Ended { outcome: Outcome::NotDone { .. }, .. });
+    assert!(rig.ledger().await.iter().any(not_done));
+}
+
+#[tokio::test]
+async fn a_redirect_is_passed_on_and_never_followed() {
+    let rig = Rig::new().await;
+    let back = rig.ask("GET api.example/redirect").await;
+    assert_eq!((back.status, rig.hits()), (302, 1), "{back:?}");
+    assert!(back.headers.iter().any(|(name, value)| name == "location" && value.contains("other.example")));
+}
+
+#[tokio::test]
+async fn what_is_packed_is_passed_on_as_it_is() {
+    let rig = Rig::new().await;
+    let back = rig.ask("GET api.example/packed").await;
+    assert_eq!(back.body, PACKED);
+    assert!(back.headers.contains(&("content-encoding".to_owned(), "gzip".to_owned())));
+    let back = rig.ask("GET api.example/headers").await;
+    assert!(back.headers.contains(&("set-cookie".to_owned(), "a=b".to_owned())));
+    assert!(!back.headers.iter().any(|(name, _)| name == "alt-svc" || name == "transfer-encoding"));
+}
+
+#[tokio::test]
+async fn servers_without_end_or_beginning_are_cut_at_the_limits() {
+    let bounds =
+        Bounds { head: Duration::from_millis(300), idle: Duration::from_millis(300), answer: 1 << 20 };
+    let rig = Rig::with(EGRESS, false, bounds, None).await;
+    let back = rig.ask("GET api.example/endless").await;
+    assert!(back.status == 200 && !back.whole && back.body.len() <= 1 << 20, "{}", back.body.len());
+    let back = rig.ask("GET api.example/never").await;
+    assert_eq!((back.status, back.refused), (504, true), "{back:?}");
+    let back = rig.ask("GET api.example/stalls").await;
+    assert_eq!((back.text().as_str(), back.whole), ("begun", false));
+    let back = rig.ask("GET api.example/huge-head").await;
+    assert_eq!((back.status, back.refused), (502, true), "{back:?}");
+}
+
+#[tokio::test]
+async fn bytes_and_requests_have_their_limits() {
+    let rig = Rig::new().await;
+    let request = EgressRequest { body: BodyLength::Known(2 << 20), ..rig.request("POST api.example/echo") };
+    let back = rig.send(request, Vec::new()).await;
+    assert_eq!((back.status, back.refused), (413, true), "{back:?}");
+    let back = rig.post("POST api.example/echo", &vec![b'x'; (1 << 20) + (64 << 10)]).await;
+    assert_eq!((back.status, back.refused), (413, true), "{back:?}");
+    // That much is gone; what is left is too little for the worst case of another body of unknown length.
+    let back = rig.post("POST api.example/echo", b"x").await;
+    assert_eq!((back.status, back.refused), (429, true), "{back:?}");
+    assert!(back.text().contains("bytes of the day"), "{back:?}");
+    let small = EgressRequest { body: BodyLength::Known(1), ..rig.request("POST api.example/echo") };
+    let back = rig.send(small, vec![b"y".to_vec()]).await;
+    assert!(back.text().contains("content-length: 1\n") && back.text().ends_with("\ny"), "{back:?}");
+    let few = EGRESS.replace("requests_per_minute = 60", "requests_per_minute = 2");
+    let rig = Rig::with(&few, false, Bounds::default(), None).await;
+    let mut statuses = Vec::new();
+    for _ in 0..20 {
+        statuses.push(rig.ask("GET api.example/a").await.status);
+    }
+    assert_eq!((&statuses[..2], statuses[2..].iter().all(|status| *status == 429)), (&[200, 200][..], true));
+    let refused = |event: &&Event| matches!(event, Event::Refused { .. });
+    assert_eq!(rig.ledger().await.iter().filter(refused).count(), 4, "a loop fills no ledger");
+}
+
+#[tokio::test]
+async fn an_ask_holds_the_request_until_a_person_answers() {
+    let mut rig = Rig::new().await;
+    let put = |rig: &Rig, body: &str| {
+        let request = EgressRequest { body: BodyLength::Unknown, ..rig.request("PUT api.example/doc") };
+        rig.begun(request, vec![body.as_bytes().to_vec()])
+    };
+    let held = put(&rig, "one");
+    rig.answer(true).await;
+    let back = held.await.unwrap();
+    assert_eq!((back.status, back.text().lines().last()), (200, Some("one")), "{back:?}");
+    assert_eq!(rig.hits(), 1);
+    // Once: the same again asks again, and a no is told.
+    let held = put(&rig, "one");
+    rig.answer(false).await;
+    let back = held.await.unwrap();
+    assert_eq!((back.status, back.refused, rig.hits()), (403, true, 1), "{back:?}");
+    assert!(back.text().contains("not that one"), "{back:?}");
+    // What nobody could read is not asked about.
+    let back = rig.post("PUT api.example/doc", &vec![b'x'; 70 << 10]).await;
+    assert_eq!((back.status, rig.hits()), (413, 1), "{back:?}");
+    let back = rig.post("PUT api.example/doc", &[0xff, 0xfe]).await;
+    assert_eq!((back.status, rig.hits()), (413, 1), "{back:?}");
+}
+
+#[tokio::test]
+async fn under_the_rule_of_two_a_request_carries_nothing_of_the_agents() {
+    let mut rig = Rig::new().await;
+    rig.meet(exposed()).await;
+    let mut typed = rig.request("GET api.example/typed?by=me");
+    typed.headers.push(("cookie".to_owned(), "all-I-know".to_owned()));
+    let back = rig.send(typed, Vec::new()).await;
+    assert_eq!(back.status, 200, "{back:?}");
+    assert!(!back.text().contains("all-I-know") && back.text().contains("user-agent: lazaret"), "{back:?}");
+    let held = rig.begun(rig.request("GET api.example/all-I-know"), Vec::new());
+    rig.answer(false).await;
+    assert_eq!(held.await.unwrap().status, 403);
+    assert_eq!(rig.hits(), 1);
+    // The organisation's own hosts may be read.
+    assert_eq!(rig.ask("GET wiki.corp.example/page").await.status, 200);
+}
+
+#[tokio::test]
+async fn an_answer_is_a_strangers_or_the_organisations() {
+    let rig = Rig::new().await;
+    assert_eq!(rig.ask("GET wiki.corp.example/page").await.status, 200);
+    let labels = rig.labels().await;
+    assert_eq!(
+        (labels.confidentiality, labels.integrity),
+        (Confidentiality::Confidential, Integrity::Organisation)
+    );
+    assert_eq!(rig.ask("GET api.example/page").await.status, 200);
+    assert_eq!(rig.labels().await.integrity, Integrity::Web);
+}
+
+#[tokio::test]
+async fn a_rise_or_a_narrower_policy_cuts_what_is_open() {
+    let rig = Rig::new().await;
+    let hits = |n| {
+        let hits = Arc::clone(&rig.site.hits);
+        async move {
+            while hits.load(Ordering::SeqCst) < n {
+                tokio::task::yield_now().await;
+            }
+        }
+    };
+    let open = rig.begun(rig.request("GET api.example/never"), Vec::new());
+    hits(1).await;
+    rig.meet(exposed()).await;
+    let back = open.await.unwrap();
+    assert_eq!((back.status, back.refused), (403, true), "{back:?}");
+    assert!(back.text().contains("connect-rule-of-two"), "{back:?}");
+
+    let rig = Rig::new().await;
+    let open = rig.begun(rig.request("GET api.example/stalls"), Vec::new());
+    while rig.labels().await.integrity != Integrity::Web {
+        tokio::task::yield_now().await;
+    }
+    rig.narrow("allow = []\n");
+    let back = open.await.unwrap();
+    assert!(!back.whole, "{back:?}");
+}
+
+#[tokio::test]
+async fn a_secret_is_added_at_its_host_alone_and_never_comes_back() {
+    let folder = tempfile::tempdir().unwrap();
+    let key = Key::File(folder.path().join("vault.key"));
+    let vault = Vault::open(&folder.path().join("vault"), &key, Box::new(random)).unwrap();
+    let vault = Arc::new(vault);
+    let name: SecretName = "api".parse().unwrap();
+    let rig = Rig::with(EGRESS, false, Bounds::default(), None).await;
+    let place = format!("https://api.example:{}", rig.site.port);
+    let text =
+        format!("name = \"clerk\"\nharness = {{ command = [\"true\"] }}\n[secrets]\napi = [\"{place}\"]\n");
+    let uses = domain::AgentFile::parse(&text).unwrap().secrets;
+    let binding = SecretBinding {
+        to: place.parse().unwrap(),
+        methods: std::collections::BTreeSet::new(),
+        how: domain::How::Bearer,
+    };
+    let canary = b"canary-of-the-vault".to_vec();
+    vault.set(&name, Secret::new(canary.into()), vec![binding], NOW).unwrap();
+    let outside = Outside { vault: Some(Arc::clone(&vault)), ..rig.egress.outside().clone() };
+    let rig = Rig { egress: Arc::new(SessionEgress::new(Arc::clone(&rig.gate), outside, uses)), ..rig };
+    let mut request = rig.request("GET api.example/echo");
+    request.headers.push(("authorization".to_owned(), "Bearer the-attackers-own".to_owned()));
+    let back = rig.send(request, Vec::new()).await;
+    assert_eq!(back.status, 200, "{back:?}");
+    let all = format!("{} {:?}", back.text(), back.headers);
+    assert!(!all.contains("canary-of-the-vault") && !all.contains("the-attackers-own"), "{all}");
+    assert!(all.contains(&format!("authorization: Bearer {}", vault::REDACTED)), "{all}");
+    assert_eq!(rig.labels().await.confidentiality, Confidentiality::Confidential);
+    assert_eq!(
+        rig.ask("GET wiki.corp.example/echo")
+            .await
+            .headers
+            .iter()
+            .find(|(name, _)| name == "x-echo")
+            .unwrap()
+            .1,
+        "none"
+    );
+    // A secret that is taken away ends what is open.
+    let open = rig.begun(rig.request("GET api.example/never"), Vec::new());
+    let before = rig.hits();
+    while rig.hits() == before {
+        tokio::task::yield_now().await;
+    }
+    vault.remove(&name).unwrap();
+    let back = open.await.unwrap();
+    assert!(back.refused && back.text().contains("the secret `api` was removed"), "{back:?}");
+    let ledger = format!("{:?}", rig.ledger().await);
+    assert!(!ledger.contains("canary-of-the-vault"));
+}

@@ -1,0 +1,242 @@
+//! Requests that leave, from the door's stream to real HTTPS servers on loopback.
+
+mod cases;
+mod server;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use dial::{Dialer, Network};
+use domain::{AgentFile, Labels, PersonName, SecretUse};
+use policy::{AgentPolicy, Seen, Sources};
+use store::{About, Event, Filter, Place, Store};
+use tokio::io::AsyncReadExt as _;
+use tokio::sync::{mpsc, watch};
+use vault::Vault;
+use wire::egress::{BodyLength, EgressAnswer, EgressBody, EgressRequest, MAX_ANSWER, Scheme};
+use wire::frame::{self, LARGE};
+
+use self::server::{Here, Site};
+use super::permits::Nowhere;
+use crate::egress::{Bounds, Outside, SessionEgress};
+use crate::tools::{Servers, Session, SessionGate, ToolEvent};
+
+const NOW: u64 = 1_795_000_000_000;
+
+const EGRESS: &str = r#"
+allow = [
+    "GET,HEAD https://api.example:PORT/**?*",
+    "POST https://api.example:PORT/echo",
+    "GET https://wiki.corp.example:PORT/**",
+]
+ask = ["PUT https://api.example:PORT/**"]
+deny = ["* https://api.example:PORT/secret"]
+body = "1MiB"
+bytes_out_per_day = "2MiB"
+requests_per_minute = 60
+"#;
+
+struct Rig {
+    site: Site,
+    store: Store,
+    gate: Arc<SessionGate>,
+    egress: Arc<SessionEgress>,
+    events: mpsc::Receiver<ToolEvent>,
+    owner: PersonName,
+    policy: watch::Sender<Arc<AgentPolicy>>,
+    _folder: tempfile::TempDir,
+}
+
+/// What came back.
+#[derive(Debug)]
+struct Back {
+    status: u16,
+    headers: Vec<(String, String)>,
+    /// The body, or why there is none.
+    body: Vec<u8>,
+    refused: bool,
+    whole: bool,
+}
+
+impl Back {
+    fn text(&self) -> String {
+        String::from_utf8_lossy(&self.body).into_owned()
+    }
+}
+
+fn random(bytes: &mut [u8]) -> std::io::Result<()> {
+    static COUNT: AtomicUsize = AtomicUsize::new(1);
+    bytes.fill_with(|| COUNT.fetch_add(1, Ordering::Relaxed) as u8);
+    Ok(())
+}
+
+fn agent(egress: &str, port: u16) -> AgentFile {
+    let head = "name = \"clerk\"\nteam = \"sales\"\nharness = { command = [\"true\"] }\n[egress]\n";
+    AgentFile::parse(&format!("{head}{}", egress.replace("PORT", &port.to_string()))).unwrap()
+}
+
+fn compiled(agent: &AgentFile) -> Arc<AgentPolicy> {
+    let from = Sources { agent, file: "agent.toml", own: None, organisation: &[], tools: &[], models: &[] };
+    Arc::new(AgentPolicy::compile(&from).unwrap())
+}
+
+impl Rig {
+    async fn new() -> Self {
+        Self::with(EGRESS, false, Bounds::default(), None).await
+    }
+
+    async fn with(
+        egress: &str,
+        http2: bool,
+        bounds: Bounds,
+        vault: Option<(Arc<Vault>, Vec<SecretUse>)>,
+    ) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let site = Site::start(folder.path(), http2).await;
+        let place = Place::File(folder.path().join("store/store.db"));
+        let key = folder.path().join("store/store.key");
+        let store = Store::open(&place, &key, Arc::new(random)).await.unwrap();
+        let owner: PersonName = "ada".parse().unwrap();
+        store.install_owner(&owner, 1000, NOW).await.unwrap();
+        let servers = Servers::new(store.clone(), Arc::new(random), || NOW, Arc::new(Nowhere));
+        let file = agent(egress, site.port);
+        let session = domain::SessionId::from_parts(NOW, 1);
+        let about =
+            About { agent: Some(file.name.clone()), team: Some(file.team.clone()), session: Some(session) };
+        let session = Session { about, by: Some(owner.clone()), disk: None, tokens_per_day: 0 };
+        let (policy, told) = watch::channel(compiled(&file));
+        let (sender, events) = mpsc::channel(64);
+        let mut seen = Seen::new([7; 32]);
+        seen.person(&format!("Look at https://api.example:{}/typed?by=me please.", site.port));
+        let gate = SessionGate::open(Arc::new(servers), session, told, seen, sender).await.unwrap();
+        let gate = Arc::new(gate);
+        let named = ["api.example", "wiki.corp.example"];
+        let network = Network {
+            private: named.iter().map(|host| format!("{host}:{}", site.port).parse().unwrap()).collect(),
+            ca: Some(site.ca.clone()),
+            proxy: None,
+        };
+        let (vault, secrets) = vault.map_or((None, Vec::new()), |(vault, uses)| (Some(vault), uses));
+        let dialer = Dialer::resolving(network, Here(AtomicUsize::new(0))).unwrap();
+        let own = Arc::from(["*.corp.example".parse().unwrap()]);
+        let outside = Outside { dialer, own, vault, bounds };
+        let egress = Arc::new(SessionEgress::new(Arc::clone(&gate), outside, secrets));
+        Self { site, store, gate, egress, events, owner, policy, _folder: folder }
+    }
+
+    fn request(&self, text: &str) -> EgressRequest {
+        let (method, url) = text.split_once(' ').unwrap();
+        let (host, path) = url.split_once('/').unwrap();
+        let (path, query) = match path.split_once('?') {
+            Some((path, query)) => (path, Some(query.to_owned())),
+            None => (path, None),
+        };
+        EgressRequest {
+            method: method.to_owned(),
+            scheme: Scheme::Https,
+            host: host.to_owned(),
+            port: self.site.port,
+            path: format!("/{path}"),
+            query,
+            headers: vec![("accept".to_owned(), "*/*".to_owned())],
+            body: BodyLength::None,
+        }
+    }
+
+    /// Sends a request and waits for all that comes back.
+    async fn ask(&self, text: &str) -> Back {
+        self.send(self.request(text), Vec::new()).await
+    }
+
+    async fn post(&self, text: &str, body: &[u8]) -> Back {
+        let request = EgressRequest { body: BodyLength::Unknown, ..self.request(text) };
+        self.send(request, body.chunks(8 << 10).map(<[u8]>::to_vec).collect()).await
+    }
+
+    async fn send(&self, request: EgressRequest, body: Vec<Vec<u8>>) -> Back {
+        self.begun(request, body).await.unwrap()
+    }
+
+    /// Begins a request.
+    fn begun(&self, request: EgressRequest, body: Vec<Vec<u8>>) -> tokio::task::JoinHandle<Back> {
+        let egress = Arc::clone(&self.egress);
+        tokio::spawn(async move {
+            let (door, daemon) = tokio::io::duplex(1 << 16);
+            let (mut read, mut write) = tokio::io::split(door);
+            let length = request.body;
+            tokio::spawn(async move { crate::egress::serve(request, daemon, egress.as_ref()).await });
+            let sending = async {
+                if length != BodyLength::None {
+                    for piece in body {
+                        drop(frame::write(&mut write, &EgressBody::Bytes(piece), LARGE).await);
+                    }
+                    drop(frame::write(&mut write, &EgressBody::End, LARGE).await);
+                }
+                write
+            };
+            let (_write, back) = tokio::join!(sending, received(&mut read));
+            back
+        })
+    }
+
+    /// Answers the question that a request leads to.
+    async fn answer(&mut self, yes: bool) {
+        let approval = loop {
+            match self.events.recv().await.unwrap() {
+                ToolEvent::Waits { approval, .. } => break approval,
+                ToolEvent::Refused { .. } => {}
+            }
+        };
+        let why = Some(store::Private::new("not that one".to_owned()));
+        let answer = store::Answer { person: self.owner.clone(), yes, for_session: false, why };
+        self.store.answer(approval, &answer, NOW).await.unwrap();
+    }
+
+    fn hits(&self) -> usize {
+        self.site.hits.load(Ordering::SeqCst)
+    }
+
+    async fn meet(&self, labels: Labels) {
+        self.gate.met(&labels).await.unwrap();
+    }
+
+    async fn labels(&self) -> Labels {
+        self.gate.state.lock().await.labels.clone()
+    }
+
+    fn narrow(&self, egress: &str) {
+        self.policy.send_replace(compiled(&agent(egress, self.site.port)));
+    }
+
+    async fn ledger(&self) -> Vec<Event> {
+        self.store.verify(None).await.unwrap();
+        let entries = self.store.tail(1000, &Filter::default()).await.unwrap();
+        entries.into_iter().map(|entry| entry.event).collect()
+    }
+}
+
+async fn received(from: &mut (impl tokio::io::AsyncRead + Unpin)) -> Back {
+    let mut back = Back { status: 0, headers: Vec::new(), body: Vec::new(), refused: false, whole: false };
+    loop {
+        let answer = tokio::time::timeout(Duration::from_secs(60), frame::read(from, MAX_ANSWER)).await;
+        match answer.expect("an answer in time") {
+            Ok(Some(EgressAnswer::Head { status, headers })) => {
+                (back.status, back.headers) = (status, headers)
+            }
+            Ok(Some(EgressAnswer::Body(bytes))) => back.body.extend(bytes),
+            Ok(Some(EgressAnswer::End)) => {
+                back.whole = true;
+                return back;
+            }
+            Ok(Some(EgressAnswer::Refused { status, why, .. })) => {
+                return Back { status, body: why.into_bytes(), refused: true, ..back };
+            }
+            Ok(None) | Err(_) => {
+                let mut rest = Vec::new();
+                drop(from.read_to_end(&mut rest).await);
+                return back;
+            }
+        }
+    }
+}
