@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::io::{ErrorKind, Read as _};
 use std::path::{Path, PathBuf};
 
-use domain::{Confidentiality, ModelName, TeamName, UsdMicros};
+use dial::{BadProxy, Network};
+use domain::{Confidentiality, HostPattern, ModelName, NamedHost, TeamName, UsdMicros};
 use gateway::{Price, Prices};
 use policy::KnownModel;
 use serde::Deserialize;
@@ -28,6 +29,8 @@ pub(crate) struct Config {
     pub(crate) providers: BTreeMap<String, ProviderEntry>,
     /// What models cost, before the prices that are known.
     pub(crate) prices: BTreeMap<ModelName, PriceEntry>,
+    /// How the host reaches the network.
+    pub(crate) network: NetworkEntry,
 }
 
 /// What a model costs: US dollars for a million tokens.
@@ -54,6 +57,29 @@ impl PriceEntry {
             output: UsdMicros::dollars(self.output)?,
             dearer_above: None,
         })
+    }
+}
+
+/// How the host reaches the network.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct NetworkEntry {
+    /// Hosts that may have an address that isn't public.
+    pub(crate) private: Vec<NamedHost>,
+    /// The organisation's own hosts.
+    pub(crate) own: Vec<HostPattern>,
+    /// A PEM file of certificates that are trusted besides the platform's.
+    pub(crate) ca: Option<PathBuf>,
+    /// The proxy through which everything goes that isn't named in `private`.
+    pub(crate) proxy: Option<String>,
+}
+
+impl NetworkEntry {
+    /// The dialer's part of it.
+    pub(crate) fn network(&self) -> Result<Network, String> {
+        let proxy = self.proxy.as_deref().map(str::parse).transpose();
+        let proxy = proxy.map_err(|e: BadProxy| format!("network.proxy: {e}"))?;
+        Ok(Network { private: self.private.clone(), ca: self.ca.clone(), proxy })
     }
 }
 
@@ -160,6 +186,10 @@ impl Config {
         if let Some((model, _)) = config.prices.iter().find(|(_, entry)| entry.price().is_none()) {
             return Err(format!("`prices.\"{model}\"` has a number that is no amount of US dollars"));
         }
+        if let Some(ca) = config.network.ca.as_deref().filter(|ca| !ca.is_absolute()) {
+            return Err(format!("`network.ca` is an absolute path, not `{}`", ca.display()));
+        }
+        config.network.network()?;
         Ok(config)
     }
 }
@@ -193,6 +223,18 @@ mod tests {
     }
 
     #[test]
+    fn the_network_is_as_the_hosts_owner_says() {
+        let config = Config::parse(
+            "[network]\nprivate = [\"git.corp.example\", \"127.0.0.1:8443\"]\nown = [\"*.corp.example\"]\nproxy = \"http://proxy.corp.example:3128\"\n",
+        )
+        .unwrap();
+        let network = config.network.network().unwrap();
+        assert!(network.private[1].names("127.0.0.1", 8443) && !network.private[1].names("127.0.0.1", 443));
+        assert!(config.network.own[0].names("wiki.corp.example"));
+        assert_eq!(network.proxy.unwrap().to_string(), "http://proxy.corp.example:3128");
+    }
+
+    #[test]
     fn mistakes_are_told_with_their_place() {
         for (text, told) in [
             ("allow_emulaton = true", "unknown field `allow_emulaton`"),
@@ -203,6 +245,10 @@ mod tests {
             ("[prices.\"a/b\"]\ninput = 1", "missing field `output`"),
             ("[prices.\"a/b\"]\ninput = -1.0\noutput = 1", "no amount of US dollars"),
             ("[prices.sonnet]\ninput = 1\noutput = 1", "sonnet"),
+            ("[network]\nca = \"ca.pem\"", "absolute path"),
+            ("[network]\nprivate = [\"A\"]", "is no host"),
+            ("[network]\nown = [\"*.com\"]", "top-level domain"),
+            ("[network]\nproxy = \"https://user:word@proxy:1\"", "not the address of a proxy"),
             ("shared_socket = \"api.sock\"", "absolute path"),
         ] {
             let error = Config::parse(text).unwrap_err();

@@ -50,6 +50,9 @@ pub enum DaemonError {
     /// The providers can't be used as they are configured.
     #[error("models can't be served: {0}")]
     Models(String),
+    /// The network can't be used as it is configured.
+    #[error("the network can't be used as [network] of config.toml says: {0}")]
+    Network(String),
     /// The store can't be used.
     #[error("the store of decisions, approvals and the ledger can't be opened: {0}")]
     Store(String),
@@ -80,7 +83,9 @@ impl DaemonError {
                 Some("give it to yourself with mode 700, or name other folders by XDG variables")
             }
             Self::SocketPath(_) => Some("set XDG_RUNTIME_DIR to a shorter path"),
-            Self::Config { .. } | Self::Models(_) => Some("docs/configuration.md lists the keys"),
+            Self::Config { .. } | Self::Models(_) | Self::Network(_) => {
+                Some("docs/configuration.md lists the keys")
+            }
             Self::Vault(error) => crate::secrets::hint(error),
             Self::File { .. } | Self::Cells(_) | Self::Store(_) | Self::Io(_) => None,
         }

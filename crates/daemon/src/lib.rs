@@ -16,6 +16,7 @@ mod listener;
 mod mailbox;
 mod models;
 mod narrowing;
+mod outside;
 mod reach;
 mod routes;
 mod secrets;
@@ -58,10 +59,12 @@ pub async fn serve(folders: Folders, ask_passphrase: fn() -> Option<String>) -> 
     let file = std::env::var_os(secrets::PASSPHRASE_FILE).map(PathBuf::from);
     let passphrase = secrets::Passphrase { file: file.as_deref(), ask: &ask_passphrase };
     let vault = Arc::new(secrets::open(&folders.state.join("vault"), passphrase)?);
+    let outside = outside::outside(&config, &vault)?;
     let models = models::service(&config, &vault, |name| std::env::var(name).ok())?;
     let store = keeping::open(&folders.state.join("store")).await?;
     let shared = config.shared_socket.clone();
-    let sessions = Arc::new(Sessions::open(&folders, config, host, models, Kept { store, vault })?);
+    let sessions =
+        Arc::new(Sessions::open(&folders, config, host, (models, outside), Kept { store, vault })?);
     sessions.know_people().await?;
     let mut listeners = vec![held.listen(sessions.people())?];
     if let Some(shared) = &shared {

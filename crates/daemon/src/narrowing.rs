@@ -120,6 +120,7 @@ pub(crate) fn compare(
     let same_but_for_rules = AgentFile {
         models: new.file.models.clone(),
         tools: new.file.tools.clone(),
+        egress: new.file.egress.clone(),
         approvals: new.file.approvals.clone(),
         secrets: new.file.secrets.clone(),
         ..old.file.clone()

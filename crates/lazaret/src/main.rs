@@ -9,6 +9,7 @@ mod doctor;
 mod failure;
 mod image;
 mod labels;
+mod learn;
 mod ledger;
 mod live;
 mod output;
@@ -80,7 +81,7 @@ async fn dispatch(command: Command) -> Outcome {
         Command::Person { command } => people::person(command).await,
         Command::Labels { command } => labels::labels(command).await,
         Command::Group { command } => people::group(command).await,
-        Command::Policy { command } => policy::command(command),
+        Command::Policy { command } => policy::command(command).await,
         Command::Image { command } => image::command(command).await,
         Command::Doctor { json } => doctor::doctor(json).await,
         Command::Serve(args) => serve::serve(args).await,

@@ -1,4 +1,5 @@
-//! `lazaret policy`: an agent's rules, read from its files without a daemon: shown, checked, tested, explained, compared.
+//! `lazaret policy`: an agent's rules, read from its files without a daemon: shown, checked, tested, explained, compared;
+//! and, of the ledger, learned.
 //!
 //! Which tools there are is taken from the tables of the servers in `servers.toml`; a server that isn't there has the
 //! table that ships under its name, if one does.
@@ -9,16 +10,21 @@ use std::io::{ErrorKind, Read as _};
 use std::path::{Path, PathBuf};
 
 use api::Folders;
-use domain::{AgentFile, Confidentiality, Digest, Labels, ServerName, ToolName, ToolRef};
+use domain::{
+    AgentFile, Confidentiality, Digest, EgressTarget, HostPattern, Integrity, Labels, Origin, ServerName,
+    ToolName, ToolRef,
+};
 use policy::{
-    AgentPolicy, Arguments, Call, Case, Counts, KnownModel, KnownTool, Row, Seen, Sources, Table, Text,
-    ToolCall, ToolFacts, Verdict, difference, explain,
+    AgentPolicy, Arguments, Body, Call, Case, Connect, ConnectFacts, Counts, Explanation, Kind, KnownModel,
+    KnownTool, Row, Seen, Sources, Table, Text, ToolCall, ToolFacts, Verdict, difference, explain,
+    explain_connect,
 };
 use serde_json::{Value, json};
 
 use crate::args::{PolicyArgs, PolicyCommand};
 use crate::background;
 use crate::failure::{Failure, Outcome, note};
+use crate::learn::{Wanted, learn};
 use crate::output::{print_json, print_lines};
 use crate::terminal::escape;
 
@@ -30,13 +36,22 @@ const MAX_CASES: usize = 1000;
 const PIN: [u8; 32] = [0; 32];
 
 /// One of them.
-pub(crate) fn command(command: PolicyCommand) -> Outcome {
+pub(crate) async fn command(command: PolicyCommand) -> Outcome {
     match command {
         PolicyCommand::Show { agent, how } => show(&agent, &how),
         PolicyCommand::Check { agent, how } => check(&agent, &how),
         PolicyCommand::Test { agent, how } => test(&agent, &how),
-        PolicyCommand::Explain { agent, tool, arguments, prompt, seen, how } => {
+        PolicyCommand::Explain { agent, url: Some(url), prompt, how, .. } => {
+            told_of_request(&agent, &how, url, &prompt)
+        }
+        PolicyCommand::Explain { agent, tool, arguments, prompt, seen, how, url: None } => {
+            let (Some(tool), Some(arguments)) = (tool, arguments) else {
+                return Err(Failure::new("a tool and its arguments, or --url, must be given"));
+            };
             told(&agent, &how, &tool, &arguments, &prompt, &seen)
+        }
+        PolicyCommand::Learn { agent, since, json, write } => {
+            learn(Wanted { agent, since, json, write }).await
         }
         PolicyCommand::Diff { old, new, how } => diff(&old, &new, &how),
     }
@@ -122,6 +137,44 @@ fn told(
         );
     }
     print_lines(told.to_string().lines().map(escape))
+}
+
+/// Explains a request without a body, in a new session and in one under the rule of two.
+fn told_of_request(agent: &str, how: &PolicyArgs, target: EgressTarget, prompt: &str) -> Outcome {
+    let read = Agent::read(agent, how)?;
+    let policy = read.policy()?;
+    let mut seen = Seen::new([0; 32]);
+    seen.person(prompt);
+    let origin = seen.origin_of(&target.url(), &Kind::Url).unwrap_or(Origin::Unknown);
+    let own = own_hosts(&background::folders()?.config)?.iter().any(|own| own.names(&target.host));
+    let body = if target.reads() { Body::None } else { Body::Upto(0) };
+    let action = Connect { target, headers: Vec::new(), body };
+    let exposed = Labels {
+        confidentiality: Confidentiality::Confidential,
+        integrity: Integrity::Web,
+        ..Labels::default()
+    };
+    let told = [Labels::default(), exposed].map(|labels| {
+        let facts = ConnectFacts { labels, origin: origin.clone(), own, calls: Counts::default() };
+        explain_connect(&policy, &Call { action: action.clone(), facts })
+    });
+    if how.json {
+        let one = |told: &Explanation| {
+            let reasons: Vec<String> = told.reasons.iter().map(ToString::to_string).collect();
+            json!({"answer": told.answer.to_string(), "labels": told.labels.to_string(), "reasons": reasons})
+        };
+        return print_json(&json!({"own_host": own, "sessions": told.iter().map(one).collect::<Vec<_>>()}));
+    }
+    print_lines(told.iter().flat_map(|told| told.to_string().lines().map(escape).collect::<Vec<_>>()))
+}
+
+/// The organisation's own hosts, as `config.toml` says.
+fn own_hosts(config: &Path) -> Result<Vec<HostPattern>, Failure> {
+    let path = config.join("config.toml");
+    let own = document(&path)?.get("network").and_then(|network| network.get("own")).cloned();
+    own.map_or(Ok(Vec::new()), |own| {
+        own.try_into().map_err(|e| Failure::new(format!("`{}`: network.own: {e}", path.display())))
+    })
 }
 
 fn diff(old: &str, new: &str, how: &PolicyArgs) -> Outcome {

@@ -17,6 +17,7 @@ mod connect;
 mod decide;
 mod difference;
 mod explain;
+mod learn;
 mod origins;
 mod pin;
 mod table;
@@ -31,6 +32,7 @@ pub use decide::{
 };
 pub use difference::{Difference, Verdict, difference};
 pub use explain::{Explanation, explain};
+pub use learn::{Proposal, propose};
 pub use origins::{Judged, Origins, Refused, Role, Seen, Unclear};
 pub use pin::Pin;
 pub use table::{About, Hints, Kind, KindError, Place, Reference, Row, SHIPPED, Source, Table, TableError};

@@ -21,6 +21,7 @@ use std::time::Duration;
 use api::{AgentRef, Folders, MAX_PROMPT, NewSession, Problem, ProblemKind, SessionView};
 use domain::{AgentName, PersonName, SessionId, SessionState};
 use gateway::ModelService;
+use gateway::egress::Outside;
 use gateway::tools::Servers;
 use store::{Event as Happened, Store, StoreError};
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
@@ -86,15 +87,14 @@ impl Sessions {
         folders: &Folders,
         config: Config,
         host: Arc<dyn Host>,
-        models: ModelService,
+        (models, outside): (ModelService, Outside),
         Kept { store, vault }: Kept,
     ) -> Result<Self, DaemonError> {
         let known = KnownServers::read(&folders.config)?;
         let authority = keeping::authority(&folders.state.join("egress"))?;
         let (emulated, logs) = (config.allow_emulation, folders.state.join("servers"));
         let cells = ServerCells::new(Arc::clone(&host), emulated, logs);
-        let dialer = dial::Dialer::new(dial::Network::default())
-            .map_err(|e| DaemonError::Io(std::io::Error::other(e)))?;
+        let dialer = outside.dialer.clone();
         let servers = Arc::new(ToolServers { known, cells, vault, dialer });
         let connector: Arc<dyn gateway::tools::Connector> = Arc::clone(&servers) as _;
         let tools = Arc::new(Servers::new(store, Arc::new(System), now, connector));
@@ -108,7 +108,7 @@ impl Sessions {
             host,
             end: CancellationToken::new(),
             people: watch::Sender::default(),
-            behind: Behind { models: Arc::new(models), authority: Arc::new(authority) },
+            behind: Behind { models: Arc::new(models), authority: Arc::new(authority), outside },
             live: Mutex::new(BTreeMap::new()),
             turns: Mutex::new(HashMap::new()),
             tasks: TaskTracker::new(),

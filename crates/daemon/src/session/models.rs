@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use domain::AgentFile;
-use gateway::egress::{Authority, Leaves};
+use gateway::egress::{Authority, Leaves, Outside, SessionEgress};
 use gateway::tools::ToolEvent;
 use gateway::{ModelEvent, ModelService, ModelSession, Services};
 use tokio::sync::mpsc;
@@ -17,6 +17,8 @@ pub(super) struct Behind {
     pub(super) models: Arc<ModelService>,
     /// Issues the certificates that cells trust.
     pub(super) authority: Arc<Authority>,
+    /// How requests leave.
+    pub(super) outside: Outside,
 }
 
 /// The calls of one session. Dropping it gives them up; [`Models::end`] also concludes them.
@@ -25,6 +27,7 @@ pub(super) struct Models {
     leaves: Arc<Leaves>,
     session: Arc<ModelSession>,
     tools: Tools,
+    egress: Arc<SessionEgress>,
     events: mpsc::Receiver<ModelEvent>,
     calls: JoinSet<()>,
 }
@@ -45,10 +48,11 @@ impl Models {
     pub(super) fn new(behind: &Behind, agent: &AgentFile, tools: Tools) -> Self {
         let (sender, events) = mpsc::channel(32);
         let gate = Arc::clone(&tools.gate);
+        let egress = SessionEgress::new(Arc::clone(&gate), behind.outside.clone(), agent.secrets.clone());
         let session = ModelSession::new(agent.models.clone(), agent.limits.tokens, gate, sender);
         let (service, session) = (Arc::clone(&behind.models), Arc::new(session));
         let leaves = Arc::new(Leaves::new(Arc::clone(&behind.authority)));
-        Self { service, leaves, session, tools, events, calls: JoinSet::new() }
+        Self { service, leaves, session, tools, egress: Arc::new(egress), events, calls: JoinSet::new() }
     }
 
     /// Serves a stream of the door. The mux bounds how many there are.
@@ -56,12 +60,13 @@ impl Models {
         while self.calls.try_join_next().is_some() {}
         let (service, session) = (Arc::clone(&self.service), Arc::clone(&self.session));
         let (tools, leaves) = (Arc::clone(&self.tools.gate), Arc::clone(&self.leaves));
+        let egress = Arc::clone(&self.egress);
         self.calls.spawn(async move {
             let services = Services {
                 models: &service,
                 session: &session,
                 tools: tools.as_ref(),
-                egress: &gateway::egress::Closed,
+                egress: egress.as_ref(),
                 leaves: &leaves,
             };
             if let Err(error) = services.serve(stream).await {

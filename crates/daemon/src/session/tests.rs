@@ -264,8 +264,10 @@ async fn lab(fake: Fake) -> Lab {
     let nobody = crate::secrets::Passphrase { file: None, ask: &|| None };
     let vault = Arc::new(crate::secrets::open(&at("s").join("vault"), nobody).unwrap());
     let models = crate::models::service(&Config::default(), &vault, |_| None).unwrap();
+    let outside = crate::outside::outside(&Config::default(), &vault).unwrap();
     let kept = Kept { store, vault };
-    let sessions = Sessions::open(&folders, Config::default(), Arc::new(fake), models, kept).unwrap();
+    let sessions =
+        Sessions::open(&folders, Config::default(), Arc::new(fake), (models, outside), kept).unwrap();
     Lab { sessions: Arc::new(sessions), most, _folder: folder }
 }
 

@@ -75,16 +75,16 @@ impl Owner {
         Ok(Tools { gate: Arc::new(gate), events, any })
     }
 
-    /// An agent that was given tools has them only as it was applied.
+    /// An agent that was given tools or a way out has them only as it was applied.
     async fn may_have_tools(&self) -> Result<(), EndReason> {
         let name = &self.agent.name;
-        if self.agent.tools.is_empty() {
+        if is_given_nothing(&self.agent) {
             return Ok(());
         }
         if !self.named {
             return Err(EndReason::Refused {
                 why: format!(
-                    "{name} was given tools, and is run by its folder: nobody can have applied that"
+                    "{name} was given tools or a way out, and is run by its folder: nobody can have applied that"
                 ),
                 hint: format!("put the folder into Lazaret's `agents`, then: lazaret agent apply {name}"),
             });
@@ -98,7 +98,7 @@ impl Owner {
             change.is_some_and(|change| matches!(change.verdict, Verdict::Same | Verdict::Narrower));
         if !narrows || applied::digest(&found.text, found.cedar.as_deref()) != self.files.digest {
             return Err(EndReason::Refused {
-                why: format!("what {name} may do with tools was changed, and nobody has applied it"),
+                why: format!("what {name} may do was changed, and nobody has applied it"),
                 hint: format!("an owner looks at it and applies it: lazaret agent apply {name}"),
             });
         }
@@ -137,7 +137,7 @@ async fn follow(
         // Files that can't be read now, or were removed, change nothing: the session goes on as it was applied.
         let Ok(found) = sessions.agents.find(&agent.name) else { continue };
         let digest = applied::digest(&found.text, found.cedar.as_deref());
-        if agent.tools.is_empty() || digest == looked_at {
+        if is_given_nothing(&agent) || digest == looked_at {
             continue;
         }
         match narrower(&sessions, &agent, &files, &found).await {
@@ -175,6 +175,11 @@ async fn narrower(
         return Ok(None);
     }
     applied::compile(&found.file, &found.source, found.cedar.as_deref(), &known, &models).map(Some)
+}
+
+/// Whether there is nothing that a person must have applied.
+fn is_given_nothing(agent: &AgentFile) -> bool {
+    agent.tools.is_empty() && agent.egress.is_none()
 }
 
 fn refused(problem: api::Problem) -> EndReason {

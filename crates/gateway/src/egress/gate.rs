@@ -12,6 +12,7 @@ use policy::{
 use store::{CommitError, Event, Private, Reserved, Spend, StoreError, Verdict};
 use vault::Injection;
 use wire::egress::{BodyLength, EgressRequest, Scheme};
+use wire::git::Push;
 use wire::tools::{ToolFailure, ToolFailureKind};
 
 use super::frequency::Frequency;
@@ -43,6 +44,8 @@ pub(super) struct Ready {
     pub(super) own: bool,
     /// Whether people said yes to it.
     pub(super) granted: bool,
+    /// How its body begins, where the door read that already.
+    pub(super) start: Vec<u8>,
     /// The length of its body, where the program said it.
     pub(super) length: Option<u64>,
     /// The secret that goes with it.
@@ -75,18 +78,16 @@ impl SessionEgress {
     }
 
     async fn ready(&self, request: EgressRequest, exchange: &mut Exchange) -> Result<Ready, EgressRefusal> {
-        let length = match request.body {
-            BodyLength::Known(bytes) => Some(bytes),
-            BodyLength::None | BodyLength::Unknown => None,
-        };
-        let action = self.looked_at(request).await?;
+        let start = request.push.as_ref().map(Push::to_bytes).unwrap_or_default();
+        let length = length(&request, &start);
+        let action = self.looked_at(request, length).await?;
         let own = self.outside.is_own(&action.target.host);
         let lent = self.secret_for(&action.target).await?;
         let (allowed, granted) = match self.decided(&action, own).await? {
             Decision::Allow(allowed) => (allowed, false),
             Decision::Deny(reasons) => return Err(denied(&reasons)),
             Decision::Ask(_) => {
-                let shown = whole(action, exchange).await?;
+                let shown = whole(action, &start, exchange).await?;
                 match self.decided(&shown, own).await? {
                     Decision::Allow(allowed) => (allowed, false),
                     Decision::Deny(reasons) => return Err(denied(&reasons)),
@@ -95,11 +96,11 @@ impl SessionEgress {
             }
         };
         let permit = self.commit(allowed).await?;
-        Ok(Ready { permit, own, granted, length, lent })
+        Ok(Ready { permit, own, granted, start, length, lent })
     }
 
     /// The limits of the agent's file, and the request as it would leave.
-    async fn looked_at(&self, request: EgressRequest) -> Result<Connect, EgressRefusal> {
+    async fn looked_at(&self, request: EgressRequest, length: Option<u64>) -> Result<Connect, EgressRefusal> {
         let policy = Arc::clone(&self.gate.policy.borrow());
         let target = target(&request);
         let Some(egress) = policy.egress() else {
@@ -112,14 +113,14 @@ impl SessionEgress {
             return self.refuse(&target, 429, why, hint).await;
         }
         let most = egress.body.as_u64();
-        let body = match request.body {
-            BodyLength::None => Body::None,
-            BodyLength::Known(bytes) if bytes > most => {
+        let body = match length {
+            Some(0) => Body::None,
+            Some(bytes) if bytes > most => {
                 let why = format!("the body has {bytes} bytes, and {} may leave in one request", egress.body);
                 return self.refuse(&target, 413, why, "`body` of [egress] is the limit").await;
             }
-            BodyLength::Known(bytes) => Body::Upto(bytes),
-            BodyLength::Unknown => Body::Upto(most),
+            Some(bytes) => Body::Upto(bytes),
+            None => Body::Upto(most),
         };
         let mut headers = request.headers;
         if let Some(vault) = &self.outside.vault {
@@ -359,7 +360,7 @@ pub(super) fn head_bytes(action: &Connect) -> u64 {
 }
 
 /// The request with its whole body, so that people can be shown it.
-async fn whole(action: Connect, exchange: &mut Exchange) -> Result<Connect, EgressRefusal> {
+async fn whole(action: Connect, start: &[u8], exchange: &mut Exchange) -> Result<Connect, EgressRefusal> {
     if action.body == Body::None {
         return Ok(action);
     }
@@ -368,7 +369,7 @@ async fn whole(action: Connect, exchange: &mut Exchange) -> Result<Connect, Egre
         why: format!("a person must approve {}, and {why}", action.target),
         hint: Some(PERSON_DECIDES.to_owned()),
     };
-    let mut bytes = Vec::new();
+    let mut bytes = start.to_vec();
     loop {
         match exchange.body.next().await {
             Ok(Some(piece)) if bytes.len() + piece.len() > MAX_SHOWN => {
@@ -392,6 +393,16 @@ pub(super) fn labels_of(own: bool, with_secret: bool) -> Labels {
     let confidentiality =
         if own || with_secret { Confidentiality::Confidential } else { Confidentiality::Public };
     Labels { confidentiality, integrity, ..Labels::default() }
+}
+
+/// The whole length of a request's body, where it is known.
+fn length(request: &EgressRequest, start: &[u8]) -> Option<u64> {
+    let rest = match request.body {
+        BodyLength::None => Some(0),
+        BodyLength::Known(bytes) => Some(bytes),
+        BodyLength::Unknown => None,
+    };
+    rest.map(|rest| rest.saturating_add(start.len() as u64))
 }
 
 fn host_count(host: &str) -> String {

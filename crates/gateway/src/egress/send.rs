@@ -198,7 +198,14 @@ fn request(ready: &Ready, body: RequestBody, sent: &Arc<AtomicU64>) -> Result<Re
             if let Some(length) = ready.length {
                 headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
             }
-            Either::Right(StreamBody::new(counted(body, *most, Arc::clone(sent))))
+            let rest = counted(body, *most, Arc::clone(sent));
+            if ready.start.is_empty() {
+                Either::Right(StreamBody::new(rest))
+            } else {
+                sent.store(ready.start.len() as u64, Ordering::Relaxed);
+                let start = Bytes::from(ready.start.clone());
+                Either::Right(StreamBody::new(stream::iter([Ok(Frame::data(start))]).chain(rest).boxed()))
+            }
         }
     };
     let mut request = Request::new(body);

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
-use domain::{ServerName, ToolRef};
+use domain::{AgentName, EgressTarget, ServerName, Span, ToolRef};
 
 /// What policies are compiled from beside the agent's files, and how the answer is printed.
 #[derive(Debug, Args)]
@@ -54,9 +54,14 @@ pub(crate) enum PolicyCommand {
         /// An agent's name, or its folder, written with a `/`.
         agent: String,
         /// The tool: `server__tool`.
-        tool: ToolRef,
+        #[arg(required_unless_present = "url")]
+        tool: Option<ToolRef>,
         /// Its arguments, as JSON.
-        arguments: String,
+        #[arg(required_unless_present = "url")]
+        arguments: Option<String>,
+        /// A request that is to leave, instead of a tool: 'GET https://host/path'.
+        #[arg(long, value_name = "REQUEST", conflicts_with_all = ["tool", "arguments"])]
+        url: Option<EgressTarget>,
         /// What the person typed.
         #[arg(long, default_value = "")]
         prompt: String,
@@ -65,6 +70,21 @@ pub(crate) enum PolicyCommand {
         seen: Vec<(ToolRef, PathBuf)>,
         #[command(flatten)]
         how: PolicyArgs,
+    },
+    /// List which requests of an agent were refused, and propose the narrowest rules that would let them leave.
+    #[command(after_help = "Example:\n  lazaret policy learn reviewer --since 2h --write")]
+    Learn {
+        /// An agent's name.
+        agent: AgentName,
+        /// How far back.
+        #[arg(long, default_value = "1d")]
+        since: Span,
+        /// One JSON document.
+        #[arg(long, conflicts_with = "write")]
+        json: bool,
+        /// Ask, and then write the rules into the agent's file; they count when an owner applies it.
+        #[arg(long)]
+        write: bool,
     },
     /// Say whether a newer version is narrower or wider, with a call that became possible. Ends with 0 if it is the same,
     /// else with 1.

@@ -28,7 +28,7 @@ const EGRESS: &str = r#"
 allow = [
     "GET,HEAD https://api.example:PORT/**?*",
     "POST https://api.example:PORT/echo",
-    "GET https://wiki.corp.example:PORT/**",
+    "GET https://wiki.corp.example:PORT/**", "GET https://api.example:PORT/never/listed",
 ]
 ask = ["PUT https://api.example:PORT/**"]
 deny = ["* https://api.example:PORT/secret"]
@@ -104,7 +104,8 @@ impl Rig {
         let session = domain::SessionId::from_parts(NOW, 1);
         let about =
             About { agent: Some(file.name.clone()), team: Some(file.team.clone()), session: Some(session) };
-        let session = Session { about, by: Some(owner.clone()), disk: None, tokens_per_day: 0 };
+        let session =
+            Session { about, by: Some(owner.clone()), disk: None, tokens_per_day: 0, usd_per_day: None };
         let (policy, told) = watch::channel(compiled(&file));
         let (sender, events) = mpsc::channel(64);
         let mut seen = Seen::new([7; 32]);
@@ -140,6 +141,7 @@ impl Rig {
             path: format!("/{path}"),
             query,
             headers: vec![("accept".to_owned(), "*/*".to_owned())],
+            push: None,
             body: BodyLength::None,
         }
     }

@@ -111,7 +111,7 @@ async fn answered(request: Request<Incoming>, port: u16) -> Response<Pieces> {
             let piece = || Ok(Frame::data(Bytes::from(vec![b'x'; 16 << 10])));
             answer.body(StreamBody::new(stream::repeat_with(piece).boxed()))
         }
-        "/never" => {
+        "/never" | "/never/listed" => {
             tokio::time::sleep(Duration::from_secs(3600)).await;
             answer.body(text(String::new()))
         }

@@ -1,0 +1,203 @@
+//! `policy learn`: what an agent's requests were refused for, and rules that a person could add.
+
+use std::fs::{self, File};
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::path::Path;
+
+use api::{LedgerEntry, LedgerQuery, MAX_ENTRIES};
+use domain::{AgentFile, AgentName, Answer, EgressTarget, Span};
+use policy::{Proposal, propose};
+use serde_json::{Value, json};
+
+use crate::background;
+use crate::failure::{Failure, Outcome, note};
+use crate::output::{print_json, print_lines};
+use crate::terminal::escape;
+
+/// Most rules that are proposed at once.
+const MAX_PROPOSED: usize = 100;
+
+/// What was typed.
+pub(crate) struct Wanted {
+    pub(crate) agent: AgentName,
+    pub(crate) since: Span,
+    pub(crate) json: bool,
+    pub(crate) write: bool,
+}
+
+/// `lazaret policy learn`.
+pub(crate) async fn learn(wanted: Wanted) -> Outcome {
+    let path = background::folders()?.config.join("agents").join(wanted.agent.as_str()).join("agent.toml");
+    let text = fs::read_to_string(&path).map_err(|e| Failure::new(format!("`{}`: {e}", path.display())))?;
+    let file = read(&text, &path)?;
+    let mut proposals = propose(&refused(&wanted).await?, file.egress.as_ref());
+    if proposals.len() > MAX_PROPOSED {
+        note(format!("{} rules would be needed; the first {MAX_PROPOSED} are shown", proposals.len()));
+        proposals.truncate(MAX_PROPOSED);
+    }
+    if wanted.json {
+        let one = |p: &Proposal| json!({ "rule": p.rule, "refused": p.times, "speaks": p.speaks });
+        return print_json(&json!({ "proposed": proposals.iter().map(one).collect::<Vec<_>>() }));
+    }
+    if proposals.is_empty() {
+        note(format!("no request of {} was refused that its rules don't name", wanted.agent));
+        return Ok(0);
+    }
+    print_lines(proposals.iter().map(line))?;
+    if !wanted.write {
+        note("nothing is changed: add what is meant to `allow` or `ask` of [egress], or run it with --write");
+        return Ok(0);
+    }
+    write(&text, &path, &proposals, &wanted.agent)
+}
+
+fn line(proposal: &Proposal) -> String {
+    let speaks = if proposal.speaks { "   (lets the agent say what it likes)" } else { "" };
+    format!("{:>5} times  {}{speaks}", proposal.times, escape(&proposal.rule))
+}
+
+/// The requests that the ledger says were refused, as long ago as is wanted.
+async fn refused(wanted: &Wanted) -> Result<Vec<EgressTarget>, Failure> {
+    let client = background::client().await?;
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    let from = now.saturating_sub(wanted.since.as_duration()).as_millis();
+    let mut targets = Vec::new();
+    for kind in ["decided", "refused"] {
+        let agent = Some(wanted.agent.clone());
+        let query = LedgerQuery {
+            count: MAX_ENTRIES,
+            after: None,
+            agent,
+            session: None,
+            kind: Some(kind.to_owned()),
+        };
+        let entries = client.ledger(&query).await?;
+        let recent = |entry: &&LedgerEntry| {
+            entry.get("at").and_then(Value::as_u64).is_some_and(|at| u128::from(at) >= from)
+        };
+        targets.extend(entries.iter().filter(recent).filter_map(target));
+    }
+    Ok(targets)
+}
+
+/// The request of an entry about one that was denied; what people were asked about has its rule.
+fn target(entry: &LedgerEntry) -> Option<EgressTarget> {
+    entry.pointer("/event/act/connect")?;
+    if entry.pointer("/event/verdict").is_some_and(|verdict| verdict != "deny") {
+        return None;
+    }
+    let sealed: Value = serde_json::from_str(entry.get("private")?.as_str()?).ok()?;
+    let text = |name: &str| sealed.get(name).and_then(Value::as_str);
+    format!("{} {}", text("method")?, text("url")?).parse().ok()
+}
+
+/// Writes rules into the file, if a person agrees. They count when an owner applies the agent.
+fn write(text: &str, path: &Path, proposals: &[Proposal], agent: &AgentName) -> Outcome {
+    let newer = added(text, proposals);
+    let file = read(&newer, path)?;
+    let there = |rule: &str| {
+        let rules = file.egress.iter().flat_map(|egress| &egress.rules);
+        rules.into_iter().any(|found| found.answer == Answer::Allow && found.pattern.as_str() == rule)
+    };
+    if !proposals.iter().all(|proposal| there(&proposal.rule)) {
+        return Err(Failure::new(format!(
+            "`{}` is written in a way that can't be added to here",
+            path.display()
+        ))
+        .hint("add the rules to `allow` of [egress] yourself"));
+    }
+    let terminal = File::options().read(true).write(true).open("/dev/tty").map_err(|_| {
+        Failure::new("there is no terminal to ask at").hint("add the rules that are meant yourself")
+    })?;
+    let asked = write!(&terminal, "add these {} rules to `{}`? [y/N] ", proposals.len(), path.display());
+    asked.map_err(|e| Failure::new(e.to_string()))?;
+    let mut said = String::new();
+    BufReader::new(&terminal).read_line(&mut said).map_err(|e| Failure::new(e.to_string()))?;
+    if !matches!(said.trim(), "y" | "yes") {
+        note("nothing is changed");
+        return Ok(1);
+    }
+    let failed = |e: std::io::Error| Failure::new(format!("`{}`: {e}", path.display()));
+    let new = path.with_extension("toml.new");
+    fs::write(&new, newer).and_then(|()| fs::rename(&new, path)).map_err(failed)?;
+    note(format!("they count when an owner has looked at them: lazaret agent apply {agent}"));
+    Ok(0)
+}
+
+/// The file with rules at the start of `allow` of `[egress]`.
+fn added(text: &str, proposals: &[Proposal]) -> String {
+    let rules: String = proposals.iter().map(|proposal| format!("    \"{}\",\n", proposal.rule)).collect();
+    let mut lines: Vec<&str> = text.split_inclusive('\n').collect();
+    let Some(table) = lines.iter().position(|line| line.trim() == "[egress]") else {
+        let end = if text.ends_with('\n') { "" } else { "\n" };
+        return format!("{text}{end}\n[egress]\nallow = [\n{rules}]\n");
+    };
+    let after = lines.iter().enumerate().skip(table.saturating_add(1));
+    let here = after.take_while(|(_, line)| !line.trim_start().starts_with('['));
+    let is_allow = |line: &str| line.split('=').next().is_some_and(|key| key.trim() == "allow");
+    let allow = here.into_iter().find(|(_, line)| is_allow(line)).map(|(at, _)| at);
+    let grown;
+    match allow.and_then(|at| lines.get_mut(at).map(|line| (line.split_once('['), line))) {
+        Some((Some((before, rest)), line)) => {
+            grown = format!("{before}[\n{rules}{rest}");
+            *line = &grown;
+        }
+        Some((None, _)) => {}
+        None => {
+            grown = format!("allow = [\n{rules}]\n");
+            lines.insert(table.saturating_add(1), &grown);
+        }
+    }
+    lines.concat()
+}
+
+fn read(text: &str, path: &Path) -> Result<AgentFile, Failure> {
+    AgentFile::parse(text).map_err(|error| {
+        Failure::new(format!("{}:{}:{}: {}", path.display(), error.line, error.column, error.message))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const REQUEST: &str = "{\"method\":\"GET\",\"url\":\"https://a.example/x\"}";
+    const HEAD: &str = "name = \"a\"\nharness = { command = [\"x\"] }\n";
+
+    #[test]
+    fn rules_are_added_where_rules_are() {
+        let proposals = ["GET https://a.example/x", "GET https://b.example/*"].map(|rule| Proposal {
+            rule: rule.to_owned(),
+            times: 1,
+            speaks: false,
+        });
+        for egress in [
+            "",
+            "\n[egress]\nbody = \"1MiB\"\n",
+            "\n[egress]\nallow = [\"GET https://old.example/\"]\n\n[limits]\npids = 64\n",
+            "\n[egress]\nask = []\nallow = [\n    \"GET https://old.example/\", # kept\n]\n",
+            "\n[egress]\nallow = []",
+        ] {
+            let text = format!("{HEAD}{egress}");
+            let newer = added(&text, &proposals);
+            let rules = AgentFile::parse(&newer).unwrap().egress.unwrap().rules;
+            let old = usize::from(egress.contains("old"));
+            assert_eq!(rules.len(), 2 + old, "{newer}");
+            assert!(!egress.contains("kept") || newer.contains("# kept"));
+        }
+    }
+
+    #[test]
+    fn only_denied_requests_are_learned_from() {
+        let entry = |event: Value| json!({ "at": 1, "event": event, "sealed": "open", "private": REQUEST });
+        let connect = json!({ "connect": "GET https://a.example" });
+        for (event, learned) in [
+            (json!({ "kind": "decided", "act": connect, "verdict": "deny" }), true),
+            (json!({ "kind": "decided", "act": connect, "verdict": "ask" }), false),
+            (json!({ "kind": "refused", "act": connect }), true),
+            (json!({ "kind": "refused", "act": { "tool": "a__b" } }), false),
+        ] {
+            assert_eq!(target(&entry(event)).is_some(), learned);
+        }
+    }
+}

@@ -1,0 +1,160 @@
+//! Rules that would let leave what was refused, as narrow as they can be: whoever reads them decides.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use domain::{Egress, EgressTarget};
+
+/// A rule that could be added, and why.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Proposal {
+    /// As `[egress]` says it: `GET https://host/path`.
+    pub rule: String,
+    /// How often it was refused.
+    pub times: u32,
+    /// Whether it lets the agent say anything: with a method that does more than read, or any query.
+    pub speaks: bool,
+}
+
+/// So many names in one place are taken for any name.
+const MANY: usize = 3;
+
+/// What was asked for below one place: the next segments of the path, and whether the path may end here.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+struct Place {
+    ends: bool,
+    below: BTreeMap<String, Place>,
+}
+
+impl Place {
+    fn add(&mut self, path: &str) {
+        let mut place = self;
+        for segment in path.split('/').skip(1) {
+            place = place.below.entry(segment.to_owned()).or_default();
+        }
+        place.ends = true;
+    }
+
+    /// The narrowest patterns that name what is here.
+    fn patterns(&self, before: &str) -> Vec<String> {
+        let mut patterns: Vec<String> = self.ends.then(|| before.to_owned()).into_iter().collect();
+        let first = self.below.values().next();
+        match first {
+            Some(first) if self.below.len() >= MANY && self.below.values().all(|place| place == first) => {
+                patterns.extend(first.patterns(&format!("{before}/*")));
+            }
+            Some(_) if self.below.len() >= MANY => patterns.push(format!("{before}/**")),
+            Some(_) | None => {
+                for (segment, place) in &self.below {
+                    patterns.extend(place.patterns(&format!("{before}/{segment}")));
+                }
+            }
+        }
+        patterns
+    }
+}
+
+/// Rules for what was refused and no rule of the agent names yet. A rule that denies stays as it is.
+#[must_use]
+pub fn propose(refused: &[EgressTarget], egress: Option<&Egress>) -> Vec<Proposal> {
+    let named = |target: &EgressTarget| {
+        egress.is_some_and(|egress| egress.rules.iter().any(|rule| rule.names(target)))
+    };
+    let mut places: BTreeMap<(&str, String, bool), Vec<&EgressTarget>> = BTreeMap::new();
+    for target in refused.iter().filter(|target| !named(target)) {
+        let place = (target.method.as_str(), target.site(), target.query.is_some());
+        places.entry(place).or_default().push(target);
+    }
+    let mut proposals = Vec::new();
+    for ((method, site, asks), targets) in places {
+        let mut root = Place::default();
+        targets.iter().for_each(|target| root.add(&target.path));
+        for path in root.patterns("") {
+            let of_it = |target: &&&EgressTarget| {
+                let pattern = format!("{method} {site}{path}{}", if asks { "?*" } else { "" });
+                pattern.parse::<domain::EgressPattern>().is_ok_and(|pattern| pattern.names(target, false))
+            };
+            let mine: Vec<&&EgressTarget> = targets.iter().filter(of_it).collect();
+            let queries: BTreeSet<&str> = mine.iter().filter_map(|target| target.query.as_deref()).collect();
+            let mut queries = queries.into_iter();
+            let query = match (queries.next(), queries.next()) {
+                (None, _) => String::new(),
+                (Some(one), None) if !path.contains('*') && !one.contains('*') => format!("?{one}"),
+                (Some(_), _) => "?*".to_owned(),
+            };
+            let speaks = query == "?*" || mine.first().is_some_and(|target| !target.reads());
+            let times = u32::try_from(mine.len()).unwrap_or(u32::MAX);
+            proposals.push(Proposal { rule: format!("{method} {site}{path}{query}"), times, speaks });
+        }
+    }
+    proposals
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn rules(refused: &[&str]) -> Vec<String> {
+        let refused: Vec<EgressTarget> = refused.iter().map(|text| text.parse().unwrap()).collect();
+        propose(&refused, None).into_iter().map(|proposal| proposal.rule).collect()
+    }
+
+    #[test]
+    fn rules_are_as_narrow_as_what_was_refused() {
+        assert_eq!(
+            rules(&["GET https://pypi.org/simple/idna/", "GET https://pypi.org/simple/idna/"]),
+            ["GET https://pypi.org/simple/idna/"]
+        );
+        assert_eq!(
+            rules(&["GET https://a.example/x/1", "GET https://a.example/x/2"]),
+            ["GET https://a.example/x/1", "GET https://a.example/x/2"]
+        );
+        assert_eq!(
+            rules(&[
+                "GET https://pypi.org/simple/idna/",
+                "GET https://pypi.org/simple/requests/",
+                "GET https://pypi.org/simple/urllib3/",
+            ]),
+            ["GET https://pypi.org/simple/*/"]
+        );
+        assert_eq!(
+            rules(&["GET https://a.example/p/1", "GET https://a.example/p/2/x", "GET https://a.example/p/3"]),
+            ["GET https://a.example/p/**"]
+        );
+        assert_eq!(
+            rules(&["GET https://a.example/s?q=1", "POST https://a.example/s", "GET https://a.example/s"]),
+            ["GET https://a.example/s", "GET https://a.example/s?q=1", "POST https://a.example/s"]
+        );
+        assert_eq!(
+            rules(&["GET https://a.example/s?q=1", "GET https://a.example/s?q=2"]),
+            ["GET https://a.example/s?*"]
+        );
+    }
+
+    #[test]
+    fn what_a_rule_names_already_is_not_proposed() {
+        let text = "name = \"a\"\nharness = { command = [\"x\"] }\n[egress]\ndeny = [\"* https://a.example/no/**\"]\n";
+        let egress = domain::AgentFile::parse(text).unwrap().egress.unwrap();
+        let refused = ["GET https://a.example/no/x", "PUT https://a.example/yes"].map(|t| t.parse().unwrap());
+        let found = propose(&refused, Some(&egress));
+        assert_eq!(
+            found,
+            [Proposal { rule: "PUT https://a.example/yes".to_owned(), times: 1, speaks: true }]
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn every_refused_request_is_named_by_a_proposal(
+            refused in proptest::collection::vec("(GET|PUT) https://(a|b)\\.example(/[xyz]{1,2}){1,3}/?(\\?[pq])?", 1..12),
+        ) {
+            let targets: Vec<EgressTarget> = refused.iter().map(|text| text.parse().unwrap()).collect();
+            let patterns: Vec<domain::EgressPattern> =
+                propose(&targets, None).iter().map(|proposal| proposal.rule.parse().unwrap()).collect();
+            for target in &targets {
+                prop_assert!(patterns.iter().any(|pattern| pattern.names(target, false)), "{}", target);
+            }
+        }
+    }
+}
