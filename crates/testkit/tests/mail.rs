@@ -252,7 +252,8 @@ async fn asked(
 async fn a_send_to_an_address_from_a_mail_asks_and_shows_where_it_came_from() {
     let servers = MailServers::start();
     inbox(&servers);
-    let (mut session, endpoint) = session(&servers, "What is urgent in my mail?").await;
+    let (mut session, endpoint) =
+        session(&servers, "What is urgent in my mail? Let dan@acme.example know.").await;
     let found = call(&endpoint, "env__search", json!({"from": "harbour"})).await;
     call(&endpoint, "env__read", json!({"id": id_of(&found, 0)})).await;
     let forward = json!({"to": [STRANGER], "subject": "All", "body": "the inbox"});
@@ -265,12 +266,19 @@ async fn a_send_to_an_address_from_a_mail_asks_and_shows_where_it_came_from() {
     assert!(servers.sent().is_empty());
 
     // A draft is shown as it will look, and goes out when a person says yes.
-    let draft = json!({"to": [STRANGER], "bcc": ["eve@acme.example"], "subject": "No", "body": "We don't."});
+    let draft = json!({"to": [STRANGER], "bcc": ["dan@acme.example"], "subject": "No", "body": "We don't."});
     let draft = call(&endpoint, "env__draft_create", draft).await;
     let (shown, came) = asked(&mut session, &endpoint, "send_draft", json!({"id": draft["id"]}), true).await;
-    for part in [USER, STRANGER, "eve@acme.example", "\"No\"", "We don't."] {
+    for part in [USER, STRANGER, "dan@acme.example", "\"No\"", "We don't."] {
         assert!(shown.content.reveal().contains(part), "{part}: {}", shown.content.reveal());
     }
+    let origins: Vec<String> =
+        shown.origins.iter().map(|(place, origin)| format!("{place}: {origin}")).collect();
+    assert!(
+        origins.iter().any(|line| line.starts_with(STRANGER) && line.contains("stranger")),
+        "{origins:?}"
+    );
+    assert!(origins.contains(&format!("dan@acme.example: {}", domain::Origin::Person)), "{origins:?}");
     assert_eq!(came["sent"], true, "{came}");
     assert_eq!(servers.delivered(1).len(), 1);
     session.store.verify(None).await.unwrap();

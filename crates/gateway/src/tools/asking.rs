@@ -5,7 +5,7 @@ use std::fmt::Display;
 use std::time::Duration;
 
 use domain::{ApprovalId, ApprovalState, Digest, Effect, Effects, GrantId, Labels, Origin, Quorum, ToolRef};
-use policy::{Act, Allowed, Decision, Grant, Question, Role, Shown};
+use policy::{Act, Allowed, Decision, Grant, Kind, Question, Role, Shown};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
@@ -21,6 +21,9 @@ const HOLD: Duration = Duration::from_secs(50 * 60);
 const TELL_EVERY: Duration = Duration::from_secs(10);
 /// Most calls of a plan.
 const MAX_PLANNED: usize = 50;
+/// Most addresses in it whose origin is shown, and most bytes of one.
+const MAX_ADDRESSES: usize = 200;
+const MAX_ADDRESS: usize = 254;
 /// Most bytes of content shown with a question.
 const MAX_CONTENT: usize = 256 << 10;
 
@@ -85,7 +88,7 @@ impl SessionGate {
         let shown = store::Shown {
             arguments: Private::new(looked.call.arguments.text().to_owned()),
             content: Private::new(content.to_owned()),
-            origins: origins(&question),
+            origins: [origins(&question), self.addresses_in(content).await].concat(),
             consequences,
         };
         let act = store::Act::Tool(looked.call.tool.clone());
@@ -114,6 +117,21 @@ impl SessionGate {
             return Ok((allowed, Some(used)));
         }
         Ok((allowed, None))
+    }
+
+    /// Where the addresses came from that stand in what a call refers to, such as a draft's recipients.
+    async fn addresses_in(&self, content: &str) -> Vec<(String, Origin)> {
+        let mut found = BTreeSet::new();
+        for record in content.lines().filter_map(|line| serde_json::from_str(line).ok()) {
+            addresses(&record, &mut found);
+        }
+        let state = self.state.lock().await;
+        let origin = |address: String| {
+            // One that could be mistaken for another is nobody's.
+            let origin = state.seen.origin_of(&address, &Kind::Recipient).unwrap_or(Origin::Unknown);
+            (address, origin)
+        };
+        found.into_iter().map(origin).collect()
     }
 
     /// The right to the same again, if everybody who said yes said it for the whole session. It takes the place of the
@@ -315,6 +333,22 @@ pub(crate) fn origins<A: Act>(question: &Question<A>) -> Vec<(String, Origin)> {
         Some((format!("/{}", judged.place), origin))
     };
     question.arguments().iter().filter_map(origin).collect()
+}
+
+/// The values that are an address and nothing else, as far as a person would read them.
+fn addresses(value: &Value, found: &mut BTreeSet<String>) {
+    match value {
+        Value::String(text) => {
+            let plain = |c: char| !c.is_whitespace() && !c.is_control();
+            let address = text.len() <= MAX_ADDRESS && text.contains('@') && text.chars().all(plain);
+            if address && found.len() < MAX_ADDRESSES {
+                found.insert(text.clone());
+            }
+        }
+        Value::Array(items) => items.iter().for_each(|item| addresses(item, found)),
+        Value::Object(entries) => entries.values().for_each(|entry| addresses(entry, found)),
+        Value::Null | Value::Bool(_) | Value::Number(_) => {}
+    }
 }
 
 /// What a yes for the session would leave open.
