@@ -104,7 +104,10 @@ impl SessionEgress {
         let policy = Arc::clone(&self.gate.policy.borrow());
         let target = target(&request);
         let Some(egress) = policy.egress() else {
-            let why = format!("egress is closed: agent.toml has no [egress], so {target} does not leave");
+            let why = format!(
+                "egress is closed: agent.toml has no [egress], so nothing leaves to `{}`",
+                target.host
+            );
             return self.refuse(&target, 403, why, PERSON_DECIDES).await;
         };
         if !self.frequency.admit(egress.requests_per_minute, Instant::now()) {

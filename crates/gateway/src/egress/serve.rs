@@ -120,11 +120,9 @@ where
     R: AsyncRead + Unpin,
 {
     let whole = pass_body(&mut from, length, &to).await;
-    // A gate that wants no more of the body has its reasons.
-    drop(match whole {
-        Ok(()) => to.send(Ok(Piece::End)).await,
-        Err(gone) => return drop(to.send(Err(gone)).await),
-    });
+    // A gate that wants no more of the body has its reasons. One that was cut short may still be answered: the door has
+    // not let go while its side is open.
+    drop(to.send(whole.map(|()| Piece::End)).await);
     drop(to);
     let mut nothing = [0_u8; 1];
     while from.read(&mut nothing).await.is_ok_and(|read| read > 0) {}

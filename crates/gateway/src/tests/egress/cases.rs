@@ -130,7 +130,7 @@ async fn servers_without_end_or_beginning_are_cut_at_the_limits() {
 async fn bytes_and_requests_have_their_limits() {
     let rig = Rig::new().await;
     let request = EgressRequest { body: BodyLength::Known(2 << 20), ..rig.request("POST api.example/echo") };
-    let back = rig.send(request, Vec::new()).await;
+    let back = rig.send(request, vec![vec![b'x'; 8 << 10]; 256]).await;
     assert_eq!((back.status, back.refused), (413, true), "{back:?}");
     let back = rig.post("POST api.example/echo", &vec![b'x'; (1 << 20) + (64 << 10)]).await;
     assert_eq!((back.status, back.refused), (413, true), "{back:?}");
