@@ -123,8 +123,14 @@ impl Committed for Connect {
             if !self.headers.is_empty() {
                 fields.insert("headers".to_owned(), json!(self.headers));
             }
+            if let Some(push) = &self.push {
+                fields.insert("push".to_owned(), json!(push.changes));
+            }
             match &self.body {
                 Body::None => {}
+                Body::Whole(bytes) if self.push.is_some() => {
+                    drop(fields.insert("pack_bytes".to_owned(), json!(bytes.len())));
+                }
                 Body::Upto(bytes) => drop(fields.insert("body_up_to".to_owned(), json!(bytes))),
                 Body::Whole(bytes) => {
                     drop(fields.insert("body".to_owned(), json!(String::from_utf8_lossy(bytes))));

@@ -88,7 +88,11 @@ fn target(entry: &LedgerEntry) -> Option<EgressTarget> {
     }
     let sealed: Value = serde_json::from_str(entry.get("private")?.as_str()?).ok()?;
     let text = |name: &str| sealed.get(name).and_then(Value::as_str);
-    format!("{} {}", text("method")?, text("url")?).parse().ok()
+    // A push's changes begin with the names of their refs.
+    let changes =
+        sealed.get("push").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str);
+    let refs: Vec<&str> = changes.filter_map(|change| change.split_once(':').map(|(name, _)| name)).collect();
+    format!("{} {} {}", text("method")?, text("url")?, refs.join(",")).trim_end().parse().ok()
 }
 
 /// Writes rules into the file, if a person agrees. They count when an owner applies the agent.

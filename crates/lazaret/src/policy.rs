@@ -16,7 +16,7 @@ use domain::{
 };
 use policy::{
     AgentPolicy, Arguments, Body, Call, Case, Connect, ConnectFacts, Counts, Explanation, Kind, KnownModel,
-    KnownTool, Row, Seen, Sources, Table, Text, ToolCall, ToolFacts, Verdict, difference, explain,
+    KnownTool, Push, Row, Seen, Sources, Table, Text, ToolCall, ToolFacts, Verdict, difference, explain,
     explain_connect,
 };
 use serde_json::{Value, json};
@@ -148,7 +148,9 @@ fn told_of_request(agent: &str, how: &PolicyArgs, target: EgressTarget, prompt: 
     let origin = seen.origin_of(&target.url(), &Kind::Url).unwrap_or(Origin::Unknown);
     let own = own_hosts(&background::folders()?.config)?.iter().any(|own| own.names(&target.host));
     let body = if target.reads() { Body::None } else { Body::Upto(0) };
-    let action = Connect { target, headers: Vec::new(), body };
+    let refs = target.refs.clone();
+    let push = target.pushes().then(|| Push { changes: refs, deletes: false, bytes: Vec::new() });
+    let action = Connect { target, headers: Vec::new(), push, body };
     let exposed = Labels {
         confidentiality: Confidentiality::Confidential,
         integrity: Integrity::Web,

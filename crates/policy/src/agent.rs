@@ -312,7 +312,10 @@ fn generated(from: &Sources<'_>) -> Result<Vec<Statement>, PolicyError> {
     }
     for rule in from.agent.egress.iter().flat_map(|egress| &egress.rules) {
         let (name, pattern) = (rule.answer.as_str(), &rule.pattern);
-        let says = format!("`{name} = [\"{pattern}\"]` of [egress]");
+        let says = match &rule.preset {
+            Some(preset) => format!("`{name} = [\"{pattern}\"]` of the preset `{preset}`"),
+            None => format!("`{name} = [\"{pattern}\"]` of [egress]"),
+        };
         let scope = format!("(principal == Agent::\"{agent}\", action == Action::\"connect\", resource)");
         // Which rules name a request is found out before: Cedar's patterns know no segments of a path.
         let when = format!("when {{ context.rules.contains({}) }}", quoted(pattern.as_str()));

@@ -3,7 +3,9 @@
 use std::collections::BTreeSet;
 
 use cedar_policy::RestrictedExpression;
-use domain::{Confidentiality, Digest, Effect, Effects, EgressTarget, Integrity, Labels, Origin};
+use domain::{
+    Answer, Confidentiality, Digest, Effect, Effects, EgressRule, EgressTarget, Integrity, Labels, Origin,
+};
 
 use crate::agent::AgentPolicy;
 use crate::canonical::digest_of;
@@ -20,8 +22,21 @@ pub struct Connect {
     pub target: EgressTarget,
     /// Its headers, names in lower case.
     pub headers: Vec<(String, String)>,
-    /// Its body.
+    /// What it pushes, if it is a `git push`: the start of its body.
+    pub push: Option<Push>,
+    /// Its body, or the rest of it.
     pub body: Body,
+}
+
+/// What a `git push` asks for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Push {
+    /// Each change of a ref, for people.
+    pub changes: Vec<String>,
+    /// Whether it deletes a ref.
+    pub deletes: bool,
+    /// The bytes that say so to the server.
+    pub bytes: Vec<u8>,
 }
 
 /// The body of a request that is to leave.
@@ -61,21 +76,39 @@ impl Connect {
         Self { headers, ..self }
     }
 
+    /// Whether it says anything of the agent's beside its URL.
+    fn says_more(&self) -> bool {
+        !self.is_plain() || self.body != Body::None
+    }
+
     /// Whether its headers say nothing of the agent's.
     #[must_use]
     pub fn is_plain(&self) -> bool {
         self.headers.iter().all(|(name, value)| PLAIN_HEADERS.contains(&(name.as_str(), value.as_str())))
     }
 
-    /// What it does.
+    /// What it does. A push can be undone by another one, unless it deletes.
     #[must_use]
     pub fn effects(&self, own: bool) -> Effects {
-        let does = !self.target.reads() || self.body != Body::None;
-        let says = (does || self.target.query.is_some()) && !own;
+        let fetches = self.target.fetches();
+        let does = !self.target.reads() || (self.body != Body::None && !fetches);
+        let asks = self.target.query.is_some() && !self.target.begins_git();
+        let done = match &self.push {
+            Some(Push { deletes: false, .. }) => Effect::Write,
+            Some(Push { deletes: true, .. }) | None => Effect::Irreversible,
+        };
         let mut effects = vec![Effect::Read];
-        effects.extend(does.then_some(Effect::Irreversible));
-        effects.extend(says.then_some(Effect::Communicate));
+        effects.extend(does.then_some(done));
+        effects.extend(((does || asks) && !own).then_some(Effect::Communicate));
         Effects::of(&effects).unwrap_or(Effects::UNKNOWN)
+    }
+
+    /// The same by the rules that are about it: a push that a person must be asked about may make something run, such as
+    /// the host's tests. One that is simply allowed is taken to run nothing: whoever wrote the rule said so.
+    fn effects_by(&self, rules: &[&EgressRule], own: bool) -> Effects {
+        let runs = self.push.is_some() && rules.iter().any(|rule| rule.answer == Answer::Ask);
+        let runs = runs.then(|| Effects::of(&[Effect::Execute])).flatten();
+        runs.map_or(self.effects(own), |runs| self.effects(own).and(runs))
     }
 }
 
@@ -94,16 +127,18 @@ impl Prepare for Connect {
             let (rule, file) = ("egress".to_owned(), policy.file().to_owned());
             return Err(Reason { rule, file, line: None, says });
         };
-        let rules: Vec<_> = egress.rules.iter().filter(|rule| rule.names(&self.target)).collect();
-        let exact = rules.iter().any(|rule| rule.pattern.is_exact());
+        let rules = egress.about(&self.target);
+        // What a reviewed preset leaves open carries nothing away to others than its host.
+        let exact = rules.iter().any(|rule| rule.pattern.is_exact() || rule.preset.is_some());
         let own_url = matches!(facts.origin, Origin::Person | Origin::Named(_));
+        let effects = self.effects_by(&rules, facts.own);
         let names: BTreeSet<&str> = rules.iter().map(|rule| rule.pattern.as_str()).collect();
         let truth = |name: &str, value| (name.to_owned(), RestrictedExpression::new_bool(value));
         let text =
             |name: &str, value: &str| (name.to_owned(), RestrictedExpression::new_string(value.to_owned()));
         let mut context = vec![
             labels(&facts.labels)?,
-            set("effects", self.effects(facts.own).iter().map(Effect::as_str)),
+            set("effects", effects.iter().map(Effect::as_str)),
             set("rules", names.into_iter()),
             text("method", &self.target.method),
             text("host", &self.target.host),
@@ -114,7 +149,8 @@ impl Prepare for Connect {
             truth("body", self.body != Body::None),
             truth("own_host", facts.own),
             truth("own_url", own_url),
-            truth("says_more", !self.is_plain() || (!exact && !own_url)),
+            truth("says_more", self.says_more() || (!exact && !own_url)),
+            truth("deletes", self.push.as_ref().is_some_and(|push| push.deletes)),
         ];
         context.extend(counts(facts.calls));
         let bound = self.bound(slice.digest);
@@ -125,6 +161,7 @@ impl Prepare for Connect {
             name,
             context,
             labels: facts.labels.clone(),
+            effects: Some(effects),
             bound,
         })
     }
@@ -133,7 +170,7 @@ impl Prepare for Connect {
         None
     }
 
-    fn shown(&self, _: &Prepared<'_>, facts: ConnectFacts) -> (Option<Effects>, Vec<Judged>) {
+    fn shown(&self, facts: ConnectFacts) -> Vec<Judged> {
         let judged = |place: &str, value: String, role| Judged { place: place.to_owned(), value, role };
         let mut all = vec![judged("url", self.target.url(), Role::Sensitive(Kind::Url, facts.origin))];
         let plain =
@@ -141,10 +178,13 @@ impl Prepare for Connect {
         for (name, value) in self.headers.iter().filter(plain) {
             all.push(judged(&format!("headers/{name}"), value.clone(), Role::Content(false)));
         }
-        if let Body::Whole(bytes) = &self.body {
+        for (number, change) in self.push.iter().flat_map(|push| &push.changes).enumerate() {
+            all.push(judged(&format!("push/{number}"), change.clone(), Role::Content(false)));
+        }
+        if let (Body::Whole(bytes), None) = (&self.body, &self.push) {
             all.push(judged("body", String::from_utf8_lossy(bytes).into_owned(), Role::Content(false)));
         }
-        (Some(self.effects(facts.own)), all)
+        all
     }
 }
 
@@ -166,6 +206,7 @@ impl Connect {
             b"connect",
             self.target.to_string().as_bytes(),
             digest_of(&headers).as_bytes(),
+            self.push.as_ref().map_or(&[][..], |push| &push.bytes),
             kind,
             body,
             slice.as_bytes(),

@@ -378,7 +378,7 @@ pub fn decide<A: Act>(policy: &AgentPolicy, call: Call<A>) -> Decision<A> {
     }
     let reasons = reasons(policy, &prepared, &at_once);
     let bound_but_text = call.action.bound_but_text(&prepared, &call.facts);
-    let (effects, arguments) = call.action.shown(&prepared, call.facts);
+    let (effects, arguments) = (prepared.effects, call.action.shown(call.facts));
     Decision::Ask(Box::new(Question {
         action: call.action,
         effects,
@@ -448,6 +448,8 @@ pub(crate) mod sealed {
         pub(crate) name: String,
         pub(crate) context: Vec<(String, RestrictedExpression)>,
         pub(crate) labels: Labels,
+        /// What it does; none for a model call.
+        pub(crate) effects: Option<Effects>,
         pub(crate) bound: Digest,
     }
 
@@ -463,7 +465,7 @@ pub(crate) mod sealed {
         fn bound_but_text(&self, prepared: &Prepared<'_>, facts: &Self::Facts) -> Option<Digest>;
 
         #[doc(hidden)]
-        fn shown(&self, prepared: &Prepared<'_>, facts: Self::Facts) -> (Option<Effects>, Vec<Judged>);
+        fn shown(&self, facts: Self::Facts) -> Vec<Judged>;
     }
 }
 
@@ -486,7 +488,7 @@ impl sealed::Prepare for ToolCall {
         ]);
         let context = tool_context(about, self, facts)?;
         let (name, labels) = (self.tool.to_string(), facts.labels.clone());
-        Ok(Prepared { slice, host: None, name, context, labels, bound })
+        Ok(Prepared { slice, host: None, name, context, labels, effects: Some(about.row.effects), bound })
     }
 
     fn bound_but_text(&self, prepared: &Prepared<'_>, facts: &ToolFacts) -> Option<Digest> {
@@ -510,9 +512,8 @@ impl sealed::Prepare for ToolCall {
         ]))
     }
 
-    fn shown(&self, prepared: &Prepared<'_>, facts: ToolFacts) -> (Option<Effects>, Vec<Judged>) {
-        let effects = prepared.slice.tool.as_ref().map(|tool| tool.row.effects);
-        (effects, facts.origins.arguments)
+    fn shown(&self, facts: ToolFacts) -> Vec<Judged> {
+        facts.origins.arguments
     }
 }
 
@@ -529,15 +530,16 @@ impl sealed::Prepare for ModelCall {
         let bound = digest_of(&[b"model", name.as_bytes(), slice.digest.as_bytes()]);
         let mut context = vec![labels(&facts.labels)?];
         context.extend(counts(facts.calls));
-        Ok(Prepared { slice, host: None, name, context, labels: facts.labels.clone(), bound })
+        let labels = facts.labels.clone();
+        Ok(Prepared { slice, host: None, name, context, labels, effects: None, bound })
     }
 
     fn bound_but_text(&self, _: &Prepared<'_>, _: &ModelFacts) -> Option<Digest> {
         None
     }
 
-    fn shown(&self, _: &Prepared<'_>, _: ModelFacts) -> (Option<Effects>, Vec<Judged>) {
-        (None, Vec::new())
+    fn shown(&self, _: ModelFacts) -> Vec<Judged> {
+        Vec::new()
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use domain::{Egress, EgressTarget};
+use domain::{Answer, Egress, EgressTarget};
 
 /// A rule that could be added, and why.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -60,18 +60,32 @@ pub fn propose(refused: &[EgressTarget], egress: Option<&Egress>) -> Vec<Proposa
         egress.is_some_and(|egress| egress.rules.iter().any(|rule| rule.names(target)))
     };
     let mut places: BTreeMap<(&str, String, bool), Vec<&EgressTarget>> = BTreeMap::new();
+    let mut git: BTreeMap<String, u32> = BTreeMap::new();
     for target in refused.iter().filter(|target| !named(target)) {
+        if let Some(rules) = of_git(target) {
+            for rule in rules {
+                let times = git.entry(rule).or_default();
+                *times = times.saturating_add(1);
+            }
+            continue;
+        }
         let place = (target.method.as_str(), target.site(), target.query.is_some());
         places.entry(place).or_default().push(target);
     }
-    let mut proposals = Vec::new();
+    let proposal = |(rule, times): (String, u32)| {
+        let speaks = rule.starts_with("PUSH");
+        Proposal { rule, times, speaks }
+    };
+    let mut proposals: Vec<Proposal> = git.into_iter().map(proposal).collect();
     for ((method, site, asks), targets) in places {
         let mut root = Place::default();
         targets.iter().for_each(|target| root.add(&target.path));
         for path in root.patterns("") {
             let of_it = |target: &&&EgressTarget| {
                 let pattern = format!("{method} {site}{path}{}", if asks { "?*" } else { "" });
-                pattern.parse::<domain::EgressPattern>().is_ok_and(|pattern| pattern.names(target, false))
+                pattern
+                    .parse::<domain::EgressPattern>()
+                    .is_ok_and(|pattern| pattern.names(target, Answer::Allow))
             };
             let mine: Vec<&&EgressTarget> = targets.iter().filter(of_it).collect();
             let queries: BTreeSet<&str> = mine.iter().filter_map(|target| target.query.as_deref()).collect();
@@ -87,6 +101,27 @@ pub fn propose(refused: &[EgressTarget], egress: Option<&Egress>) -> Vec<Proposa
         }
     }
     proposals
+}
+
+/// The rules that would let git do what it tried; none if it isn't git's request. Where git was refused before it said
+/// which refs it would change, they are those that are an agent's by custom.
+fn of_git(target: &EgressTarget) -> Option<Vec<String>> {
+    let repository = |end: &str| {
+        let path = target.path.strip_suffix(end)?;
+        Some(format!("{}{}", target.site(), path.strip_suffix(".git").unwrap_or(path)))
+    };
+    let fetch = |repository: String| vec![format!("FETCH {repository}")];
+    let push = |repository: &str, name: &str| format!("PUSH {repository} {name}");
+    if target.begins_git() {
+        let repository = repository("/info/refs")?;
+        let pushes = target.query.as_deref().is_some_and(|query| query.ends_with("receive-pack"));
+        return Some(if pushes { vec![push(&repository, "refs/heads/agent/*")] } else { fetch(repository) });
+    }
+    if target.fetches() {
+        return repository("/git-upload-pack").map(fetch);
+    }
+    let repository = repository("/git-receive-pack").filter(|_| target.pushes())?;
+    Some(target.refs.iter().map(|name| push(&repository, name)).collect())
 }
 
 #[cfg(test)]
@@ -133,6 +168,24 @@ mod tests {
     }
 
     #[test]
+    fn what_git_tried_is_proposed_as_rules_about_git() {
+        let of = "https://g.example/acme/app";
+        assert_eq!(
+            rules(&[
+                &format!("GET {of}.git/info/refs?service=git-upload-pack"),
+                &format!("POST {of}/git-upload-pack"),
+                &format!("GET {of}/info/refs?service=git-receive-pack"),
+                &format!("POST {of}/git-receive-pack refs/heads/main"),
+            ]),
+            [
+                format!("FETCH {of}"),
+                format!("PUSH {of} refs/heads/agent/*"),
+                format!("PUSH {of} refs/heads/main")
+            ]
+        );
+    }
+
+    #[test]
     fn what_a_rule_names_already_is_not_proposed() {
         let text = "name = \"a\"\nharness = { command = [\"x\"] }\n[egress]\ndeny = [\"* https://a.example/no/**\"]\n";
         let egress = domain::AgentFile::parse(text).unwrap().egress.unwrap();
@@ -153,7 +206,7 @@ mod tests {
             let patterns: Vec<domain::EgressPattern> =
                 propose(&targets, None).iter().map(|proposal| proposal.rule.parse().unwrap()).collect();
             for target in &targets {
-                prop_assert!(patterns.iter().any(|pattern| pattern.names(target, false)), "{}", target);
+                prop_assert!(patterns.iter().any(|pattern| pattern.names(target, Answer::Allow)), "{}", target);
             }
         }
     }

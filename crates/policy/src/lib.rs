@@ -25,7 +25,7 @@ mod table;
 pub use agent::{AgentPolicy, BUILT_IN, KnownModel, KnownTool, PolicyError, Sources, Text};
 pub use canonical::{Arguments, ArgumentsError, shown};
 pub use case::{Case, CaseError, Mismatch};
-pub use connect::{Body, Connect, ConnectFacts, PLAIN_HEADERS, explain_connect, under_rule_of_two};
+pub use connect::{Body, Connect, ConnectFacts, PLAIN_HEADERS, Push, explain_connect, under_rule_of_two};
 pub use decide::{
     Act, Allowed, Call, Counts, Decision, Grant, GrantError, ModelCall, ModelFacts, Question, Reason, Shown,
     ToolCall, ToolFacts, decide,

@@ -2,11 +2,13 @@
 
 use std::ops::RangeInclusive;
 
-use super::{Check, Item};
-use crate::{Answer, ApprovalRule, ByteSize, Egress, EgressError, EgressPattern, EgressRule};
+use super::{Check, Item, nearest, short};
+use crate::{
+    Answer, ApprovalRule, ByteSize, Egress, EgressError, EgressPattern, EgressRule, PRESETS, Preset,
+};
 
 const KEYS: &[&str] =
-    &["allow", "ask", "deny", "body", "requests_per_minute", "bytes_out_per_day", "approvals"];
+    &["presets", "allow", "ask", "deny", "body", "requests_per_minute", "bytes_out_per_day", "approvals"];
 const MAX_RULES: usize = 256;
 const BODY: RangeInclusive<ByteSize> = ByteSize::bytes(0)..=ByteSize::mib(4096);
 const PER_MINUTE: RangeInclusive<u64> = 1..=100_000;
@@ -35,6 +37,9 @@ impl Check<'_> {
             }
         }
         egress.rules.sort_by_key(|rule| rule.line);
+        if let Some(item) = table.get("presets") {
+            self.presets(item, &mut egress.rules)?;
+        }
         if let Some(item) = table.get("body") {
             egress.body = self.quantity(item, "body", &BODY)?;
         }
@@ -55,17 +60,46 @@ impl Check<'_> {
         let mut sound = true;
         for (text, at) in self.strings(item, answer.as_str(), MAX_RULES)? {
             let pattern = text.parse::<EgressPattern>().and_then(|pattern| {
-                let every = pattern.methods().is_empty() && answer != Answer::Deny;
+                let every = pattern.is_every_method() && answer != Answer::Deny;
                 if every { Err(EgressError::EveryMethod) } else { Ok(pattern) }
             });
             match pattern {
                 Ok(pattern) if rules.iter().any(|rule| rule.answer == answer && rule.pattern == pattern) => {
                     self.problem(&at, format!("`{pattern}` is named twice"), None);
                 }
-                Ok(pattern) => rules.push(EgressRule { answer, pattern, line: self.line(at.start) }),
+                Ok(pattern) => {
+                    let line = self.line(at.start);
+                    rules.push(EgressRule { answer, pattern, line, preset: None });
+                }
                 Err(error) => {
                     sound = false;
                     self.problem(&at, error.to_string(), None);
+                }
+            }
+        }
+        sound.then_some(())
+    }
+
+    /// Adds the rules of the presets that are named.
+    fn presets(&mut self, item: Item<'_, '_>, rules: &mut Vec<EgressRule>) -> Option<()> {
+        let mut sound = true;
+        for (name, at) in self.strings(item, "presets", PRESETS.len())? {
+            let Some(preset) = Preset::named(&name) else {
+                let names: Vec<&str> = PRESETS.iter().map(|preset| preset.name).collect();
+                let hint = nearest(&name, &names).map_or_else(
+                    || format!("there are {}", names.join(", ")),
+                    |near| format!("did you mean `{near}`?"),
+                );
+                self.problem(&at, format!("there is no preset `{}`", short(&name)), Some(hint));
+                sound = false;
+                continue;
+            };
+            let line = self.line(at.start);
+            for (answer, patterns) in
+                [(Answer::Allow, preset.allow), (Answer::Ask, preset.ask), (Answer::Deny, preset.deny)]
+            {
+                for pattern in patterns.iter().filter_map(|text| text.parse().ok()) {
+                    rules.push(EgressRule { answer, pattern, line, preset: Some(preset.name.to_owned()) });
                 }
             }
         }

@@ -6,13 +6,13 @@ use std::time::Instant;
 use domain::{Confidentiality, EgressTarget, Integrity, Labels, Origin, SecretUse, Target};
 use futures::future::BoxFuture;
 use policy::{
-    Body, Call, Connect, ConnectFacts, Counts, Decision, Grant, Kind, Question, Reason, decide,
+    Body, Call, Connect, ConnectFacts, Counts, Decision, Grant, Kind, Push, Question, Reason, decide,
     under_rule_of_two,
 };
 use store::{CommitError, Event, Private, Reserved, Spend, StoreError, Verdict};
 use vault::Injection;
 use wire::egress::{BodyLength, EgressRequest, Scheme};
-use wire::git::Push;
+use wire::git::RefChange;
 use wire::tools::{ToolFailure, ToolFailureKind};
 
 use super::frequency::Frequency;
@@ -25,6 +25,8 @@ use crate::tools::{CallContext, SessionGate};
 
 /// Most bytes of a body that is shown to people.
 const MAX_SHOWN: usize = 64 << 10;
+/// Most bytes of a pack that waits for people.
+const MAX_PACK: usize = 4 << 20;
 /// Most hosts that one session reaches.
 const MAX_HOSTS: usize = 1024;
 
@@ -44,8 +46,6 @@ pub(super) struct Ready {
     pub(super) own: bool,
     /// Whether people said yes to it.
     pub(super) granted: bool,
-    /// How its body begins, where the door read that already.
-    pub(super) start: Vec<u8>,
     /// The length of its body, where the program said it.
     pub(super) length: Option<u64>,
     /// The secret that goes with it.
@@ -78,8 +78,7 @@ impl SessionEgress {
     }
 
     async fn ready(&self, request: EgressRequest, exchange: &mut Exchange) -> Result<Ready, EgressRefusal> {
-        let start = request.push.as_ref().map(Push::to_bytes).unwrap_or_default();
-        let length = length(&request, &start);
+        let length = length(&request);
         let action = self.looked_at(request, length).await?;
         let own = self.outside.is_own(&action.target.host);
         let lent = self.secret_for(&action.target).await?;
@@ -87,7 +86,7 @@ impl SessionEgress {
             Decision::Allow(allowed) => (allowed, false),
             Decision::Deny(reasons) => return Err(denied(&reasons)),
             Decision::Ask(_) => {
-                let shown = whole(action, &start, exchange).await?;
+                let shown = whole(action, exchange).await?;
                 match self.decided(&shown, own).await? {
                     Decision::Allow(allowed) => (allowed, false),
                     Decision::Deny(reasons) => return Err(denied(&reasons)),
@@ -96,7 +95,7 @@ impl SessionEgress {
             }
         };
         let permit = self.commit(allowed).await?;
-        Ok(Ready { permit, own, granted, start, length, lent })
+        Ok(Ready { permit, own, granted, length, lent })
     }
 
     /// The limits of the agent's file, and the request as it would leave.
@@ -129,7 +128,7 @@ impl SessionEgress {
         if let Some(vault) = &self.outside.vault {
             headers.retain(|(name, _)| !vault.strips(&for_vault(&target), name));
         }
-        let action = Connect { target, headers, body };
+        let action = Connect { target, headers, push: request.push.as_ref().map(pushed), body };
         let (labels, known) = {
             let state = self.gate.state.lock().await;
             let room = state.reached.len() < MAX_HOSTS || state.reached.contains_key(&action.target.host);
@@ -179,7 +178,7 @@ impl SessionEgress {
         hint: &str,
     ) -> Result<T, EgressRefusal> {
         if self.frequency.is_news(target) {
-            let asked = Connect { target: target.clone(), headers: Vec::new(), body: Body::None };
+            let asked = Connect { target: target.clone(), headers: Vec::new(), push: None, body: Body::None };
             let event = Event::Refused { act: asked.act(), why: why.clone() };
             self.gate.record(&event, &asked.arguments()).await.map_err(failed)?;
         }
@@ -333,7 +332,24 @@ fn target(request: &EgressRequest) -> EgressTarget {
         port: request.port,
         path: request.path.clone(),
         query: request.query.clone(),
+        refs: request
+            .push
+            .iter()
+            .flat_map(|push| &push.changes)
+            .map(|change| change.name.to_string())
+            .collect(),
     }
+}
+
+/// What a push asks for, as people are told it and as it is sent.
+fn pushed(push: &wire::git::Push) -> Push {
+    let said = |change: &RefChange| match (change.old.is_zero(), change.new.is_zero()) {
+        (_, true) => format!("{}: deleted, was {}", change.name, change.old),
+        (true, false) => format!("{}: new, at {}", change.name, change.new),
+        (false, false) => format!("{}: from {} to {}", change.name, change.old, change.new),
+    };
+    let deletes = push.changes.iter().any(|change| change.new.is_zero());
+    Push { changes: push.changes.iter().map(said).collect(), deletes, bytes: push.to_bytes() }
 }
 
 pub(super) fn for_vault(target: &EgressTarget) -> Target<'_> {
@@ -359,31 +375,35 @@ pub(super) fn most_bytes(action: &Connect) -> u64 {
 /// The bytes of a request's head that are the agent's to choose.
 pub(super) fn head_bytes(action: &Connect) -> u64 {
     let headers: usize = action.headers.iter().map(|(name, value)| name.len() + value.len()).sum();
-    (action.target.to_string().len() + headers) as u64
+    let push = action.push.as_ref().map_or(0, |push| push.bytes.len());
+    (action.target.to_string().len() + headers + push) as u64
 }
 
 /// The request with its whole body, so that people can be shown it.
-async fn whole(action: Connect, start: &[u8], exchange: &mut Exchange) -> Result<Connect, EgressRefusal> {
+async fn whole(action: Connect, exchange: &mut Exchange) -> Result<Connect, EgressRefusal> {
     if action.body == Body::None {
         return Ok(action);
     }
+    // Nobody reads a pack: what it holds is told by the names of its commits.
+    let most = if action.push.is_some() { MAX_PACK } else { MAX_SHOWN };
     let refused = |why: &str| EgressRefusal {
         status: 413,
         why: format!("a person must approve {}, and {why}", action.target),
         hint: Some(PERSON_DECIDES.to_owned()),
     };
-    let mut bytes = start.to_vec();
+    let mut bytes = Vec::new();
     loop {
         match exchange.body.next().await {
-            Ok(Some(piece)) if bytes.len() + piece.len() > MAX_SHOWN => {
-                return Err(refused("nobody reads a body of more than 64 KiB"));
+            Ok(Some(piece)) if bytes.len() + piece.len() > most => {
+                let why = format!("it has a body of more than {} KiB, which nobody reads", most >> 10);
+                return Err(refused(&why));
             }
             Ok(Some(piece)) => bytes.extend_from_slice(&piece),
             Ok(None) => break,
             Err(Gone) => return Err(refused("its body was cut short")),
         }
     }
-    if std::str::from_utf8(&bytes).is_err() {
+    if action.push.is_none() && std::str::from_utf8(&bytes).is_err() {
         return Err(refused("its body is no text that could be shown"));
     }
     let body = if bytes.is_empty() { Body::None } else { Body::Whole(bytes) };
@@ -399,13 +419,12 @@ pub(super) fn labels_of(own: bool, with_secret: bool) -> Labels {
 }
 
 /// The whole length of a request's body, where it is known.
-fn length(request: &EgressRequest, start: &[u8]) -> Option<u64> {
-    let rest = match request.body {
+fn length(request: &EgressRequest) -> Option<u64> {
+    match request.body {
         BodyLength::None => Some(0),
         BodyLength::Known(bytes) => Some(bytes),
         BodyLength::Unknown => None,
-    };
-    rest.map(|rest| rest.saturating_add(start.len() as u64))
+    }
 }
 
 fn host_count(host: &str) -> String {

@@ -188,24 +188,21 @@ fn request(ready: &Ready, body: RequestBody, sent: &Arc<AtomicU64>) -> Result<Re
         // What is packed can't be searched for the secret.
         headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
     }
+    // A push begins with what was decided on.
+    let begin = action.push.as_ref().map(|push| Bytes::from(push.bytes.clone()));
     let body = match &action.body {
-        Body::None => Either::Left(Full::default()),
+        Body::None => Either::Left(Full::new(begin.unwrap_or_default())),
         Body::Whole(bytes) => {
             sent.store(bytes.len() as u64, Ordering::Relaxed);
-            Either::Left(Full::new(Bytes::from(bytes.clone())))
+            let whole = [begin.unwrap_or_default(), Bytes::from(bytes.clone())].concat();
+            Either::Left(Full::new(Bytes::from(whole)))
         }
         Body::Upto(most) => {
-            if let Some(length) = ready.length {
+            if let (Some(length), None) = (ready.length, &begin) {
                 headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
             }
-            let rest = counted(body, *most, Arc::clone(sent));
-            if ready.start.is_empty() {
-                Either::Right(StreamBody::new(rest))
-            } else {
-                sent.store(ready.start.len() as u64, Ordering::Relaxed);
-                let start = Bytes::from(ready.start.clone());
-                Either::Right(StreamBody::new(stream::iter([Ok(Frame::data(start))]).chain(rest).boxed()))
-            }
+            let begin = stream::iter(begin.map(|bytes| Ok(Frame::data(bytes))));
+            Either::Right(StreamBody::new(begin.chain(counted(body, *most, Arc::clone(sent))).boxed()))
         }
     };
     let mut request = Request::new(body);

@@ -18,6 +18,7 @@ pub(crate) struct PolicyArgs {
 
 /// `policy`.
 #[derive(Debug, Subcommand)]
+#[expect(clippy::large_enum_variant, reason = "there is one, for as long as the command runs")]
 pub(crate) enum PolicyCommand {
     /// Print the whole policy of an agent as Cedar, each rule with its file and line.
     #[command(after_help = "Example:\n  lazaret policy show mail-clerk")]

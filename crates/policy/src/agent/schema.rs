@@ -44,7 +44,7 @@ action "connect" appliesTo {
   context: {
     granted: Bool, effects: Set<String>, labels: Labels, rules: Set<String>,
     method: String, secure: Bool, host: String, port: Long, path: String, query: Bool, body: Bool,
-    own_host: Bool, own_url: Bool, says_more: Bool, calls: Long, calls_today: Long,
+    own_host: Bool, own_url: Bool, says_more: Bool, deletes: Bool, calls: Long, calls_today: Long,
   },
 };
 "#;

@@ -2,7 +2,8 @@
 
 use domain::{Answer, Confidentiality, Integrity, Labels, Origin};
 use policy::{
-    AgentPolicy, Body, Call, Connect, ConnectFacts, Counts, Decision, Grant, Verdict, decide, explain_connect,
+    AgentPolicy, Body, Call, Connect, ConnectFacts, Counts, Decision, Grant, Push, Verdict, decide,
+    explain_connect,
 };
 use proptest::prelude::*;
 
@@ -33,7 +34,7 @@ fn policy() -> AgentPolicy {
 fn request(target: &str) -> Connect {
     let body =
         if target.starts_with("GET") || target.starts_with("HEAD") { Body::None } else { Body::Upto(9) };
-    Connect { target: target.parse().unwrap(), headers: Vec::new(), body }
+    Connect { target: target.parse().unwrap(), headers: Vec::new(), push: None, body }
 }
 
 fn exposed() -> Labels {
@@ -262,4 +263,85 @@ proptest! {
             }
         }
     }
+}
+
+const GIT: &str = r#"
+[egress]
+presets = ["pip"]
+allow = [
+    "FETCH https://git.example.com/acme/*",
+    "PUSH https://git.example.com/acme/app refs/heads/agent/*",
+    "POST https://git.example.com/**",
+]
+ask = ["PUSH https://git.example.com/acme/app refs/heads/main"]
+"#;
+
+fn push(refs: &str, deletes: bool) -> Connect {
+    let push =
+        Some(Push { changes: vec![refs.to_owned()], deletes, bytes: format!("{refs} {deletes}").into() });
+    let target = format!("POST https://git.example.com/acme/app.git/git-receive-pack {refs}");
+    Connect { target: target.parse().unwrap(), headers: Vec::new(), push, body: Body::Upto(9) }
+}
+
+#[test]
+fn pushes_are_decided_by_their_refs_and_never_by_other_rules() {
+    let policy = compile(&agent(GIT), None, &[]).unwrap();
+    for (refs, deletes, answer, because) in [
+        ("refs/heads/agent/a", false, Answer::Allow, "`allow = [\"PUSH"),
+        ("refs/heads/agent/a", true, Answer::Ask, "push-deletes"),
+        ("refs/heads/main", false, Answer::Ask, "`ask = [\"PUSH"),
+        ("refs/heads/main,refs/heads/agent/a", false, Answer::Deny, "no rule allows"),
+        ("refs/heads/other", false, Answer::Deny, "no rule allows"),
+        ("refs/tags/v1", false, Answer::Deny, "no rule allows"),
+    ] {
+        let (found, reason) =
+            asked(&policy, push(refs, deletes), facts(Labels::default(), false, Origin::Unknown));
+        assert_eq!(found, answer, "{refs}: {reason}");
+        assert!(reason.contains(because), "{refs}: {reason}");
+    }
+    let (found, reason) =
+        asked(&policy, push("refs/heads/agent/a", false), facts(exposed(), false, Origin::Unknown));
+    assert!(found == Answer::Ask && reason.contains("connect-rule-of-two"), "{reason}");
+    let (found, _) =
+        asked(&policy, push("refs/heads/agent/a", false), facts(exposed(), true, Origin::Unknown));
+    assert_eq!(found, Answer::Allow, "to the organisation's own host it leaves nobody");
+}
+
+#[test]
+fn a_push_that_is_asked_about_may_make_something_run() {
+    let policy = compile(&agent(GIT), None, &[]).unwrap();
+    let call = Call {
+        action: push("refs/heads/main", false),
+        facts: facts(Labels::default(), false, Origin::Unknown),
+    };
+    let Decision::Ask(question) = decide(&policy, call) else { panic!("it asks") };
+    assert_eq!(question.effects().unwrap().to_string(), "read + write + communicate + execute");
+    assert!(question.arguments().iter().any(|judged| judged.value == "refs/heads/main"));
+    let other = Call {
+        action: push("refs/heads/main", true),
+        facts: facts(Labels::default(), false, Origin::Unknown),
+    };
+    let Decision::Ask(other) = decide(&policy, other) else { panic!("it asks") };
+    assert_ne!(question.binding(), other.binding());
+}
+
+#[test]
+fn a_fetch_reads_and_a_preset_is_named_where_it_decides() {
+    let policy = compile(&agent(GIT), None, &[]).unwrap();
+    let fetch =
+        Connect { body: Body::Upto(9), ..request("POST https://git.example.com/acme/app/git-upload-pack") };
+    assert_eq!(fetch.effects(false).to_string(), "read");
+    let (found, reason) = asked(&policy, fetch.clone(), facts(Labels::default(), false, Origin::Unknown));
+    assert!(found == Answer::Allow, "{reason}");
+    let (found, _) = asked(&policy, fetch, facts(exposed(), false, Origin::Unknown));
+    assert_eq!(found, Answer::Ask, "what it wants could say something");
+    let begin = request("GET https://git.example.com/acme/app/info/refs?service=git-upload-pack");
+    assert_eq!(begin.effects(false).to_string(), "read");
+
+    let download = request("GET https://files.pythonhosted.org/packages/aa/x.whl").plain();
+    let (found, reason) = asked(&policy, download, facts(exposed(), false, Origin::Unknown));
+    assert!(found == Answer::Allow && reason.contains("of the preset `pip`"), "{reason}");
+    let upload = request("POST https://upload.pypi.org/legacy/");
+    let (found, reason) = asked(&policy, upload, facts(Labels::default(), false, Origin::Unknown));
+    assert!(found == Answer::Deny && reason.contains(", deny: "), "{reason}");
 }

@@ -1,6 +1,7 @@
 //! Requests that leave, from the door's stream to real HTTPS servers on loopback.
 
 mod cases;
+mod pushes;
 mod server;
 
 use std::sync::Arc;
