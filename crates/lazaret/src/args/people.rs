@@ -233,10 +233,10 @@ pub(crate) struct ServerAddArgs {
 /// A mailbox, of `server add`.
 #[derive(Debug, Args)]
 pub(crate) struct MailboxArgs {
-    /// Where the mail is: imaps://HOST[:PORT]. The daemon itself answers for a mailbox.
+    /// Where the mail is: imaps://HOST or imaps://HOST:PORT. The daemon itself answers for a mailbox.
     #[arg(long, value_name = "ADDRESS", requires_all = ["smtp", "user", "password"], conflicts_with = "token_env")]
     pub(crate) imap: Option<String>,
-    /// Where mail is sent: smtps://HOST[:PORT], or smtp://HOST[:PORT] for STARTTLS.
+    /// Where mail is sent: smtps://HOST or smtps://HOST:PORT; smtp:// for STARTTLS.
     #[arg(long, value_name = "ADDRESS", requires = "imap")]
     pub(crate) smtp: Option<String>,
     /// Who signs in at both.
