@@ -12,8 +12,8 @@ use cedar_policy::{
     PrincipalConstraint, ResourceConstraint, RestrictedExpression, Schema,
 };
 use domain::{
-    AgentFile, AgentName, Answer, ApprovalRule, Confidentiality, Digest, Egress, ModelName, TeamName,
-    ToolPattern, ToolRef,
+    AgentFile, AgentName, Answer, ApprovalRule, Confidentiality, Digest, Egress, ModelName, SecretUse,
+    TeamName, ToolPattern, ToolRef,
 };
 use serde_json::Value;
 
@@ -97,6 +97,7 @@ pub struct AgentPolicy {
     tools: BTreeMap<ToolRef, Slice>,
     models: BTreeMap<ModelName, Slice>,
     connect: Option<(Slice, Egress)>,
+    secrets: Vec<SecretUse>,
     schema: String,
     statements: Vec<Statement>,
 }
@@ -175,6 +176,7 @@ impl AgentPolicy {
             tools,
             models,
             connect,
+            secrets: from.agent.secrets.clone(),
             schema: schema_text,
             statements: all,
         })
@@ -245,6 +247,12 @@ impl AgentPolicy {
     #[must_use]
     pub fn egress(&self) -> Option<&Egress> {
         self.connect.as_ref().map(|(_, egress)| egress)
+    }
+
+    /// The secrets that its requests may carry, and where to.
+    #[must_use]
+    pub fn secrets(&self) -> &[SecretUse] {
+        &self.secrets
     }
 
     pub(crate) fn connect(&self) -> Option<(&Slice, &Egress)> {

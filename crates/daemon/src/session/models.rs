@@ -48,7 +48,7 @@ impl Models {
     pub(super) fn new(behind: &Behind, agent: &AgentFile, tools: Tools) -> Self {
         let (sender, events) = mpsc::channel(32);
         let gate = Arc::clone(&tools.gate);
-        let egress = SessionEgress::new(Arc::clone(&gate), behind.outside.clone(), agent.secrets.clone());
+        let egress = SessionEgress::new(Arc::clone(&gate), behind.outside.clone());
         let session = ModelSession::new(agent.models.clone(), agent.limits.tokens, gate, sender);
         let (service, session) = (Arc::clone(&behind.models), Arc::new(session));
         let leaves = Arc::new(Leaves::new(Arc::clone(&behind.authority)));

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use domain::{Confidentiality, EgressTarget, Integrity, Labels, Origin, SecretUse, Target};
+use domain::{Confidentiality, EgressTarget, Integrity, Labels, Origin, SecretName, Target};
 use futures::future::BoxFuture;
 use policy::{
     Body, Call, Connect, ConnectFacts, Counts, Decision, Grant, Kind, Push, Question, Reason, decide,
@@ -35,8 +35,6 @@ pub struct SessionEgress {
     pub(super) gate: Arc<SessionGate>,
     pub(super) outside: Outside,
     pub(super) client: Http,
-    /// Which secrets its agent's file names, and where.
-    secrets: Vec<SecretUse>,
     frequency: Frequency,
 }
 
@@ -55,14 +53,9 @@ pub(super) struct Ready {
 impl SessionEgress {
     /// The gate of a session.
     #[must_use]
-    pub fn new(gate: Arc<SessionGate>, outside: Outside, secrets: Vec<SecretUse>) -> Self {
+    pub fn new(gate: Arc<SessionGate>, outside: Outside) -> Self {
         let client = outside.client();
-        Self { gate, outside, client, secrets, frequency: Frequency::new(Instant::now()) }
-    }
-
-    #[cfg(test)]
-    pub(crate) fn outside(&self) -> &Outside {
-        &self.outside
+        Self { gate, outside, client, frequency: Frequency::new(Instant::now()) }
     }
 
     async fn carry(&self, request: EgressRequest, mut exchange: Exchange) -> Result<(), EgressRefusal> {
@@ -147,7 +140,8 @@ impl SessionEgress {
 
     async fn secret_for(&self, target: &EgressTarget) -> Result<Option<Injection>, EgressRefusal> {
         let Some(vault) = &self.outside.vault else { return Ok(None) };
-        match vault.inject(&self.secrets, &for_vault(target)) {
+        let policy = Arc::clone(&self.gate.policy.borrow());
+        match vault.inject(policy.secrets(), &for_vault(target)) {
             Ok(lent) => Ok(lent),
             Err(error) => self.refuse(target, 403, error.to_string(), PERSON_DECIDES).await,
         }
@@ -275,13 +269,8 @@ impl SessionGate {
     }
 
     /// Waits until a request may no longer go on, and says why. What people approved is cut by a no alone.
-    pub(super) async fn connect_withdrawn(
-        &self,
-        changes: &mut Changes,
-        action: &Connect,
-        own: bool,
-        granted: bool,
-    ) -> String {
+    pub(super) async fn connect_withdrawn(&self, changes: &mut Changes, ready: &Ready) -> String {
+        let action = ready.permit.action();
         loop {
             let changed = tokio::select! {
                 changed = changes.rises.changed() => changed,
@@ -291,14 +280,27 @@ impl SessionGate {
                 // Nothing can change any more.
                 std::future::pending::<()>().await;
             }
-            match self.may_connect(action, own).await {
+            if let Some(lent) = ready.lent.as_ref().filter(|lent| !self.still_lends(&lent.secret, action)) {
+                return format!(
+                    "the agent's file no longer lends `{}` to {}",
+                    lent.secret,
+                    action.target.site()
+                );
+            }
+            match self.may_connect(action, ready.own).await {
                 Ok(Decision::Allow(_)) => {}
-                Ok(Decision::Ask(_)) if granted => {}
+                Ok(Decision::Ask(_)) if ready.granted => {}
                 Ok(Decision::Ask(question)) => return texts(question.reasons()).join("; "),
                 Ok(Decision::Deny(reasons)) => return texts(&reasons).join("; "),
                 Err(error) => return error.to_string(),
             }
         }
+    }
+
+    /// Whether the agent's file still lets a secret go with a request.
+    fn still_lends(&self, secret: &SecretName, action: &Connect) -> bool {
+        let to = for_vault(&action.target);
+        self.policy.borrow().secrets().iter().any(|used| used.secret == *secret && used.covers(&to))
     }
 
     pub(super) fn changes(&self) -> Changes {

@@ -103,7 +103,6 @@ impl SessionEgress {
 
     /// Waits until policy, labels or a revoked secret end the right to what was begun.
     async fn withdrawn(&self, changes: &mut super::gate::Changes, ready: &Ready) -> String {
-        let action = ready.permit.action();
         let secret = async {
             match (&self.outside.vault, &ready.lent) {
                 (Some(vault), Some(lent)) => vault.withdrawn(lent).await,
@@ -111,7 +110,7 @@ impl SessionEgress {
             }
         };
         tokio::select! {
-            why = self.gate.connect_withdrawn(changes, action, ready.own, ready.granted) => why,
+            why = self.gate.connect_withdrawn(changes, ready) => why,
             why = secret => why,
         }
     }

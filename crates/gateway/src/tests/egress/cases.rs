@@ -242,11 +242,9 @@ async fn a_secret_is_added_at_its_host_alone_and_never_comes_back() {
     let vault = Vault::open(&folder.path().join("vault"), &key, Box::new(random)).unwrap();
     let vault = Arc::new(vault);
     let name: SecretName = "api".parse().unwrap();
-    let rig = Rig::with(EGRESS, false, Bounds::default(), None).await;
+    let lending = format!("{EGRESS}[secrets]\napi = [\"https://api.example:PORT\"]\n");
+    let rig = Rig::with(&lending, false, Bounds::default(), Some(Arc::clone(&vault))).await;
     let place = format!("https://api.example:{}", rig.site.port);
-    let text =
-        format!("name = \"clerk\"\nharness = {{ command = [\"true\"] }}\n[secrets]\napi = [\"{place}\"]\n");
-    let uses = domain::AgentFile::parse(&text).unwrap().secrets;
     let binding = SecretBinding {
         to: place.parse().unwrap(),
         methods: std::collections::BTreeSet::new(),
@@ -254,8 +252,6 @@ async fn a_secret_is_added_at_its_host_alone_and_never_comes_back() {
     };
     let canary = b"canary-of-the-vault".to_vec();
     vault.set(&name, Secret::new(canary.into()), vec![binding], NOW).unwrap();
-    let outside = Outside { vault: Some(Arc::clone(&vault)), ..rig.egress.outside().clone() };
-    let rig = Rig { egress: Arc::new(SessionEgress::new(Arc::clone(&rig.gate), outside, uses)), ..rig };
     let mut request = rig.request("GET api.example/echo");
     request.headers.push(("authorization".to_owned(), "Bearer the-attackers-own".to_owned()));
     let back = rig.send(request, Vec::new()).await;
@@ -274,15 +270,22 @@ async fn a_secret_is_added_at_its_host_alone_and_never_comes_back() {
             .1,
         "none"
     );
-    // A secret that is taken away ends what is open.
-    let open = rig.begun(rig.request("GET api.example/never/listed"), Vec::new());
-    let before = rig.hits();
-    while rig.hits() == before {
-        tokio::task::yield_now().await;
+    // An agent's file that no longer lends it, and a secret that is taken away, end what is open.
+    for (ends, told) in [(true, "no longer lends `api`"), (false, "the secret `api` was removed")] {
+        rig.narrow(&lending);
+        let before = rig.hits();
+        let open = rig.begun(rig.request("GET api.example/never/listed"), Vec::new());
+        while rig.hits() == before {
+            tokio::task::yield_now().await;
+        }
+        if ends {
+            rig.narrow(EGRESS);
+        } else {
+            vault.remove(&name).unwrap();
+        }
+        let back = open.await.unwrap();
+        assert!(back.refused && back.text().contains(told), "{back:?}");
     }
-    vault.remove(&name).unwrap();
-    let back = open.await.unwrap();
-    assert!(back.refused && back.text().contains("the secret `api` was removed"), "{back:?}");
     let ledger = format!("{:?}", rig.ledger().await);
     assert!(!ledger.contains("canary-of-the-vault"));
 }

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use dial::{Dialer, Network};
-use domain::{AgentFile, Labels, PersonName, SecretUse};
+use domain::{AgentFile, Labels, PersonName};
 use policy::{AgentPolicy, Seen, Sources};
 use store::{About, Event, Filter, Place, Store};
 use tokio::io::AsyncReadExt as _;
@@ -87,12 +87,7 @@ impl Rig {
         Self::with(EGRESS, false, Bounds::default(), None).await
     }
 
-    async fn with(
-        egress: &str,
-        http2: bool,
-        bounds: Bounds,
-        vault: Option<(Arc<Vault>, Vec<SecretUse>)>,
-    ) -> Self {
+    async fn with(egress: &str, http2: bool, bounds: Bounds, vault: Option<Arc<Vault>>) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let site = Site::start(folder.path(), http2).await;
         let place = Place::File(folder.path().join("store/store.db"));
@@ -119,11 +114,10 @@ impl Rig {
             ca: Some(site.ca.clone()),
             proxy: None,
         };
-        let (vault, secrets) = vault.map_or((None, Vec::new()), |(vault, uses)| (Some(vault), uses));
         let dialer = Dialer::resolving(network, Here(AtomicUsize::new(0))).unwrap();
         let own = Arc::from(["*.corp.example".parse().unwrap()]);
         let outside = Outside { dialer, own, vault, bounds };
-        let egress = Arc::new(SessionEgress::new(Arc::clone(&gate), outside, secrets));
+        let egress = Arc::new(SessionEgress::new(Arc::clone(&gate), outside));
         Self { site, store, gate, egress, events, owner, policy, _folder: folder }
     }
 
