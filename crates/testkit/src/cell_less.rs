@@ -2,6 +2,7 @@
 //! guest's relay. What is left out is the machine, not the way of a call.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -90,7 +91,7 @@ pub fn random(bytes: &mut [u8]) -> std::io::Result<()> {
     std::io::Read::read_exact(&mut std::fs::File::open("/dev/urandom")?, bytes)
 }
 
-async fn fresh_store() -> (tempfile::TempDir, Store) {
+pub(crate) async fn fresh_store() -> (tempfile::TempDir, Store) {
     let folder = tempfile::Builder::new().prefix("lazaret-cell-less-").tempdir().expect("a folder");
     let place = Place::File(folder.path().join("store/store.db"));
     let key = folder.path().join("store/store.key");
@@ -98,7 +99,7 @@ async fn fresh_store() -> (tempfile::TempDir, Store) {
     (folder, store)
 }
 
-fn session(file: &AgentFile, by: Option<PersonName>) -> Session {
+pub(crate) fn session(file: &AgentFile, by: Option<PersonName>) -> Session {
     let about = About {
         agent: Some(file.name.clone()),
         team: Some(file.team.clone()),
@@ -165,7 +166,16 @@ impl CellLess {
         let (tell, events) = mpsc::channel(64);
         let gate = SessionGate::open(Arc::new(servers), session, policy, seen, tell).await.expect("a gate");
         let mut tasks = JoinSet::new();
-        let endpoint = door(gate, &mut tasks).await;
+        let gate = Arc::new(gate);
+        let answer = move |mut stream: Stream| {
+            let gate = Arc::clone(&gate);
+            async move {
+                if let Ok(Some(DoorOpens::Tools(ask))) = frame::read(&mut stream, LARGE).await {
+                    drop(gateway::tools::serve(ask, stream, gate.as_ref()).await);
+                }
+            }
+        };
+        let endpoint = format!("http://{}/mcp", door(GuestOpens::Tools, answer, &mut tasks).await);
         Self { endpoint, store, person, events, tasks, _policy: told, _folder: folder }
     }
 
@@ -196,8 +206,12 @@ async fn applied(servers: &Servers, file: &AgentFile, server: &ServerName, by: &
     AgentPolicy::compile(&from).expect("a policy")
 }
 
-/// Puts a door before the gate, and gives the address at which a program reaches its tools' endpoint.
-async fn door(gate: SessionGate, tasks: &mut JoinSet<()>) -> String {
+/// Puts a door before what answers its streams, and gives the address at which a program reaches a service of it.
+pub(crate) async fn door<F, A>(service: GuestOpens, answer: F, tasks: &mut JoinSet<()>) -> SocketAddr
+where
+    F: Fn(Stream) -> A + Send + Sync + 'static,
+    A: Future<Output = ()> + Send + 'static,
+{
     let (channel, guest) = UnixStream::pair().expect("a channel");
     let (doors, daemons) = UnixStream::pair().expect("a link");
     tasks.spawn(async move {
@@ -205,25 +219,24 @@ async fn door(gate: SessionGate, tasks: &mut JoinSet<()>) -> String {
     });
     let (daemon, asked, driver) = mux(daemons, Side::Host, MuxLimits { streams: 256, backlog: 64 });
     tasks.spawn(async move { drop(driver.run().await) });
-    tasks.spawn(serve(asked, Arc::new(gate)));
+    tasks.spawn(serve(asked, answer));
     let (guest, control) = born(daemon, guest, tasks).await;
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
-    let endpoint = format!("http://{}/mcp", listener.local_addr().expect("its address"));
-    tasks.spawn(relay(listener, guest, control));
-    endpoint
+    let address = listener.local_addr().expect("its address");
+    tasks.spawn(relay(listener, service, guest, control));
+    address
 }
 
-/// The daemon's side: every question about tools is the gate's.
-async fn serve(mut asked: Incoming, gate: Arc<SessionGate>) {
+/// The daemon's side: every stream is answered in a task of its own.
+async fn serve<F, A>(mut asked: Incoming, answer: F)
+where
+    F: Fn(Stream) -> A,
+    A: Future<Output = ()> + Send + 'static,
+{
     let mut served = JoinSet::new();
-    while let Some(mut stream) = asked.next().await {
+    while let Some(stream) = asked.next().await {
         while served.try_join_next().is_some() {}
-        let gate = Arc::clone(&gate);
-        served.spawn(async move {
-            if let Ok(Some(DoorOpens::Tools(ask))) = frame::read(&mut stream, LARGE).await {
-                drop(gateway::tools::serve(ask, stream, gate.as_ref()).await);
-            }
-        });
+        served.spawn(answer(stream));
     }
 }
 
@@ -261,8 +274,8 @@ async fn born(daemon: Opener, mut guest: UnixStream, tasks: &mut JoinSet<()>) ->
     (guest, (daemon, control, guests_control, from_door))
 }
 
-/// The guest's relay: each connection is a stream to the tools' endpoint.
-async fn relay(listener: TcpListener, guest: Opener, control: Control) {
+/// The guest's relay: each connection is a stream to the service.
+async fn relay(listener: TcpListener, service: GuestOpens, guest: Opener, control: Control) {
     let _control = control;
     let mut relayed = JoinSet::new();
     while let Ok((mut connection, _)) = listener.accept().await {
@@ -270,7 +283,7 @@ async fn relay(listener: TcpListener, guest: Opener, control: Control) {
         let guest = guest.clone();
         relayed.spawn(async move {
             let Ok(mut stream) = guest.open().await else { return };
-            if frame::write(&mut stream, &GuestOpens::Tools, SMALL).await.is_ok() {
+            if frame::write(&mut stream, &service, SMALL).await.is_ok() {
                 drop(tokio::io::copy_bidirectional(&mut connection, &mut stream).await);
             }
         });

@@ -1,11 +1,12 @@
 //! For tests only: a laboratory around the real `lazaret` binary, with the scripted model as its provider; a session's
-//! tools without a cell; and real mail servers.
+//! tools and its way out without a cell; and real mail servers.
 
 pub mod cell_less;
 mod lab;
 mod machines;
 pub mod mail;
 mod terminal;
+pub mod way_out;
 
 pub use lab::{CANARY, Done, Lab, deadline};
 pub use machines::{machines, none_left};

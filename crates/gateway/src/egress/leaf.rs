@@ -152,7 +152,10 @@ impl Leaves {
     }
 
     /// Answers a door that asks for one.
-    pub(crate) async fn serve<S>(&self, host: &str, mut stream: S) -> Result<(), FrameError>
+    ///
+    /// # Errors
+    /// When the answer can't be passed on.
+    pub async fn serve<S>(&self, host: &str, mut stream: S) -> Result<(), FrameError>
     where
         S: AsyncWrite + Unpin,
     {

@@ -8,6 +8,7 @@ mod boot;
 mod cells;
 mod decision;
 mod door;
+mod egress;
 mod import;
 mod inside;
 mod ledger;
@@ -45,6 +46,7 @@ const BENCHES: &[Bench] = &[
     Bench { name: "decision", lacks: || None, run: |_| Box::pin(decision::run()) },
     Bench { name: "ledger", lacks: ledger::lacks, run: |_| Box::pin(ledger::run()) },
     Bench { name: "tools", lacks: || None, run: |_| Box::pin(tools::run()) },
+    Bench { name: "egress", lacks: egress::lacks, run: |_| Box::pin(egress::run()) },
     Bench { name: "memory", lacks: memory::lacks, run: |ground| Box::pin(memory::run(ground)) },
     Bench { name: "import", lacks: import::lacks, run: |ground| Box::pin(import::run(ground)) },
 ];

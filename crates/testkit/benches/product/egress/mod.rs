@@ -1,5 +1,6 @@
 //! What egress costs: the same requests made straight, through a door and its gate, through squid and through mitmproxy,
-//! all of which end TLS, look at the request and begin TLS anew. The machine in between is left out.
+//! all of which end TLS, look at the request and begin TLS anew. Ours also decides, and writes each request and what came of
+//! it to the ledger. The machine in between is left out.
 
 mod client;
 mod origin;
@@ -7,6 +8,8 @@ mod proxies;
 
 use std::time::Instant;
 
+use dial::Network;
+use testkit::way_out::WayOut;
 use tokio::task::JoinSet;
 
 use crate::Result;
@@ -20,6 +23,8 @@ const ONE_BY_ONE: usize = 1500;
 /// Connections at once, and small requests on each.
 const AT_ONCE: usize = 8;
 const EACH: usize = 250;
+/// How much longer a streamed body may take than straight.
+const STREAMED: f64 = 1.5;
 /// Rounds; each way is measured in each.
 const ROUNDS: usize = 3;
 
@@ -43,8 +48,23 @@ pub async fn run() -> Result<Vec<Number>> {
     let folders = (tempfile::tempdir()?, tempfile::tempdir()?);
     let squid = proxies::squid(folders.0.path(), &origin.authority).await?;
     let mitmproxy = proxies::mitmproxy(folders.1.path(), &origin.authority).await?;
+    let folder = tempfile::tempdir()?;
+    let trusted = folder.path().join("origin.pem");
+    std::fs::write(&trusted, &origin.authority.certificate)?;
+    let network = Network {
+        private: vec![format!("localhost:{}", origin.port).parse()?],
+        ca: Some(trusted),
+        ..Network::default()
+    };
+    let agent = format!(
+        "name = \"bench\"\nharness = {{ command = [\"true\"] }}\n[egress]\n\
+         allow = [\"GET https://localhost:{}/*\"]\nrequests_per_minute = 100000\nbytes_out_per_day = \"1TiB\"\n",
+        origin.port
+    );
+    let ours = WayOut::open(&agent, network).await;
     let ways = [
         ("straight", Way::new(origin.port, None, &origin.authority.certificate)?),
+        ("ours", Way::new(origin.port, Some(ours.proxy.port()), &ours.authority)?),
         ("squid", Way::new(origin.port, Some(squid.port), &squid.vouches)?),
         ("mitmproxy", Way::new(origin.port, Some(mitmproxy.port), &mitmproxy.vouches)?),
     ];
@@ -57,8 +77,10 @@ pub async fn run() -> Result<Vec<Number>> {
             large(way, into).await?;
         }
     }
-    let names = ways.map(|(name, _)| name);
-    Ok(numbers(&names, &measured))
+    let [straight, ours, squid, mitmproxy] = measured.as_slice() else {
+        return Err("a way is missing".into());
+    };
+    Ok(numbers(straight, ours, [("squid", squid), ("mitmproxy", mitmproxy)]))
 }
 
 async fn one_by_one(way: &Way, into: &mut Measured) -> Result<()> {
@@ -109,13 +131,42 @@ async fn large(way: &Way, into: &mut Measured) -> Result<()> {
     Ok(())
 }
 
-fn numbers(names: &[&'static str], measured: &[Measured]) -> Vec<Number> {
-    let mut numbers = Vec::new();
-    for (name, m) in names.iter().zip(measured) {
-        numbers.push(Number::alone(format!("{name} p50"), "ms", median(m.p50.clone())));
-        numbers.push(Number::alone(format!("{name} p99"), "ms", median(m.p99.clone())));
-        numbers.push(Number::alone(format!("{name} each"), "us", median(m.each.clone())));
-        numbers.push(Number::alone(format!("{name} MB"), "ms", median(m.megabyte.clone())));
+/// Ours against each of the others; what a request takes longer than straight; and bodies against straight.
+fn numbers(straight: &Measured, ours: &Measured, others: [(&'static str, &Measured); 2]) -> Vec<Number> {
+    let middle = |times: &[f64]| median(times.to_vec());
+    let added =
+        |of: &Measured| (middle(&of.p50) - middle(&straight.p50), middle(&of.p99) - middle(&straight.p99));
+    let (p50, p99) = added(ours);
+    let mut numbers = vec![
+        Number::against(
+            "each of many small requests at once",
+            "µs",
+            middle(&ours.each),
+            "straight",
+            middle(&straight.each),
+        ),
+        Number::against(
+            "a streamed megabyte",
+            "ms",
+            middle(&ours.megabyte),
+            "straight",
+            middle(&straight.megabyte),
+        )
+        .at_most(STREAMED),
+    ];
+    for (name, of) in others {
+        let (their_p50, their_p99) = added(of);
+        let against =
+            |what: &str, unit, ours, theirs| Number::against(what, unit, ours, name, theirs).at_most(1.0);
+        numbers.push(against("added to a small request, p50", "ms", p50, their_p50));
+        numbers.push(against("added to a small request, p99", "ms", p99, their_p99));
+        numbers.push(against(
+            "each of many small requests at once",
+            "µs",
+            middle(&ours.each),
+            middle(&of.each),
+        ));
+        numbers.push(against("a streamed megabyte", "ms", middle(&ours.megabyte), middle(&of.megabyte)));
     }
     numbers
 }
