@@ -28,13 +28,15 @@ const MAX_BODY: usize = 64 << 20;
 const MAX_HEAD: usize = 16 << 10;
 /// How long a client may take to agree on TLS, and `http-backend` to answer.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// Its address: on this machine, and another than those that programs in cells take for their own.
+pub const HOST: &str = "127.0.0.2";
 /// The user of whoever has the password.
 pub const USER: &str = "x-access-token";
 
 /// The host. Dropping it ends it.
 #[derive(Debug)]
 pub struct GitHost {
-    /// Its port on loopback, where it is called `localhost`.
+    /// Its port at [`HOST`].
     pub port: u16,
     /// Who vouches for it, as PEM.
     pub authority: String,
@@ -59,7 +61,7 @@ impl GitHost {
     /// When there is no port, or no certificate can be made.
     pub async fn start(root: &Path, password: &str) -> Result<Self, Error> {
         let (acceptor, authority) = certificate()?;
-        let listener = TcpListener::bind("127.0.0.1:0").await?;
+        let listener = TcpListener::bind((HOST, 0)).await?;
         let port = listener.local_addr()?.port();
         let refused = Arc::new(Mutex::new(0));
         let password = format!("Basic {}", STANDARD.encode(format!("{USER}:{password}"))).into();
@@ -73,7 +75,7 @@ impl GitHost {
     /// The URL of a repository.
     #[must_use]
     pub fn url(&self, name: &str) -> String {
-        format!("https://localhost:{}/{name}", self.port)
+        format!("https://{HOST}:{}/{name}", self.port)
     }
 
     /// How many requests came without the password.
@@ -140,7 +142,7 @@ fn certificate() -> Result<(TlsAcceptor, String), Error> {
     let authority = params.self_signed(&key).map_err(Error::other)?.pem();
     let issuer = Issuer::new(params, key);
     let key = KeyPair::generate().map_err(Error::other)?;
-    let leaf = CertificateParams::new(vec!["localhost".to_owned()]).map_err(Error::other)?;
+    let leaf = CertificateParams::new(vec![HOST.to_owned()]).map_err(Error::other)?;
     let leaf = leaf.signed_by(&key, &issuer).map_err(Error::other)?;
     let chain = vec![CertificateDer::from(leaf.der().to_vec())];
     let key = PrivateKeyDer::try_from(key.serialize_der()).map_err(Error::other)?;

@@ -21,7 +21,7 @@ mod table;
 
 use std::path::PathBuf;
 
-pub use git_host::{GitHost, USER as GIT_USER};
+pub use git_host::{GitHost, HOST as GIT_HOST, USER as GIT_USER};
 pub use layers::{Ground, guest_root};
 pub use mail::Stopped;
 pub use mailbox::Mailbox;
