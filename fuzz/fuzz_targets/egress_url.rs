@@ -18,6 +18,7 @@ fuzz_target!(|text: &str| {
         path: url.path,
         query: url.query,
         headers: Vec::new(),
+        push: None,
         body: BodyLength::None,
     };
     assert_eq!(request.check(), Ok(()));

@@ -1,8 +1,6 @@
 //! git in a real cell against a real host over HTTPS: clone, push where the agent's rules say, and nowhere else, with a
 //! password that the cell never has.
 
-#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test that fails says where")]
-
 use std::fs;
 use std::io::Write as _;
 
