@@ -294,13 +294,7 @@ impl<A: Act> Question<A> {
         if self.binding_under(&grant.ceiling) != grant.binding {
             return Err(GrantError::Other);
         }
-        Ok(Allowed {
-            action: self.action,
-            binding: grant.binding,
-            grant: Some(grant.approval),
-            labels: self.labels,
-            reasons: self.reasons,
-        })
+        Ok(self.allowed_by(grant))
     }
 
     /// What a yes for the whole session is bound to: all of [`Question::binding`], but the tool's free text may be any.
@@ -322,13 +316,18 @@ impl<A: Act> Question<A> {
         if self.session_binding_under(&grant.ceiling) != Some(grant.binding) {
             return Err(GrantError::Other);
         }
-        Ok(Allowed {
+        Ok(self.allowed_by(grant))
+    }
+
+    /// The act by a grant that was found to be for it.
+    fn allowed_by(self, grant: &Grant) -> Allowed<A> {
+        Allowed {
             action: self.action,
             binding: grant.binding,
             grant: Some(grant.approval),
             labels: self.labels,
             reasons: self.reasons,
-        })
+        }
     }
 
     fn session_binding_under(&self, ceiling: &Labels) -> Option<Digest> {
