@@ -1,4 +1,5 @@
-//! The one dialer: every connection that the daemon makes begins here.
+//! The one dialer: what leaves cells, and mail, connects here. Models' providers, tool servers over HTTP and image registries
+//! still have clients of their own.
 //!
 //! ```text
 //! host, port ▶ named by the person? ▶ resolve, once ▶ judge each address ▶ connect to one that was judged ▶ TLS
