@@ -30,9 +30,9 @@ fn text_of(image: &Image, path: &str) -> String {
     String::from_utf8_lossy(&out.stdout).into_owned()
 }
 
-const COMMANDS: [&str; 16] = [
-    "sh", "bash", "ls", "awk", "git", "curl", "python3", "find", "grep", "sed", "tar", "ps", "less", "patch",
-    "rg", "env",
+const COMMANDS: [&str; 17] = [
+    "sh", "bash", "ls", "awk", "git", "curl", "python3", "pip", "find", "grep", "sed", "tar", "ps", "less",
+    "patch", "rg", "env",
 ];
 
 fn check_base(base: &Image) {
@@ -50,6 +50,10 @@ fn check_base(base: &Image) {
     ] {
         assert_eq!(found.get(path).map(String::as_str), Some(facts), "{path}");
     }
+    // pip installs for the agent without being told that it may, and needn't be compiled at each start.
+    assert!(found.keys().all(|path| !path.ends_with("/EXTERNALLY-MANAGED")));
+    assert!(found.keys().any(|path| path.contains("/pip/_internal/__pycache__/")));
+    assert!(found.keys().any(|path| path.ends_with("/ensurepip/__init__.py")), "`python3 -m venv` works");
     for (path, facts) in &found {
         let mode = facts.split(' ').next().unwrap();
         assert!(!mode.starts_with(['b', 'c', 'p', 's']), "{path} is a device, pipe or socket");

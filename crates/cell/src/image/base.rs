@@ -18,11 +18,21 @@ use super::store::{ImageConfig, Work};
 use super::tree::{Kind, Meta};
 
 /// What an agent finds beside the essential packages.
-const PACKAGES: [&str; 8] =
-    ["git", "curl", "python3", "ca-certificates", "procps", "less", "patch", "ripgrep"];
+const PACKAGES: [&str; 10] = [
+    "git",
+    "curl",
+    "python3",
+    "python3-pip",
+    "python3-venv",
+    "ca-certificates",
+    "procps",
+    "less",
+    "patch",
+    "ripgrep",
+];
 
 /// Changes when the same packages are put together in another way.
-const RECIPE: u32 = 1;
+const RECIPE: u32 = 2;
 
 /// Where `base` lists the packages that it is made of.
 pub(super) const LIST: &str = "usr/share/lazaret/packages";
@@ -36,6 +46,9 @@ const DROPPED: [&[u8]; 6] = [
     b"usr/share/doc-base/",
     b"usr/share/bug/",
 ];
+
+/// In Python's folder: has pip leave a distribution's Python alone. No package manager runs in a cell, and pip can't write there.
+const NOT_OURS: &[u8] = b"/EXTERNALLY-MANAGED";
 
 /// Links that package scripts make: the commands with several implementations, and the old names of folders.
 const LINKS: [(&str, &str, &str); 11] = [
@@ -117,7 +130,7 @@ pub(super) fn assemble(
         Ok(())
     };
     merged(assembly).map_err(ImageError::layer("the folder layout"))?;
-    let rules = Rules { place: &without_documentation, ..Rules::PACKAGE };
+    let rules = Rules { place: &without_needless, ..Rules::PACKAGE };
     let mut reporter = Reporter::new(progress, "unpacking packages", Some(packages.debs.len() as u64));
     for deb in &packages.debs {
         let name = package_name(deb);
@@ -143,7 +156,9 @@ pub(super) fn assemble(
 pub(super) fn config() -> ImageConfig {
     ImageConfig {
         env: vec![
-            "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin".to_owned(),
+            // At its end, commands that the agent installs for itself: they stand in for none of the image's.
+            "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin:/home/agent/.local/bin"
+                .to_owned(),
             "LANG=C.UTF-8".to_owned(),
         ],
         cwd: "/workspace".to_owned(),
@@ -243,9 +258,9 @@ impl Drop for Unpacking {
     }
 }
 
-fn without_documentation(path: &[u8]) -> Option<Vec<u8>> {
+fn without_needless(path: &[u8]) -> Option<Vec<u8>> {
     let documentation = path.starts_with(b"usr/share/doc/") && !path.ends_with(b"/copyright");
-    let dropped = DROPPED.iter().any(|folder| path.starts_with(folder));
+    let dropped = DROPPED.iter().any(|folder| path.starts_with(folder)) || path.ends_with(NOT_OURS);
     (!documentation && !dropped).then(|| path.to_vec())
 }
 

@@ -25,20 +25,24 @@ pub(super) fn host_version(work: &Work) -> Option<String> {
     (out.status.success() && sound).then_some(version)
 }
 
-/// Compiles the library of Python `version`, if the image has that one.
+/// Where the distribution's own packages for Python lie, pip among them.
+const PACKAGES: &str = "usr/lib/python3/dist-packages/";
+
+/// Compiles the library of Python `version`, if the image has that one, and the packages of the distribution.
 pub(super) fn add(assembly: &mut Assembly, work: &Work, version: &str) -> Result<(), ImageError> {
     let library = format!("usr/lib/python{version}/");
     let copies = work.path().join("python");
-    let modules = copy_out(assembly, &library, &copies)?;
+    let mut modules = copy_out(assembly, &library, &copies)?;
     if modules.is_empty() {
         return Ok(());
     }
+    modules.append(&mut copy_out(assembly, PACKAGES, &copies)?);
     // Checked against nothing: the image never changes. Names in tracebacks are those in the image.
     let status = host_tools::command(PYTHON, work.path())
         .args(["-I", "-m", "compileall", "-q", "-j", "0", "--invalidation-mode", "unchecked-hash", "-s"])
         .arg(&copies)
         .args(["-p", "/"])
-        .arg(copies.join(&library))
+        .args([copies.join(&library), copies.join(PACKAGES)])
         .stdout(Stdio::null())
         .stderr(Stdio::null())
         .status()

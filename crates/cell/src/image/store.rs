@@ -20,7 +20,7 @@ use super::tree::Tree;
 use super::{finish, squash};
 
 /// What changes when images are put together in another way, so that those of earlier versions are not mistaken for new.
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
 
 /// How an image wants to be run. Nothing in it configures the host; all of it is for processes inside a cell.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
