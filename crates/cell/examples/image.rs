@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use cell::image::{ImageStore, Progress};
+use dial::{Dialer, Network};
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -10,7 +11,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let args: Vec<&str> = args.iter().map(String::as_str).collect();
     let progress = Progress::new(|step| eprintln!("{step}"));
     let (data, rest) = args.split_first().ok_or("no data folder")?;
-    let store = ImageStore::open(Path::new(data))?;
+    let store = ImageStore::open(Path::new(data), Dialer::new(Network::default())?)?;
     let started = std::time::Instant::now();
     let image = match rest {
         ["build", name] => store.build(&name.parse()?, &progress).await,

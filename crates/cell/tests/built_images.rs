@@ -7,6 +7,7 @@ use std::path::Path;
 use std::process::Command;
 
 use cell::image::{Image, ImageStore, Progress};
+use dial::{Dialer, Network};
 
 /// Everything in the image: path to mode and owner as `unsquashfs -lln` prints them, links with their targets.
 fn listing(image: &Path) -> BTreeMap<String, String> {
@@ -68,7 +69,7 @@ fn check_base(base: &Image) {
 #[tokio::test]
 async fn built_images_hold_what_agents_need() {
     let data = tempfile::tempdir().unwrap();
-    let store = ImageStore::open(data.path()).unwrap();
+    let store = ImageStore::open(data.path(), Dialer::new(Network::default()).unwrap()).unwrap();
     let silent = Progress::silent();
     let base = store.resolve_or_build_base(&"base".parse().unwrap(), &silent).await.unwrap();
     check_base(&base);

@@ -11,6 +11,7 @@ use cell::{
     BootVerdict, Cell, CellHost, CellSpec, EmulationRule, HostConfig, HostDirs, HostReport, KvmVerdict, Rule,
     StartError, StartMode,
 };
+use dial::Dialer;
 use domain::ImageName;
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
@@ -36,7 +37,7 @@ pub(crate) struct Cells {
 
 impl Cells {
     /// Opens them. Clears up what a daemon that died left behind.
-    pub(crate) fn open(folders: &Folders, config: &Config) -> Result<Self, DaemonError> {
+    pub(crate) fn open(folders: &Folders, config: &Config, dialer: Dialer) -> Result<Self, DaemonError> {
         let failed = |e: &dyn std::error::Error| DaemonError::Cells(e.to_string());
         let launcher = std::env::current_exe().map_err(|e| failed(&e))?;
         let guest = launcher.with_file_name(GUEST);
@@ -57,7 +58,7 @@ impl Cells {
             kernel: config.kernel.clone(),
         })
         .map_err(|e| failed(&e))?;
-        let images = ImageStore::open(&folders.data).map_err(|e| failed(&e))?;
+        let images = ImageStore::open(&folders.data, dialer).map_err(|e| failed(&e))?;
         let agents = folders.data.join("agents");
         private(&agents)?;
         let servers = folders.data.join("servers");

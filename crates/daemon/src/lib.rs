@@ -55,12 +55,13 @@ pub async fn serve(folders: Folders, ask_passphrase: fn() -> Option<String>) -> 
     secrets::hide_memory()?;
     let mut held = Held::take(&folders)?;
     let config = Config::read(&folders.config)?;
-    let host = Arc::new(Cells::open(&folders, &config)?);
+    let dialer = outside::dialer(&config)?;
+    let host = Arc::new(Cells::open(&folders, &config, dialer.clone())?);
     let file = std::env::var_os(secrets::PASSPHRASE_FILE).map(PathBuf::from);
     let passphrase = secrets::Passphrase { file: file.as_deref(), ask: &ask_passphrase };
     let vault = Arc::new(secrets::open(&folders.state.join("vault"), passphrase)?);
-    let outside = outside::outside(&config, &vault)?;
-    let models = models::service(&config, &vault, |name| std::env::var(name).ok())?;
+    let outside = outside::outside(&config, dialer.clone(), &vault);
+    let models = models::service(&config, &vault, &dialer, |name| std::env::var(name).ok())?;
     let store = keeping::open(&folders.state.join("store")).await?;
     let shared = config.shared_socket.clone();
     let sessions =

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use dial::Dialer;
 use domain::TeamName;
 use gateway::{Api, BaseUrl, Credential, ModelService, Patience, Provider, VaultKey};
 use vault::Vault;
@@ -14,6 +15,7 @@ use crate::secrets;
 pub(crate) fn service(
     config: &Config,
     vault: &Arc<Vault>,
+    dialer: &Dialer,
     environment: impl Fn(&str) -> Option<String>,
 ) -> Result<ModelService, DaemonError> {
     let failed = |e: &dyn std::error::Error| DaemonError::Models(e.to_string());
@@ -31,7 +33,7 @@ pub(crate) fn service(
     }
     // The first of a name counts.
     providers.extend(Provider::built_in(environment).map_err(|e| failed(&e))?);
-    let service = ModelService::new(providers, Patience::default()).map_err(|e| failed(&e))?;
+    let service = ModelService::new(providers, Patience::default(), dialer).map_err(|e| failed(&e))?;
     Ok(service.with_prices(config.prices()))
 }
 

@@ -9,10 +9,14 @@ use vault::Vault;
 use crate::config::Config;
 use crate::error::DaemonError;
 
-/// The way out. Whoever configured a provider or a tool server named its host by that, whatever its address.
-pub(crate) fn outside(config: &Config, vault: &Arc<Vault>) -> Result<Outside, DaemonError> {
+/// The one dialer.
+pub(crate) fn dialer(config: &Config) -> Result<Dialer, DaemonError> {
     let network = config.network.network().map_err(DaemonError::Network)?;
-    let dialer = Dialer::new(network).map_err(|error| DaemonError::Network(error.to_string()))?;
+    Dialer::new(network).map_err(|error| DaemonError::Network(error.to_string()))
+}
+
+/// The way out of cells.
+pub(crate) fn outside(config: &Config, dialer: Dialer, vault: &Arc<Vault>) -> Outside {
     let own = Arc::from(config.network.own.clone());
-    Ok(Outside { dialer, own, vault: Some(Arc::clone(vault)), bounds: Bounds::default() })
+    Outside { dialer, own, vault: Some(Arc::clone(vault)), bounds: Bounds::default() }
 }

@@ -24,7 +24,7 @@ pub(crate) struct ToolServers {
     pub(crate) cells: ServerCells,
     /// The secrets that some want to see.
     pub(crate) vault: Arc<Vault>,
-    /// The way to mail servers.
+    /// The way to those that are elsewhere.
     pub(crate) dialer: Dialer,
 }
 
@@ -32,7 +32,7 @@ impl ToolServers {
     async fn reach(&self, team: &TeamName, server: &ServerName) -> Result<Upstream, ToolFailure> {
         match self.known.way(team, server)? {
             Way::Http(address, credential) => {
-                Upstream::over_http(&address, credential, UpstreamLimits::default()).await
+                Upstream::over_http(&self.dialer, &address, credential, UpstreamLimits::default()).await
             }
             Way::Mailbox(mailbox) => {
                 Ok(mailbox::serve(mailbox, Arc::clone(&self.vault), self.dialer.clone()))

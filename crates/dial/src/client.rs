@@ -1,15 +1,55 @@
-//! The dialer for reqwest: the same judgement, as its resolver.
+//! The dialer for reqwest: the same judgement, as the resolver of a client that follows no redirect.
 
 use std::net::IpAddr;
 
+use domain::NamedHost;
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use reqwest::redirect::Policy;
-use reqwest::{Certificate, ClientBuilder, Url};
+use reqwest::{Certificate, ClientBuilder, Method, RequestBuilder, Url};
 
 use crate::{DialError, Dialer};
 
-/// Resolves names for reqwest. It isn't told the port, so a host counts as named whichever port was named: whoever builds
-/// a client with it names the ports by what it asks for.
+/// The name that every system gives to itself.
+const LOCALHOST: &str = "localhost";
+
+/// Makes requests that connect only where the dialer does, follow no redirect, and ask no proxy but the person's.
+#[derive(Debug, Clone)]
+pub struct Client {
+    dialer: Dialer,
+    /// For all but hosts that are named, since a resolver of reqwest isn't told the port.
+    public: reqwest::Client,
+    /// For hosts that are named, at the port that is named.
+    named: reqwest::Client,
+}
+
+impl Client {
+    /// A request; the error is why none may be made.
+    ///
+    /// # Errors
+    /// When the URL's host is an address that isn't public and not named. A name is judged when it is resolved.
+    pub fn request(&self, method: Method, url: Url) -> Result<RequestBuilder, DialError> {
+        self.dialer.admits(&url)?;
+        let host = url.host_str().unwrap_or_default();
+        let port = url.port_or_known_default().unwrap_or_default();
+        let client = if self.dialer.is_named(host, port) { &self.named } else { &self.public };
+        Ok(client.request(method, url))
+    }
+}
+
+/// Why the dialer refused where a request would have gone; none: something else failed.
+#[must_use]
+pub fn refusal(error: &reqwest::Error) -> Option<DialError> {
+    let mut next: Option<&(dyn std::error::Error + 'static)> = Some(error);
+    while let Some(error) = next {
+        match error.downcast_ref() {
+            Some(refused @ DialError::NotPublic { .. }) => return Some(refused.clone()),
+            Some(_) | None => next = error.source(),
+        }
+    }
+    None
+}
+
+/// Resolves names for reqwest, which doesn't tell it the port.
 struct Judged(Dialer);
 
 impl Resolve for Judged {
@@ -28,19 +68,26 @@ impl Resolve for Judged {
 }
 
 impl Dialer {
-    /// A builder of clients that connect only where this dialer does, follow no redirect and ask no proxy but the
-    /// person's. What they are asked for must pass [`Dialer::admits`], since reqwest resolves no literal address.
+    /// A client that connects only where this dialer does; `with` sets its times and the like.
     ///
     /// # Errors
     /// When the outer proxy or a certificate can't be used.
-    pub fn client(&self) -> Result<ClientBuilder, reqwest::Error> {
+    pub fn client(&self, with: impl Fn(ClientBuilder) -> ClientBuilder) -> Result<Client, reqwest::Error> {
+        let everywhere = |named: &&NamedHost| named.port.is_none();
+        let private = self.network.private.iter().filter(everywhere).cloned().collect();
+        let named = with(self.builder(self.clone())?).build()?;
+        let public = with(self.builder(self.only_naming(private))?).build()?;
+        Ok(Client { dialer: self.clone(), public, named })
+    }
+
+    fn builder(&self, resolving: Self) -> Result<ClientBuilder, reqwest::Error> {
         let mut builder = reqwest::Client::builder()
             .redirect(Policy::none())
             .no_proxy()
             .user_agent(concat!("lazaret/", env!("CARGO_PKG_VERSION")))
             .dns_resolver(Judged(match &self.network.proxy {
-                Some(proxy) => self.naming(proxy.named()),
-                None => self.clone(),
+                Some(proxy) => resolving.naming(proxy.named()),
+                None => resolving,
             }));
         if let Some(proxy) = &self.network.proxy {
             let named = self.network.private.clone();
@@ -58,11 +105,21 @@ impl Dialer {
         Ok(builder)
     }
 
-    /// Whether a URL's host may be asked for, as far as the URL tells: a literal address is judged here.
-    ///
-    /// # Errors
-    /// When it is an address that isn't public and not named.
-    pub fn admits(&self, url: &Url) -> Result<(), DialError> {
+    /// The same dialer for a URL that the person configured. An address that stands in it, and `localhost`, is named by
+    /// that, at this port; where a name leads is judged as ever.
+    #[must_use]
+    pub fn configured(&self, url: &Url) -> Self {
+        let host = url.host_str().unwrap_or_default();
+        let is_address = host.trim_matches(['[', ']']).parse::<IpAddr>().is_ok() || host == LOCALHOST;
+        let port = url.port_or_known_default().filter(|_| is_address);
+        match port.and_then(|port| format!("{host}:{port}").parse().ok()) {
+            Some(named) => self.naming(named),
+            None => self.clone(),
+        }
+    }
+
+    /// Whether a URL's host may be asked for, as far as the URL tells: reqwest resolves no literal address.
+    fn admits(&self, url: &Url) -> Result<(), DialError> {
         let host = url.host_str().unwrap_or_default();
         let port = url.port_or_known_default().unwrap_or_default();
         let literal = host.trim_matches(['[', ']']);

@@ -24,12 +24,13 @@ pub enum DialError {
     },
     /// An address that isn't public.
     #[error(
-        "`{host}` leads to {address}, which is {class}: the host's owner can name it as `{host}:{port}` in [network] private"
+        "`{host}` leads to {address}, which is {class}: the host's owner can name it as `{}` in [network] private",
+        place(host, *port)
     )]
     NotPublic {
         /// The host.
         host: String,
-        /// The port.
+        /// The port; 0: it isn't known.
         port: u16,
         /// Where it leads.
         address: IpAddr,
@@ -80,4 +81,8 @@ pub enum DialError {
         /// What is wrong.
         why: String,
     },
+}
+
+fn place(host: &str, port: u16) -> String {
+    if port == 0 { host.to_owned() } else { format!("{host}:{port}") }
 }

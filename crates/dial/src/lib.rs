@@ -1,5 +1,5 @@
-//! The one dialer: what leaves cells, and mail, connects here. Models' providers, tool servers over HTTP and image registries
-//! still have clients of their own.
+//! The one dialer: whatever the daemon connects to beyond this machine's own sockets, it connects to here: what leaves cells,
+//! mail, models' providers, tool servers, registries of images and packages.
 //!
 //! ```text
 //! host, port ▶ named by the person? ▶ resolve, once ▶ judge each address ▶ connect to one that was judged ▶ TLS
@@ -16,6 +16,7 @@ mod resolve;
 mod tests;
 mod tls;
 
+use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -27,6 +28,7 @@ use tokio::net::TcpStream;
 pub use tokio_rustls::client::TlsStream;
 
 pub use address::{Class, not_public};
+pub use client::{Client, refusal};
 pub use error::DialError;
 pub use proxy::{BadProxy, Proxy};
 pub use resolve::{Resolve, System};
@@ -83,8 +85,13 @@ impl Dialer {
     /// The same dialer for a host that the person configured: it may be anywhere.
     #[must_use]
     pub fn naming(&self, host: NamedHost) -> Self {
-        let mut network = Network::clone(&self.network);
-        network.private.push(host);
+        let mut private = self.network.private.clone();
+        private.push(host);
+        self.only_naming(private)
+    }
+
+    fn only_naming(&self, private: Vec<NamedHost>) -> Self {
+        let network = Network { private, ..Network::clone(&self.network) };
         Self { network: Arc::new(network), ..self.clone() }
     }
 
@@ -208,6 +215,12 @@ impl Dialer {
         let said = proxy::connect(&mut stream, &asking).await;
         said.map_err(|why| DialError::Proxy { host: shown(host), port, why })?;
         Ok(stream)
+    }
+}
+
+impl fmt::Debug for Dialer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Dialer").field("network", &self.network).finish_non_exhaustive()
     }
 }
 

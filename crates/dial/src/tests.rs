@@ -102,11 +102,10 @@ async fn a_name_that_answers_otherwise_the_second_time_gains_nothing() {
     assert_eq!(dialer.judged("mixed.example", port).await.unwrap(), [SocketAddr::from(([1, 1, 1, 1], port))]);
 }
 
-#[tokio::test]
-async fn a_certificate_is_verified_for_the_host_that_was_asked_for() {
-    let folder = tempfile::tempdir().unwrap();
+/// TLS for `good.example`, and the file with the certificate that makes it believed.
+fn certified(folder: &std::path::Path) -> (tokio_rustls::TlsAcceptor, std::path::PathBuf) {
     let made = rcgen::generate_simple_self_signed(["good.example".to_owned()]).unwrap();
-    let ca = folder.path().join("ca.pem");
+    let ca = folder.join("ca.pem");
     std::fs::write(&ca, made.cert.pem()).unwrap();
     let key = rustls::pki_types::PrivateKeyDer::try_from(made.signing_key.serialize_der()).unwrap();
     let config =
@@ -116,7 +115,13 @@ async fn a_certificate_is_verified_for_the_host_that_was_asked_for() {
             .with_no_client_auth()
             .with_single_cert(vec![made.cert.der().clone()], key)
             .unwrap();
-    let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(config));
+    (tokio_rustls::TlsAcceptor::from(Arc::new(config)), ca)
+}
+
+#[tokio::test]
+async fn a_certificate_is_verified_for_the_host_that_was_asked_for() {
+    let folder = tempfile::tempdir().unwrap();
+    let (acceptor, ca) = certified(folder.path());
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
     let served = tokio::spawn(async move {
@@ -191,23 +196,45 @@ async fn the_outer_proxy_is_asked_for_all_that_is_not_named() {
     }
 }
 
+/// Answers each connection, in order.
+fn serving(listener: TcpListener, answers: &'static [&'static str]) -> tokio::task::JoinHandle<()> {
+    tokio::spawn(async move {
+        for answer in answers {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut head = [0; 1024];
+            assert!(stream.read(&mut head).await.unwrap() > 0);
+            stream.write_all(answer.as_bytes()).await.unwrap();
+        }
+    })
+}
+
+const DONE: &str = "HTTP/1.1 204 No Content\r\nconnection: close\r\n\r\n";
+const AWAY: &str =
+    "HTTP/1.1 307 Temporary Redirect\r\nlocation: http://127.0.0.1/\r\nconnection: close\r\n\r\n";
+
+async fn asked(dialer: &Dialer, url: &str) -> Result<u16, String> {
+    let client = dialer.client(|builder| builder).unwrap();
+    let request = client.request(reqwest::Method::GET, url.parse().unwrap()).map_err(|e| e.to_string())?;
+    request.send().await.map(|answer| answer.status().as_u16()).map_err(|e| format!("{e:?}"))
+}
+
 #[tokio::test]
 async fn a_client_of_reqwest_is_judged_alike() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
-    let served = tokio::spawn(async move {
-        let (mut stream, _) = listener.accept().await.unwrap();
-        let mut head = [0; 1024];
-        assert!(stream.read(&mut head).await.unwrap() > 0);
-        stream.write_all(b"HTTP/1.1 204 No Content\r\n\r\n").await.unwrap();
-    });
+    let served = serving(listener, &[DONE, AWAY]);
     let (dialer, _) = lying(Network::default(), &["127.0.0.1"], &["127.0.0.1"]);
     let url = format!("http://models.example:{port}/");
-    let refused = dialer.client().unwrap().build().unwrap().get(&url).send().await.unwrap_err();
-    assert!(format!("{refused:?}").contains("NotPublic"), "{refused:?}");
+    let refused = asked(&dialer, &url).await.unwrap_err();
+    assert!(refused.contains("NotPublic"), "{refused}");
     let named = dialer.naming(format!("models.example:{port}").try_into().unwrap());
-    assert_eq!(named.client().unwrap().build().unwrap().get(&url).send().await.unwrap().status(), 204);
+    assert_eq!(asked(&named, &url).await, Ok(204));
+    assert_eq!(asked(&named, &url).await, Ok(307), "a redirect is told, not followed");
     served.await.unwrap();
+    // What is named is the port too, though reqwest's resolver isn't told it.
+    let refused = asked(&named, "http://models.example/").await.unwrap_err();
+    assert!(refused.contains("NotPublic"), "{refused}");
+    let lies = dialer.client(|builder| builder).unwrap();
     for (url, admitted) in [
         ("http://127.0.0.1/", false),
         ("http://2130706433/", false),
@@ -215,6 +242,52 @@ async fn a_client_of_reqwest_is_judged_alike() {
         ("http://1.1.1.1/", true),
         ("http://localhost/", true), // a name: the resolver judges
     ] {
-        assert_eq!(dialer.admits(&url.parse().unwrap()).is_ok(), admitted, "{url}");
+        assert_eq!(lies.request(reqwest::Method::GET, url.parse().unwrap()).is_ok(), admitted, "{url}");
     }
+}
+
+#[tokio::test]
+async fn an_address_that_was_configured_is_named_at_its_port_and_a_name_is_not() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let served = serving(listener, &[DONE]);
+    let dialer = Dialer::new(Network::default()).unwrap();
+    let url = format!("http://127.0.0.1:{port}/v1");
+    let configured = dialer.configured(&url.parse().unwrap());
+    assert_eq!(asked(&configured, &url).await, Ok(204));
+    served.await.unwrap();
+    assert!(asked(&dialer, &url).await.unwrap_err().contains("this machine"));
+    for elsewhere in [format!("http://127.0.0.1:{}/", port ^ 1), format!("http://localhost:{port}/")] {
+        let refused = asked(&configured, &elsewhere).await.unwrap_err();
+        assert!(refused.contains("this machine") || refused.contains("NotPublic"), "{refused}");
+    }
+    let (dialer, _) = lying(Network::default(), &["10.0.0.1"], &["10.0.0.1"]);
+    let url = "http://rebind.example/";
+    let refused = asked(&dialer.configured(&url.parse().unwrap()), url).await.unwrap_err();
+    assert!(refused.contains("NotPublic"), "{refused}");
+}
+
+#[tokio::test]
+async fn a_client_of_reqwest_believes_the_certificates_that_the_person_added() {
+    let folder = tempfile::tempdir().unwrap();
+    let (acceptor, ca) = certified(folder.path());
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("https://good.example:{}/", listener.local_addr().unwrap().port());
+    let served = tokio::spawn(async move {
+        loop {
+            let (stream, _) = listener.accept().await.unwrap();
+            if let Ok(mut stream) = acceptor.accept(stream).await {
+                let mut head = [0; 1024];
+                drop(stream.read(&mut head).await);
+                drop(stream.write_all(DONE.as_bytes()).await);
+                drop(stream.shutdown().await);
+            }
+        }
+    });
+    for (ca, believed) in [(Some(ca), true), (None, false)] {
+        let network = Network { ca, ..naming(&["good.example"]) };
+        let (dialer, _) = lying(network, &["127.0.0.1"], &["127.0.0.1"]);
+        assert_eq!(asked(&dialer, &url).await.is_ok(), believed);
+    }
+    served.abort();
 }

@@ -1,9 +1,10 @@
 //! The model service: from a door's request to the bytes of a provider's answer.
 
+use dial::{Client, Dialer};
 use domain::{ModelName, UsdMicros};
 use policy::ModelCall;
 use reqwest::header::{ACCEPT, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, LOCATION};
-use reqwest::{Client, Response, StatusCode};
+use reqwest::{Response, StatusCode};
 use serde_json::json;
 use store::Outcome;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
@@ -72,12 +73,13 @@ fn failed(kind: FailureKind, message: impl Into<String>) -> Failure {
 }
 
 impl ModelService {
-    /// A service with these providers. The first of a name counts.
+    /// A service with these providers, asked by this dialer. The first of a name counts.
     ///
     /// # Errors
     /// When the HTTP client can't be made.
-    pub fn new(providers: Vec<Provider>, patience: Patience) -> Result<Self, ServiceError> {
-        let client = upstream::client(&patience)?;
+    pub fn new(providers: Vec<Provider>, patience: Patience, dialer: &Dialer) -> Result<Self, ServiceError> {
+        let named = |dialer: Dialer, provider: &Provider| dialer.configured(provider.base.url());
+        let client = upstream::client(&providers.iter().fold(dialer.clone(), named), &patience)?;
         Ok(Self { providers, client, patience, largest_response: MAX_RESPONSE, prices: Prices::default() })
     }
 
@@ -232,7 +234,10 @@ impl ModelService {
             let outcome = upstream::send(&self.client, &self.patience, permit, request).await;
             let Some(wait) = upstream::wait_before_retry(&self.patience, attempt, &outcome) else {
                 // A provider that was not reached has not worked; one that broke off or is late may have.
-                call.sent = !matches!(outcome, Err(upstream::UpstreamError::Unreachable(_)));
+                call.sent = !matches!(
+                    outcome,
+                    Err(upstream::UpstreamError::Unreachable(_) | upstream::UpstreamError::Refused(_))
+                );
                 return outcome.map_err(|error| {
                     failed(FailureKind::Upstream, format!("the provider `{}` failed: {error}", provider.name))
                 });

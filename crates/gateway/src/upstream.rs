@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
+use dial::{Client, DialError, Dialer};
 use policy::ModelCall;
 use reqwest::header::{HeaderMap, RETRY_AFTER};
-use reqwest::redirect::Policy;
-use reqwest::{Client, Response, StatusCode, Url};
+use reqwest::{Method, Response, StatusCode, Url};
 
 use crate::permit::Permit;
 
@@ -44,24 +44,17 @@ impl Default for Patience {
 pub(crate) enum UpstreamError {
     #[error("it can't be reached: {0}")]
     Unreachable(String),
+    #[error("it is not asked: {0}")]
+    Refused(DialError),
     #[error("it broke off before it answered: {0}")]
     BrokeOff(String),
     #[error("it did not answer within {} s", .0.as_secs_f32())]
     Late(Duration),
 }
 
-/// A client that follows no redirect, and asks no proxy.
-pub(crate) fn client(patience: &Patience) -> Result<Client, reqwest::Error> {
-    if rustls::crypto::CryptoProvider::get_default().is_none() {
-        // Another part of the program may be faster; then its choice stands.
-        drop(rustls::crypto::ring::default_provider().install_default());
-    }
-    Client::builder()
-        .redirect(Policy::none())
-        .no_proxy()
-        .connect_timeout(patience.connect)
-        .user_agent(concat!("lazaret/", env!("CARGO_PKG_VERSION")))
-        .build()
+/// A client that connects where this dialer does, and follows no redirect.
+pub(crate) fn client(dialer: &Dialer, patience: &Patience) -> Result<Client, reqwest::Error> {
+    dialer.client(|builder| builder.connect_timeout(patience.connect))
 }
 
 /// Sends one request, once. Tries of one call share its permit.
@@ -71,10 +64,14 @@ pub(crate) async fn send(
     _permit: &Permit<ModelCall>,
     (url, headers, body): (Url, HeaderMap, String),
 ) -> Result<Response, UpstreamError> {
-    let sent = client.post(url).headers(headers).body(body).send();
+    let request = client.request(Method::POST, url).map_err(UpstreamError::Refused)?;
+    let sent = request.headers(headers).body(body).send();
     match tokio::time::timeout(patience.first_byte, sent).await {
         Ok(Ok(response)) => Ok(response),
-        Ok(Err(error)) if error.is_connect() => Err(UpstreamError::Unreachable(cause(error))),
+        Ok(Err(error)) if error.is_connect() => Err(match dial::refusal(&error) {
+            Some(refused) => UpstreamError::Refused(refused),
+            None => UpstreamError::Unreachable(cause(error)),
+        }),
         Ok(Err(error)) => Err(UpstreamError::BrokeOff(cause(error))),
         Err(_elapsed) => Err(UpstreamError::Late(patience.first_byte)),
     }
@@ -104,6 +101,7 @@ pub(crate) fn wait_before_retry(
         Ok(response) if is_passing(response.status()) => asked_for(response.headers()).unwrap_or(backed_off),
         // It may have worked on the request: to ask again could cost twice.
         Ok(_) | Err(UpstreamError::Late(_) | UpstreamError::BrokeOff(_)) => return None,
+        Err(UpstreamError::Refused(_)) => return None,
         Err(UpstreamError::Unreachable(_)) => backed_off,
     };
     (wait <= patience.longest_wait).then_some(wait)

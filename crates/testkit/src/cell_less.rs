@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use dial::{Dialer, Network};
 use domain::{AgentFile, Confidentiality, ModelName, PersonName, ServerName, SessionId, TeamName};
 use futures::future::BoxFuture;
 use gateway::tools::upstream::{Upstream, UpstreamLimits};
@@ -121,6 +122,15 @@ pub fn now() -> u64 {
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
 
+/// The dialer of a host where nobody configured anything.
+///
+/// # Panics
+/// When there is none.
+#[must_use]
+pub fn dialer() -> Dialer {
+    Dialer::new(Network::default()).expect("a dialer")
+}
+
 /// The way to a tool server at this address.
 ///
 /// # Panics
@@ -138,7 +148,9 @@ impl Connector for OneServer {
         _team: &'s TeamName,
         _server: &'s ServerName,
     ) -> BoxFuture<'s, Result<Upstream, ToolFailure>> {
-        Box::pin(Upstream::over_http(&self.0, Credential::None, UpstreamLimits::default()))
+        Box::pin(async {
+            Upstream::over_http(&dialer(), &self.0, Credential::None, UpstreamLimits::default()).await
+        })
     }
 }
 

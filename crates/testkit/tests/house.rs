@@ -21,7 +21,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("api", &["domain"]),
     ("policy", &["domain"]),
     ("dial", &["domain"]),
-    ("cell", &["domain", "wire", "sys"]),
+    ("cell", &["domain", "wire", "sys", "dial"]),
     ("mail", &["domain", "vault", "dial"]),
     ("gateway", &["domain", "wire", "policy", "store", "vault", "dial", "mail"]),
     ("daemon", &["domain", "wire", "cell", "gateway", "api", "policy", "store", "vault", "dial", "mail"]),

@@ -219,7 +219,10 @@ async fn session(servers: &MailServers, prompt: &str) -> (CellLess, Upstream) {
     let given = Given { server: Arc::new(here), table, agent: AGENT, prompt, year: 2026 };
     let session = CellLess::open(given).await;
     let address = BaseUrl::parse(&session.endpoint, false).unwrap();
-    let endpoint = Upstream::over_http(&address, Credential::None, UpstreamLimits::default()).await.unwrap();
+    let endpoint =
+        Upstream::over_http(&dialer(servers), &address, Credential::None, UpstreamLimits::default())
+            .await
+            .unwrap();
     (session, endpoint)
 }
 

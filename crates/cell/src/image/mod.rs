@@ -74,7 +74,7 @@ impl ImageStore {
         progress: &Progress,
     ) -> Result<Image, ImageError> {
         let reference = Reference::parse(name.as_str())?;
-        let mut repository = Repository::new(reference, credential)?;
+        let mut repository = Repository::new(&self.dialer, reference, credential)?;
         progress.say(&format!("asking for {name}"));
         let (digest, manifest) = repository.manifest().await?;
         let work = self.begin()?;
@@ -133,7 +133,7 @@ impl ImageStore {
         };
         let (work, layer) = (self.begin()?, self.layer_of(base.digest));
         let ground = Ground { layer: &layer, work: &work, limits: self.limits };
-        let recipe = wanted.recipe(&ground, progress).await?;
+        let recipe = wanted.recipe(&self.dialer, &ground, progress).await?;
         let digest = recipe.digest(base.digest);
         recipe::check(name, digest)?;
         let name = &recipe::name(name);

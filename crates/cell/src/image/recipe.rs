@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use dial::Dialer;
 use domain::ImageName;
 use futures::future::BoxFuture;
 
@@ -65,16 +66,21 @@ impl Wanted {
     /// Its recipe. For a package, the registry is asked what it needs.
     pub(super) async fn recipe(
         self,
+        dialer: &Dialer,
         ground: &Ground<'_>,
         progress: &Progress,
     ) -> Result<Box<dyn Recipe>, ImageError> {
         Ok(match self {
-            Self::Agent(agent) => Box::new(AgentRecipe { agent, registry: npm::Registry::configured()? }),
-            Self::Npm(wanted) => Box::new(wanted.resolve(npm::Registry::configured()?, progress).await?),
+            Self::Agent(agent) => {
+                Box::new(AgentRecipe { agent, registry: npm::Registry::configured(dialer)? })
+            }
+            Self::Npm(wanted) => {
+                Box::new(wanted.resolve(npm::Registry::configured(dialer)?, progress).await?)
+            }
             Self::Pypi(wanted) => {
                 let (layer, limits) = (ground.layer.to_owned(), ground.limits);
                 let python = blocking(move || pypi::Python::of_base(&layer, limits)).await?;
-                let index = pypi::Index::configured()?;
+                let index = pypi::Index::configured(dialer)?;
                 Box::new(wanted.resolve(index, python, ground, progress).await?)
             }
         })

@@ -3,9 +3,10 @@
 
 use std::path::Path;
 
+use dial::Dialer;
 use futures::{FutureExt, StreamExt, TryStreamExt};
 use reqwest::header::{ACCEPT, AUTHORIZATION, HeaderMap, HeaderValue, WWW_AUTHENTICATE};
-use reqwest::{Client, Response, StatusCode, Url};
+use reqwest::{StatusCode, Url};
 use secrecy::ExposeSecret;
 use serde::Deserialize;
 
@@ -26,7 +27,7 @@ const MAX_TOKEN: u64 = 64 << 10;
 
 /// One repository at a registry, with what it takes to read it.
 pub(super) struct Repository {
-    client: Client,
+    client: http::Client,
     reference: Reference,
     credential: Option<Credential>,
     authorization: Option<HeaderValue>,
@@ -34,8 +35,12 @@ pub(super) struct Repository {
 
 impl Repository {
     /// The repository of `reference`. Nothing is asked yet.
-    pub(super) fn new(reference: Reference, credential: Option<Credential>) -> Result<Self, ImageError> {
-        let client = http::client(!reference.is_loopback())?;
+    pub(super) fn new(
+        dialer: &Dialer,
+        reference: Reference,
+        credential: Option<Credential>,
+    ) -> Result<Self, ImageError> {
+        let client = http::Client::new(dialer, &root(&reference))?;
         Ok(Self { client, reference, credential, authorization: None })
     }
 
@@ -93,8 +98,7 @@ impl Repository {
     }
 
     fn url(&self, rest: &str) -> String {
-        let scheme = if self.reference.is_loopback() { "http" } else { "https" };
-        format!("{scheme}://{}/v2/{}/{rest}", self.reference.host(), self.reference.repository)
+        format!("{}{}/{rest}", root(&self.reference), self.reference.repository)
     }
 
     async fn document(
@@ -105,11 +109,9 @@ impl Repository {
         let url = self.url(&format!("manifests/{version}"));
         let mut asked_for_access = false;
         loop {
-            let mut request = self.client.get(&url).header(ACCEPT, manifest::accepted());
-            if let Some(authorization) = &self.authorization {
-                request = request.header(AUTHORIZATION, authorization);
-            }
-            let (status, headers, body) = http::document(request, &url, MAX_DOCUMENT).await?;
+            let mut asked = self.shown();
+            asked.extend(HeaderValue::try_from(manifest::accepted()).ok().map(|kinds| (ACCEPT, kinds)));
+            let (status, headers, body) = self.client.document(&url, asked, MAX_DOCUMENT).await?;
             match status {
                 StatusCode::OK => {
                     let digest = Digest::of(&body);
@@ -136,11 +138,7 @@ impl Repository {
 
     async fn blob(&self, wanted: &Descriptor, folder: &Path) -> Result<(), ImageError> {
         let url = self.url(&format!("blobs/{}", wanted.digest));
-        let mut request = self.client.get(&url);
-        if let Some(authorization) = &self.authorization {
-            request = request.header(AUTHORIZATION, authorization);
-        }
-        let response: Response = request.send().await.map_err(|error| http::network(&url, &error))?;
+        let response = self.client.get(&url, self.shown()).await?;
         match response.status() {
             StatusCode::OK => {}
             StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => return Err(self.denied()),
@@ -149,6 +147,11 @@ impl Repository {
         let path = folder.join(blob(wanted.digest));
         let download = Download { url: &url, most: wanted.size, path: &path };
         http::store_verified(response, &download, wanted.digest).await
+    }
+
+    /// What the registry wants to see.
+    fn shown(&self) -> HeaderMap {
+        self.authorization.iter().map(|value| (AUTHORIZATION, value.clone())).collect()
     }
 
     fn denied(&self) -> ImageError {
@@ -176,7 +179,7 @@ impl Repository {
         }
         if challenges.iter().any(|one| one.scheme == "basic") {
             let credential = self.credential.as_ref().ok_or_else(|| self.denied())?;
-            return secret_header(&basic(credential)).ok_or_else(|| self.denied());
+            return basic(credential).ok_or_else(|| self.denied());
         }
         Err(http::refused(&url, "the registry wants a kind of log-in that isn't known here"))
     }
@@ -194,13 +197,8 @@ impl Repository {
             url.query_pairs_mut().append_pair("service", service);
         }
         let shown = url.to_string();
-        let mut request = self.client.get(url);
-        if let Some(header) =
-            self.credential.as_ref().and_then(|credential| secret_header(&basic(credential)))
-        {
-            request = request.header(AUTHORIZATION, header);
-        }
-        let (status, _, body) = http::document(request, &shown, MAX_TOKEN).await?;
+        let headers = self.credential.iter().filter_map(basic).map(|value| (AUTHORIZATION, value)).collect();
+        let (status, _, body) = self.client.document(&shown, headers, MAX_TOKEN).await?;
         match status {
             StatusCode::OK => {}
             StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => return Err(self.denied()),
@@ -214,20 +212,18 @@ impl Repository {
         let bad = || http::refused(&shown, "its answer holds no token");
         let found: Token = serde_json::from_slice(&body).map_err(|_| bad())?;
         let token = found.token.or(found.access_token).ok_or_else(bad)?;
-        secret_header(&format!("Bearer {token}")).ok_or_else(bad)
+        http::secret_header(&format!("Bearer {token}")).ok_or_else(bad)
     }
 }
 
-fn basic(credential: &Credential) -> String {
-    use base64::Engine as _;
-    let pair = format!("{}:{}", credential.user, credential.password.expose_secret());
-    format!("Basic {}", base64::engine::general_purpose::STANDARD.encode(pair))
+/// The address below which a registry keeps all repositories.
+fn root(reference: &Reference) -> String {
+    let scheme = if reference.is_loopback() { "http" } else { "https" };
+    format!("{scheme}://{}/v2/", reference.host())
 }
 
-fn secret_header(text: &str) -> Option<HeaderValue> {
-    let mut value = HeaderValue::from_str(text).ok()?;
-    value.set_sensitive(true);
-    Some(value)
+fn basic(credential: &Credential) -> Option<HeaderValue> {
+    http::basic(&credential.user, credential.password.expose_secret())
 }
 
 /// A `WWW-Authenticate` header: a scheme and its parameters.

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use dial::Dialer;
 use domain::ImageName;
 use serde::{Deserialize, Serialize};
 
@@ -108,12 +109,14 @@ struct Index {
 pub struct ImageStore {
     root: Arc<PathBuf>,
     pub(super) limits: ImageLimits,
+    /// The way to registries.
+    pub(super) dialer: Dialer,
 }
 
 impl ImageStore {
     /// Opens the store under Lazaret's data folder `data`, makes it where it is missing, and clears away what broken-off
-    /// imports left.
-    pub fn open(data: &Path) -> Result<Self, ImageError> {
+    /// imports left. Registries are asked where the dialer goes.
+    pub fn open(data: &Path, dialer: Dialer) -> Result<Self, ImageError> {
         let root = data.join("images");
         for folder in [root.clone(), root.join("work"), root.join("locks")] {
             DirBuilder::new()
@@ -122,7 +125,7 @@ impl ImageStore {
                 .create(&folder)
                 .map_err(ImageError::io("create", &folder))?;
         }
-        let store = Self { root: Arc::new(root), limits: ImageLimits::default() };
+        let store = Self { root: Arc::new(root), limits: ImageLimits::default(), dialer };
         let _locked = store.lock_index()?;
         store.clear_work()?;
         store.clear_orphans()?;

@@ -263,8 +263,9 @@ async fn lab(fake: Fake) -> Lab {
     let store = crate::keeping::open(&at("s").join("store")).await.unwrap();
     let nobody = crate::secrets::Passphrase { file: None, ask: &|| None };
     let vault = Arc::new(crate::secrets::open(&at("s").join("vault"), nobody).unwrap());
-    let models = crate::models::service(&Config::default(), &vault, |_| None).unwrap();
-    let outside = crate::outside::outside(&Config::default(), &vault).unwrap();
+    let dialer = crate::outside::dialer(&Config::default()).unwrap();
+    let models = crate::models::service(&Config::default(), &vault, &dialer, |_| None).unwrap();
+    let outside = crate::outside::outside(&Config::default(), dialer, &vault);
     let kept = Kept { store, vault };
     let sessions =
         Sessions::open(&folders, Config::default(), Arc::new(fake), (models, outside), kept).unwrap();

@@ -151,7 +151,7 @@ async fn a_provider_is_asked_only_in_its_own_dialects() {
     let rig = Rig::new(1_000_000).await;
     let mut only_chat = provider("http://127.0.0.1:1", Credential::None);
     only_chat.apis = vec![Api::Chat];
-    let service = ModelService::new(vec![only_chat], quick()).unwrap();
+    let service = ModelService::new(vec![only_chat], quick(), &dialer()).unwrap();
     let rig = Rig { service: Arc::new(service), ..rig };
     assert_eq!(rig.failure(anthropic()).await.kind, FailureKind::NotGranted);
 }

@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use demo::scripted::{ScriptedModel, serve};
+use dial::{Dialer, Network};
 use tokio::io::{AsyncWriteExt, DuplexStream, duplex};
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
@@ -39,6 +40,11 @@ struct Rig {
 
 fn quick() -> Patience {
     Patience { first_wait: Duration::from_millis(1), ..Patience::default() }
+}
+
+/// As it is where nobody configured anything.
+fn dialer() -> Dialer {
+    Dialer::new(Network::default()).unwrap()
 }
 
 fn provider(base: &str, credential: Credential) -> Provider {
@@ -70,7 +76,7 @@ impl Rig {
         let base = format!("http://{}", listener.local_addr().unwrap());
         let model = Arc::new(ScriptedModel::new(KEY));
         tokio::spawn(serve(listener, Arc::clone(&model)));
-        let service = ModelService::new(vec![provider(&base, credential)], patience).unwrap();
+        let service = ModelService::new(vec![provider(&base, credential)], patience, &dialer()).unwrap();
         let (tell, events) = mpsc::channel(64);
         let models = vec!["scripted/reviewer".parse().unwrap(), "elsewhere/reviewer2".parse().unwrap()];
         let session = Arc::new(ModelSession::new(models, tokens, Arc::clone(&kept.gate), tell));

@@ -3,6 +3,7 @@
 use demo::scripted::Fault;
 use tokio::io::AsyncReadExt;
 
+use super::egress::Here;
 use super::*;
 
 fn status_fault(status: u16, retry_after: Option<u32>) -> Fault {
@@ -97,7 +98,8 @@ async fn a_missing_key_is_told_with_what_to_do() {
 async fn a_provider_that_is_not_there_costs_nothing() {
     let mut rig = Rig::new(1_000_000).await;
     let gone = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
-    let service = ModelService::new(vec![provider(&format!("http://{gone}"), Credential::None)], quick());
+    let service =
+        ModelService::new(vec![provider(&format!("http://{gone}"), Credential::None)], quick(), &dialer());
     rig.service = Arc::new(service.unwrap());
     let failure = rig.failure(anthropic()).await;
     assert!(failure.message.contains("can't be reached"), "{}", failure.message);
@@ -112,7 +114,8 @@ async fn a_provider_that_never_answers_is_given_up_and_counted_at_the_worst() {
     let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let base = format!("http://{}", silent.local_addr().unwrap());
     let patience = Patience { first_byte: Duration::from_millis(200), ..quick() };
-    rig.service = Arc::new(ModelService::new(vec![provider(&base, Credential::None)], patience).unwrap());
+    rig.service =
+        Arc::new(ModelService::new(vec![provider(&base, Credential::None)], patience, &dialer()).unwrap());
     let failure = rig.failure(anthropic()).await;
     assert!(failure.message.contains("did not answer"), "{}", failure.message);
     assert_eq!(counted(&rig.events().await), (ANTHROPIC.len() as u64 + 1000, false));
@@ -157,9 +160,33 @@ async fn a_provider_that_breaks_off_is_not_asked_twice() {
         drop(connection);
         tokio::time::timeout(Duration::from_millis(300), listener.accept()).await.is_ok()
     });
-    rig.service = Arc::new(ModelService::new(vec![provider(&base, Credential::None)], quick()).unwrap());
+    rig.service =
+        Arc::new(ModelService::new(vec![provider(&base, Credential::None)], quick(), &dialer()).unwrap());
     let failure = rig.failure(anthropic()).await;
     assert!(failure.message.contains("broke off"), "{}", failure.message);
     assert_eq!(counted(&rig.events().await), (ANTHROPIC.len() as u64 + 1000, false));
     assert!(!accepted.await.unwrap(), "it was asked again");
+}
+
+#[tokio::test]
+async fn a_provider_whose_name_leads_to_this_machine_is_asked_only_where_a_person_named_it() {
+    let mut rig = Rig::new(1_000_000).await;
+    let port = rig.base.rsplit_once(':').unwrap().1.to_owned();
+    let there = |dialer: &dial::Dialer| {
+        let base = BaseUrl::parse(&format!("http://models.example:{port}"), true).unwrap();
+        let provider = Provider { base, ..provider(&rig.base, Credential::ApiKey(KEY.into())) };
+        Arc::new(ModelService::new(vec![provider], quick(), dialer).unwrap())
+    };
+    let dialer = dial::Dialer::resolving(dial::Network::default(), Here(0.into())).unwrap();
+    let named = format!("models.example:{port}").parse().unwrap();
+    let (refusing, naming) = (there(&dialer), there(&dialer.naming(named)));
+    rig.service = refusing;
+    let failure = rig.failure(anthropic()).await;
+    assert!(failure.message.contains("`models.example` leads to 127.0.0.1"), "{}", failure.message);
+    let events = rig.events().await;
+    assert!(!events.iter().any(|event| matches!(event, ModelEvent::Retrying { .. })), "it is final");
+    assert_eq!(counted(&events).0, 0);
+    assert!(rig.model.recorded().is_empty());
+    rig.service = naming;
+    assert_eq!(status(&rig.ask(anthropic()).await), 200);
 }

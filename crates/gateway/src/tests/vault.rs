@@ -152,7 +152,7 @@ async fn a_provider_that_says_the_key_is_not_heard() {
         });
         let mut rig = Rig::new(1_000_000).await;
         let provider = provider(&base, Credential::ApiKey(KEY.into()));
-        rig.service = Arc::new(ModelService::new(vec![provider], quick()).unwrap());
+        rig.service = Arc::new(ModelService::new(vec![provider], quick(), &dialer()).unwrap());
         let answers = rig.ask(anthropic()).await;
         assert_eq!(body(&answers), answer("[redacted]"));
         let Some(ModelAnswer::Head { headers, .. }) = answers.first() else { panic!("{answers:?}") };

@@ -8,6 +8,7 @@ use std::time::Instant;
 
 use cell::image::{ImageStore, Progress};
 use domain::ImageName;
+use testkit::cell_less::dialer;
 use tokio::process::Command;
 
 use crate::Result;
@@ -39,7 +40,7 @@ pub async fn run(ground: &mut Ground) -> Result<Vec<Number>> {
         eprintln!("bench: import {round}/{ROUNDS}");
         let folder = scratch.join(format!("round-{round}"));
         fs::create_dir(&folder)?;
-        let store = ImageStore::open(&folder.join("data"))?;
+        let store = ImageStore::open(&folder.join("data"), dialer())?;
         let began = Instant::now();
         store.import(&layout, Some(&name), &Progress::silent()).await?;
         ours.push(bytes / 1e6 / began.elapsed().as_secs_f64());

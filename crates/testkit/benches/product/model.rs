@@ -8,7 +8,7 @@ use cell::StartMode;
 use demo::scripted::{Action, Fault, Script, ScriptedModel, serve};
 use gateway::egress::{Authority, Leaves};
 use gateway::{Api, BaseUrl, Credential, ModelService, ModelSession, Patience, Provider, Services};
-use testkit::cell_less::models_only;
+use testkit::cell_less::{dialer, models_only};
 use tokio::net::TcpListener;
 use tokio::process::Command;
 use tokio::sync::mpsc;
@@ -56,7 +56,7 @@ impl Scripted {
             apis: vec![Api::Anthropic],
             credential: Credential::ApiKey(KEY.to_owned().into()),
         };
-        let service = Arc::new(ModelService::new(vec![provider], Patience::default())?);
+        let service = Arc::new(ModelService::new(vec![provider], Patience::default(), &dialer())?);
         let (events, mut told) = mpsc::channel(32);
         let models = vec![format!("scripted/{MODEL}").parse()?];
         let (gate, folder) = models_only(&models).await;

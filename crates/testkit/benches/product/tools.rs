@@ -9,7 +9,7 @@ use gateway::tools::ProgressSink;
 use gateway::tools::upstream::{Upstream, UpstreamLimits};
 use gateway::{BaseUrl, Credential};
 use policy::Table;
-use testkit::cell_less::{CellLess, Given, SERVER, at};
+use testkit::cell_less::{CellLess, Given, SERVER, at, dialer};
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -46,7 +46,8 @@ pub async fn run() -> Result<Vec<Number>> {
 
 async fn client(url: &str) -> Result<Upstream> {
     let address = BaseUrl::parse(url, false)?;
-    let connected = Upstream::over_http(&address, Credential::None, UpstreamLimits::default());
+    let dialer = dialer();
+    let connected = Upstream::over_http(&dialer, &address, Credential::None, UpstreamLimits::default());
     connected.await.map_err(|failure| failure.message.into())
 }
 

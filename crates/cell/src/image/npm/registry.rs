@@ -2,7 +2,9 @@
 
 use std::path::PathBuf;
 
+use dial::Dialer;
 use reqwest::Response;
+use reqwest::header::{ACCEPT, AUTHORIZATION, HeaderMap, HeaderValue};
 use secrecy::{ExposeSecret, SecretString};
 
 use super::super::error::ImageError;
@@ -15,12 +17,12 @@ pub(in super::super) struct Registry {
     /// Ends with `/`.
     base: String,
     token: Option<SecretString>,
-    client: reqwest::Client,
+    client: http::Client,
 }
 
 impl Registry {
     /// The one that npm would ask.
-    pub(in super::super) fn configured() -> Result<Self, ImageError> {
+    pub(in super::super) fn configured(dialer: &Dialer) -> Result<Self, ImageError> {
         let text = config_text();
         let from_env = ["npm_config_registry", "NPM_CONFIG_REGISTRY"]
             .into_iter()
@@ -29,12 +31,16 @@ impl Registry {
         let base = if base.ends_with('/') { base } else { base + "/" };
         let bare = base.split_once("://").map_or(base.as_str(), |(_, bare)| bare);
         let token = setting(&text, &format!("//{bare}:_authToken")).map(SecretString::from);
-        Self::at(base, token)
+        Self::at(dialer, base, token)
     }
 
     /// The one at this address.
-    pub(in super::super) fn at(base: String, token: Option<SecretString>) -> Result<Self, ImageError> {
-        let client = http::client(!http::is_loopback(&base))?;
+    pub(in super::super) fn at(
+        dialer: &Dialer,
+        base: String,
+        token: Option<SecretString>,
+    ) -> Result<Self, ImageError> {
+        let client = http::Client::new(dialer, &base)?;
         Ok(Self { base, token, client })
     }
 
@@ -42,8 +48,9 @@ impl Registry {
     pub(super) async fn describe(&self, name: &str, most: u64) -> Result<Option<Vec<u8>>, ImageError> {
         let url = format!("{}{}", self.base, name.replace('/', "%2f"));
         // The short form, which has all that is needed to install.
-        let request = self.request(&url).header("accept", "application/vnd.npm.install-v1+json");
-        let (status, _, document) = http::document(request, &url, most).await?;
+        let mut headers = self.shown();
+        headers.insert(ACCEPT, HeaderValue::from_static("application/vnd.npm.install-v1+json"));
+        let (status, _, document) = self.client.document(&url, headers, most).await?;
         match status {
             reqwest::StatusCode::NOT_FOUND => Ok(None),
             status if status.is_success() => Ok(Some(document)),
@@ -59,19 +66,18 @@ impl Registry {
 
     /// Asks for a file of the registry.
     pub(in super::super) async fn get(&self, url: &str) -> Result<Response, ImageError> {
-        let response = self.request(url).send().await.map_err(|error| http::network(url, &error))?;
+        let response = self.client.get(url, self.shown()).await?;
         if !response.status().is_success() {
             return Err(not_set_up(url, response.status()));
         }
         Ok(response)
     }
 
-    fn request(&self, url: &str) -> reqwest::RequestBuilder {
-        let request = self.client.get(url);
-        match &self.token {
-            Some(token) => request.bearer_auth(token.expose_secret()),
-            None => request,
-        }
+    /// What the registry wants to see.
+    fn shown(&self) -> HeaderMap {
+        let token = self.token.as_ref();
+        let value = token.and_then(|token| http::secret_header(&format!("Bearer {}", token.expose_secret())));
+        value.into_iter().map(|value| (AUTHORIZATION, value)).collect()
     }
 }
 

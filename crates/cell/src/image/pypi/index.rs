@@ -3,7 +3,8 @@
 
 use std::path::{Path, PathBuf};
 
-use reqwest::header::{CONTENT_TYPE, HeaderMap};
+use dial::Dialer;
+use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue};
 use reqwest::{Response, StatusCode};
 use secrecy::{ExposeSecret, SecretString};
 use url::Url;
@@ -20,20 +21,20 @@ pub(in super::super) struct Index {
     /// Ends with `/`, and has no credential in it.
     base: Url,
     login: Option<(String, SecretString)>,
-    client: reqwest::Client,
+    client: http::Client,
 }
 
 impl Index {
     /// The one that pip would ask.
-    pub(in super::super) fn configured() -> Result<Self, ImageError> {
+    pub(in super::super) fn configured(dialer: &Dialer) -> Result<Self, ImageError> {
         let from_env = std::env::var("PIP_INDEX_URL").ok().filter(|url| !url.is_empty());
         let from_files =
             || config_files().iter().find_map(|path| setting(&http::settings(path)?, "index-url"));
-        Self::at(&from_env.or_else(from_files).unwrap_or_else(|| PUBLIC.to_owned()))
+        Self::at(dialer, &from_env.or_else(from_files).unwrap_or_else(|| PUBLIC.to_owned()))
     }
 
     /// The one at this address, which may hold a name and a password.
-    pub(in super::super) fn at(address: &str) -> Result<Self, ImageError> {
+    pub(in super::super) fn at(dialer: &Dialer, address: &str) -> Result<Self, ImageError> {
         let refuse = |why: &str| http::refused("pip's `index-url`", why);
         let mut base = Url::parse(address).map_err(|_| refuse("it is no URL"))?;
         let (user, password) = (decoded(base.username()), decoded(base.password().unwrap_or_default()));
@@ -45,7 +46,7 @@ impl Index {
         if !base.path().ends_with('/') {
             base.set_path(&format!("{}/", base.path()));
         }
-        let client = http::client(!http::is_loopback(base.as_str()))?;
+        let client = http::Client::new(dialer, base.as_str())?;
         Ok(Self { base, login, client })
     }
 
@@ -60,8 +61,9 @@ impl Index {
             .base
             .join(&format!("{name}/"))
             .map_err(|error| http::refused(name.as_str(), error.to_string()))?;
-        let request = self.request(&url).header("accept", JSON);
-        let (status, headers, document) = http::document(request, url.as_str(), most).await?;
+        let mut headers = self.shown(&url);
+        headers.insert(ACCEPT, HeaderValue::from_static(JSON));
+        let (status, headers, document) = self.client.document(url.as_str(), headers, most).await?;
         if status == StatusCode::NOT_FOUND {
             return Ok(None);
         }
@@ -79,14 +81,14 @@ impl Index {
     /// A file of the index, of at most so many bytes.
     pub(super) async fn document(&self, url: &Url, most: u64) -> Result<Vec<u8>, ImageError> {
         self.check(url)?;
-        let (status, _, document) = http::document(self.request(url), url.as_str(), most).await?;
+        let (status, _, document) = self.client.document(url.as_str(), self.shown(url), most).await?;
         if status.is_success() { Ok(document) } else { Err(not_set_up(url, status)) }
     }
 
     /// Asks for a file of the index.
     pub(super) async fn get(&self, url: &Url) -> Result<Response, ImageError> {
         self.check(url)?;
-        let response = self.request(url).send().await.map_err(|error| http::network(url.as_str(), &error))?;
+        let response = self.client.get(url.as_str(), self.shown(url)).await?;
         if response.status().is_success() { Ok(response) } else { Err(not_set_up(url, response.status())) }
     }
 
@@ -103,14 +105,10 @@ impl Index {
     }
 
     /// The credential goes to the index's own host and port only.
-    fn request(&self, url: &Url) -> reqwest::RequestBuilder {
-        let request = self.client.get(url.clone());
-        match &self.login {
-            Some((user, password)) if url.origin() == self.base.origin() => {
-                request.basic_auth(user, Some(password.expose_secret()))
-            }
-            Some(_) | None => request,
-        }
+    fn shown(&self, url: &Url) -> HeaderMap {
+        let login = self.login.as_ref().filter(|_| url.origin() == self.base.origin());
+        let value = login.and_then(|(user, password)| http::basic(user, password.expose_secret()));
+        value.into_iter().map(|value| (AUTHORIZATION, value)).collect()
     }
 }
 
@@ -168,6 +166,7 @@ fn decoded(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::super::super::tests::dialer;
     use super::*;
 
     #[test]
@@ -180,14 +179,11 @@ mod tests {
 
     #[test]
     fn a_credential_is_taken_out_of_the_address_and_goes_to_its_own_host() {
-        let index = Index::at("https://ann:p%40ss%2@py.acme.example:8443/simple?x#y").unwrap();
+        let index = Index::at(&dialer(), "https://ann:p%40ss%2@py.acme.example:8443/simple?x#y").unwrap();
         assert_eq!(index.base.as_str(), "https://py.acme.example:8443/simple/");
         let (user, password) = index.login.as_ref().unwrap();
         assert_eq!((user.as_str(), password.expose_secret()), ("ann", "p@ss%2"));
-        let has_login = |url: &str| {
-            let request = index.request(&url.parse().unwrap()).build().unwrap();
-            request.headers().contains_key("authorization")
-        };
+        let has_login = |url: &str| index.shown(&url.parse().unwrap()).contains_key("authorization");
         assert!(has_login("https://py.acme.example:8443/files/x.whl"));
         for other in [
             "https://files.acme.example/x.whl",
@@ -200,8 +196,8 @@ mod tests {
 
     #[test]
     fn nothing_is_asked_in_the_clear_but_this_host() {
-        let public = Index::at("https://py.acme.example/simple").unwrap();
-        let local = Index::at("http://127.0.0.1:3141/simple").unwrap();
+        let public = Index::at(&dialer(), "https://py.acme.example/simple").unwrap();
+        let local = Index::at(&dialer(), "http://127.0.0.1:3141/simple").unwrap();
         let (plain, here) = ("http://py.acme.example/x.whl", "http://127.0.0.1:3141/x.whl");
         for (index, url, allowed) in [
             (&public, "https://files.acme.example/x.whl", true),
@@ -213,6 +209,8 @@ mod tests {
         ] {
             assert_eq!(index.check(&url.parse().unwrap()).is_ok(), allowed, "{url}");
         }
-        assert!(Index::at("not a url").is_err() && Index::at("data:text/plain,x").is_err());
+        assert!(
+            Index::at(&dialer(), "not a url").is_err() && Index::at(&dialer(), "data:text/plain,x").is_err()
+        );
     }
 }

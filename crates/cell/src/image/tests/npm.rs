@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use sha2::{Digest as _, Sha512};
 
 use super::registry::serve;
-use super::{Layer, listing};
+use super::{Layer, dialer, listing};
 use crate::image::layer::Assembly;
 use crate::image::npm::{Registry, Wanted};
 use crate::image::recipe::Recipe as _;
@@ -36,12 +36,12 @@ fn published(name: &str, archive: &Layer, mut release: Value) -> Files {
 /// The image's packages, laid down, and their records.
 async fn laid(name: &str, files: Files) -> Result<(Assembly, Vec<ImagePackage>), ImageError> {
     let answers = files.into_iter().map(|(path, body)| (path, "application/json", body));
-    let registry = Registry::at(serve(answers.collect()), None)?;
+    let registry = Registry::at(&dialer(), serve(answers.collect()), None)?;
     let silent = Progress::silent();
     let wanted = Wanted::parse(&name.parse().unwrap())?.unwrap();
     let packages = wanted.resolve(registry, &silent).await?;
     let data = tempfile::tempdir().unwrap();
-    let store = ImageStore::open(data.path())?;
+    let store = ImageStore::open(data.path(), dialer())?;
     let work = store.begin()?;
     packages.fetch_packages(&work, &silent).await?;
     let mut assembly = store.assembly(&work)?;

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
 use super::registry::{Answers, serve};
-use super::{listing, small_limits};
+use super::{dialer, listing, small_limits};
 use crate::image::layer::Assembly;
 use crate::image::limits::ImageLimits;
 use crate::image::pypi::{Index, Python, Wanted};
@@ -107,10 +107,10 @@ struct Laid {
 }
 
 async fn laid_within(name: &str, answers: Answers, limits: ImageLimits) -> Result<Laid, ImageError> {
-    let index = Index::at(&(serve(answers) + "simple"))?;
+    let index = Index::at(&dialer(), &(serve(answers) + "simple"))?;
     let silent = Progress::silent();
     let data = tempfile::tempdir().unwrap();
-    let store = ImageStore::open(data.path())?;
+    let store = ImageStore::open(data.path(), dialer())?;
     let work = store.begin()?;
     let wanted = Wanted::parse(&name.parse().unwrap())?.unwrap();
     let ground = Ground { layer: data.path(), work: &work, limits };

@@ -178,14 +178,14 @@ async fn all_forms_of_an_image_become_what_umoci_unpacks() {
 
     for form in ["layout", "oci.tar", "docker.tar", "docker.tar.gz"] {
         let data = tempfile::tempdir().unwrap();
-        let store = ImageStore::open(data.path()).unwrap();
+        let store = ImageStore::open(data.path(), dialer()).unwrap();
         let image = import(&store, &at(form), "mine").await.unwrap_or_else(|error| panic!("{form}: {error}"));
         assert_same(&image, &layout, scratch.path());
         assert_eq!(image.config.cwd, "/srv", "{form}");
         assert!(image.config.env.contains(&"GREETING=hello".to_owned()), "{form}");
     }
     let data = tempfile::tempdir().unwrap();
-    let store = ImageStore::open(data.path()).unwrap();
+    let store = ImageStore::open(data.path(), dialer()).unwrap();
     let image = store.import(&at("docker.tar"), None, &Progress::silent()).await.unwrap();
     assert!(image.name.as_str().ends_with("acme/tool:1"), "{}", image.name);
 }
@@ -195,7 +195,7 @@ async fn damaged_and_foreign_images_are_refused() {
     let scratch = tempfile::tempdir().unwrap();
     let layout = make_layout(scratch.path());
     let data = tempfile::tempdir().unwrap();
-    let store = ImageStore::open(data.path()).unwrap();
+    let store = ImageStore::open(data.path(), dialer()).unwrap();
     let blobs = layout.join("blobs/sha256");
     for entry in fs::read_dir(&blobs).unwrap() {
         let path = entry.unwrap().path();

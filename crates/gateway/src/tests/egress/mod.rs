@@ -18,7 +18,8 @@ use vault::Vault;
 use wire::egress::{BodyLength, EgressAnswer, EgressBody, EgressRequest, MAX_ANSWER, Scheme};
 use wire::frame::{self, LARGE};
 
-use self::server::{Here, Site};
+pub(super) use self::server::Here;
+use self::server::Site;
 use super::permits::Nowhere;
 use crate::egress::{Bounds, Outside, SessionEgress};
 use crate::tools::{Servers, Session, SessionGate, ToolEvent};

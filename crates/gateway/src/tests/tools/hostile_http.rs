@@ -8,6 +8,7 @@ use tokio::net::{TcpListener, TcpStream};
 use wire::tools::{ToolFailure, ToolFailureKind};
 
 use super::*;
+use crate::tests::egress::Here;
 use crate::tools::upstream::Acted;
 use crate::{BaseUrl, Credential};
 
@@ -108,7 +109,7 @@ async fn connect_older(
             });
         }
     });
-    Upstream::over_http(&address, Credential::None, limits).await
+    Upstream::over_http(&crate::tests::dialer(), &address, Credential::None, limits).await
 }
 
 async fn failed_call(calls: impl Fn(&Value) -> Reply + Send + Sync + 'static) -> CallFailed {
@@ -226,7 +227,21 @@ async fn the_hosts_credential_is_shown_to_the_server_and_never_told() {
         }
     });
     let credential = Credential::Bearer("canary-token".into());
-    let refused = Upstream::over_http(&address, credential, IMPATIENT).await.err().unwrap();
+    let refused =
+        Upstream::over_http(&crate::tests::dialer(), &address, credential, IMPATIENT).await.err().unwrap();
     assert!(heads.recv().await.unwrap().contains("authorization: Bearer canary-token"));
     assert!(refused.message.contains("credential") && !refused.message.contains("canary"), "{refused:?}");
+}
+
+#[tokio::test]
+async fn a_server_whose_name_leads_to_this_machine_is_not_asked() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let asked = tokio::spawn(async move { listener.accept().await.is_ok() });
+    let dialer = dial::Dialer::resolving(dial::Network::default(), Here(0.into())).unwrap();
+    let address = BaseUrl::parse(&format!("http://tools.example:{port}/mcp"), true).unwrap();
+    let refused = Upstream::over_http(&dialer, &address, Credential::None, IMPATIENT).await.err().unwrap();
+    assert!(refused.message.contains("`tools.example` leads to 127.0.0.1"), "{refused:?}");
+    assert!(!asked.is_finished());
+    asked.abort();
 }

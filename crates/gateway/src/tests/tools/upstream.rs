@@ -11,7 +11,10 @@ use crate::tools::upstream::Acted;
 /// The same server over HTTP and over a byte stream.
 async fn both(server: &Everything) -> [(&'static str, Upstream); 2] {
     let limits = UpstreamLimits::default();
-    let http = Upstream::over_http(&server.over_http().await, Credential::None, limits).await.unwrap();
+    let http =
+        Upstream::over_http(&crate::tests::dialer(), &server.over_http().await, Credential::None, limits)
+            .await
+            .unwrap();
     let stream = Upstream::over_stream(server.over_stream(), limits).await.unwrap();
     [("http", http), ("stream", stream)]
 }

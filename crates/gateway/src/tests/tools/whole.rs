@@ -89,7 +89,14 @@ async fn reached(gate: Arc<dyn ToolGate>) -> Reached {
 impl Reached {
     /// A program of the cell that speaks MCP.
     async fn program(&self) -> Upstream {
-        Upstream::over_http(&self.address, Credential::None, UpstreamLimits::default()).await.unwrap()
+        Upstream::over_http(
+            &crate::tests::dialer(),
+            &self.address,
+            Credential::None,
+            UpstreamLimits::default(),
+        )
+        .await
+        .unwrap()
     }
 
     /// One request as bytes, and all that comes back.
@@ -114,7 +121,10 @@ impl Reached {
 /// One server over HTTP, and one over a byte stream, each behind a door of its own.
 async fn both(server: &Everything) -> [Reached; 2] {
     let limits = UpstreamLimits::default();
-    let http = Upstream::over_http(&server.over_http().await, Credential::None, limits).await.unwrap();
+    let http =
+        Upstream::over_http(&crate::tests::dialer(), &server.over_http().await, Credential::None, limits)
+            .await
+            .unwrap();
     let stream = Upstream::over_stream(server.over_stream(), limits).await.unwrap();
     [reached(Arc::new(Open(http))).await, reached(Arc::new(Open(stream))).await]
 }

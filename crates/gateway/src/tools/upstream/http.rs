@@ -5,11 +5,12 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use dial::Client;
 use futures::StreamExt;
 use futures::stream::{self, BoxStream};
 use http::header::{ACCEPT, CONTENT_TYPE};
 use http::{HeaderName, HeaderValue, StatusCode};
-use reqwest::{Client, RequestBuilder, Response, Url};
+use reqwest::{Method, RequestBuilder, Response, Url};
 use rmcp::model::{ClientJsonRpcMessage, ClientRequest, ErrorData, ServerJsonRpcMessage, ServerResult};
 use rmcp::transport::streamable_http_client::{
     SseError, StreamableHttpClient, StreamableHttpError, StreamableHttpPostResponse,
@@ -56,6 +57,11 @@ impl Post {
         let why = fault.message.clone();
         self.faults.note(fault);
         StreamableHttpError::Client(Unanswered(why))
+    }
+
+    /// A request to the server, which is asked at its one address.
+    fn request(&self, method: Method) -> Result<RequestBuilder, Failed> {
+        self.client.request(method, self.url.clone()).map_err(|refused| self.fault(failed(refused)))
     }
 
     async fn send(
@@ -258,7 +264,7 @@ impl StreamableHttpClient for Post {
 
     async fn post_message(
         &self,
-        uri: Arc<str>,
+        _uri: Arc<str>,
         message: ClientJsonRpcMessage,
         session: Option<Arc<str>>,
         _auth: Option<String>,
@@ -266,7 +272,7 @@ impl StreamableHttpClient for Post {
     ) -> Result<StreamableHttpPostResponse, Failed> {
         let has_session = session.is_some();
         let body = serde_json::to_string(&message)?;
-        let request = self.client.post(uri.as_ref()).header(CONTENT_TYPE, "application/json").body(body);
+        let request = self.request(Method::POST)?.header(CONTENT_TYPE, "application/json").body(body);
         let response = self.send(request, session, headers).await?;
         let status = response.status();
         let asked = id_of(&message);
@@ -298,23 +304,23 @@ impl StreamableHttpClient for Post {
 
     async fn delete_session(
         &self,
-        uri: Arc<str>,
+        _uri: Arc<str>,
         session: Arc<str>,
         _auth: Option<String>,
         headers: HashMap<HeaderName, HeaderValue>,
     ) -> Result<(), Failed> {
-        self.send(self.client.delete(uri.as_ref()), Some(session), headers).await.map(drop)
+        self.send(self.request(Method::DELETE)?, Some(session), headers).await.map(drop)
     }
 
     async fn get_stream(
         &self,
-        uri: Arc<str>,
+        _uri: Arc<str>,
         session: Option<Arc<str>>,
         _last_event: Option<String>,
         _auth: Option<String>,
         headers: HashMap<HeaderName, HeaderValue>,
     ) -> Result<Events, Failed> {
-        let response = self.send(self.client.get(uri.as_ref()), session, headers).await?;
+        let response = self.send(self.request(Method::GET)?, session, headers).await?;
         if !response.status().is_success() || !is(&response, "text/event-stream") {
             return Err(StreamableHttpError::ServerDoesNotSupportSse);
         }

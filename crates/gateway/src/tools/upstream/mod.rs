@@ -16,6 +16,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use dial::Dialer;
 use domain::ToolName;
 use rmcp::RoleClient;
 use rmcp::model::{
@@ -160,11 +161,13 @@ impl Client {
     /// # Errors
     /// When it can't be reached, refuses the credential, or does not speak the protocol.
     async fn over_http(
+        dialer: &Dialer,
         address: &BaseUrl,
         credential: Credential,
         limits: UpstreamLimits,
     ) -> Result<Self, ToolFailure> {
-        let client = client(&Patience::default()).map_err(|error| {
+        let dialer = dialer.configured(address.url());
+        let client = client(&dialer, &Patience::default()).map_err(|error| {
             ToolFailure::new(ToolFailureKind::Internal, format!("the HTTP client can't be made: {error}"))
         })?;
         let faults = Faults::default();

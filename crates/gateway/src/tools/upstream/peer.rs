@@ -1,6 +1,7 @@
 //! Who is at the other end: an MCP server, or a server that is built in and answers here. To pins, tables, decisions and
 //! the ledger they are the same.
 
+use dial::Dialer;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -24,16 +25,17 @@ enum Peer {
 }
 
 impl Upstream {
-    /// Connects to a server over HTTP, at exactly this address.
+    /// Connects to a server over HTTP, at exactly this address, if the dialer does.
     ///
     /// # Errors
     /// When it can't be reached, refuses the credential, or does not speak the protocol.
     pub async fn over_http(
+        dialer: &Dialer,
         address: &BaseUrl,
         credential: Credential,
         limits: UpstreamLimits,
     ) -> Result<Self, ToolFailure> {
-        Client::over_http(address, credential, limits).await.map(Self::mcp)
+        Client::over_http(dialer, address, credential, limits).await.map(Self::mcp)
     }
 
     /// Connects to a server over a byte stream, such as the standard streams of a process in a cell.

@@ -11,7 +11,7 @@ use gateway::tools::upstream::{Upstream, UpstreamLimits};
 use gateway::{BaseUrl, Credential};
 use policy::Table;
 use serde_json::{Map, Value, json};
-use testkit::cell_less::{CellLess, Given, at};
+use testkit::cell_less::{CellLess, Given, at, dialer};
 use tokio::io::AsyncReadExt;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -46,7 +46,7 @@ async fn serve() {
 
 async fn connected(url: &str) -> Result<Upstream, ToolFailure> {
     let address = BaseUrl::parse(url, false).expect("an address of this machine");
-    Upstream::over_http(&address, Credential::None, UpstreamLimits::default()).await
+    Upstream::over_http(&dialer(), &address, Credential::None, UpstreamLimits::default()).await
 }
 
 /// Lists a server's tools, and calls each with arguments that its schema wants.
