@@ -76,6 +76,8 @@ fn mail_is_read_and_drafted_but_not_sent_without_a_person() {
         {
             assert!(told.contains(part), "{part}: {told}");
         }
+        // What the agent made up itself isn't put on the draft that was read for the person.
+        assert!(told.lines().any(|line| line.contains("bob@acme.example: unknown")), "{told}");
         let mut said = String::new();
         child.stdout.take().unwrap().read_to_string(&mut said).unwrap();
         assert_eq!(child.wait().unwrap().code(), Some(0), "{said}");

@@ -11,6 +11,7 @@ use crate::Arguments;
 use crate::agent::{AgentPolicy, Rule, Slice, ToolSlice, host_uid, seen_arguments};
 use crate::canonical::digest_of;
 use crate::origins::{Judged, Origins, Role};
+use crate::ranges::{Ranges, RangesError, in_lists};
 use sealed::Prepared;
 
 /// A call of a tool: what is decided on, and what is executed.
@@ -194,6 +195,8 @@ pub struct Question<A: Act> {
     bound: Digest,
     /// The same, but for the free text that a yes for the session leaves open.
     bound_but_text: Option<Digest>,
+    /// The same, but for all arguments.
+    bound_but_arguments: Digest,
     shown: Vec<Shown>,
 }
 
@@ -284,17 +287,20 @@ impl<A: Act> Question<A> {
     /// # Errors
     /// Why the grant does nothing.
     pub fn granted(self, grant: &Grant) -> Result<Allowed<A>, GrantError> {
-        let must_show = self.must_show();
-        if must_show.iter().any(|place| !self.shown.iter().any(|shown| shown.place == **place)) {
-            return Err(GrantError::NotShown);
-        }
-        if !self.labels.within(&grant.ceiling) {
-            return Err(GrantError::Labels);
-        }
+        self.may_be_granted(grant)?;
         if self.binding_under(&grant.ceiling) != grant.binding {
             return Err(GrantError::Other);
         }
         Ok(self.allowed_by(grant))
+    }
+
+    /// Whether all that must be was shown, and the labels are still within those that were.
+    fn may_be_granted(&self, grant: &Grant) -> Result<(), GrantError> {
+        let must_show = self.must_show();
+        if must_show.iter().any(|place| !self.shown.iter().any(|shown| shown.place == **place)) {
+            return Err(GrantError::NotShown);
+        }
+        if self.labels.within(&grant.ceiling) { Ok(()) } else { Err(GrantError::Labels) }
     }
 
     /// What a yes for the whole session is bound to: all of [`Question::binding`], but the tool's free text may be any.
@@ -330,21 +336,72 @@ impl<A: Act> Question<A> {
         }
     }
 
+    fn shown_digest(&self) -> Digest {
+        let mut shown: Vec<String> = self.shown.iter().map(|s| format!("{}={}", s.place, s.digest)).collect();
+        shown.sort();
+        let shown: Vec<&[u8]> = shown.iter().map(String::as_bytes).collect();
+        digest_of(&shown)
+    }
+
     fn session_binding_under(&self, ceiling: &Labels) -> Option<Digest> {
         let bound = self.bound_but_text?;
         Some(digest_of(&[b"lazaret session 1", bound.as_bytes(), ceiling.to_string().as_bytes()]))
     }
 
     fn binding_under(&self, ceiling: &Labels) -> Digest {
-        let mut shown: Vec<String> = self.shown.iter().map(|s| format!("{}={}", s.place, s.digest)).collect();
-        shown.sort();
-        let shown: Vec<&[u8]> = shown.iter().map(String::as_bytes).collect();
         digest_of(&[
             b"lazaret question 1",
             self.bound.as_bytes(),
-            digest_of(&shown).as_bytes(),
+            self.shown_digest().as_bytes(),
             ceiling.to_string().as_bytes(),
         ])
+    }
+}
+
+impl Question<ToolCall> {
+    /// What a yes to a planned call is bound to: all of [`Question::binding`], but the numbers at these places may be
+    /// any within their ranges.
+    ///
+    /// # Errors
+    /// The call has no number there or one outside of its range, or the place refers to content, which was shown for one
+    /// value alone.
+    pub fn binding_within(&self, ranges: &Ranges) -> Result<Digest, RangesError> {
+        self.binding_within_under(ranges, &self.labels)
+    }
+
+    /// The act, if people granted it as part of a plan.
+    ///
+    /// # Errors
+    /// Why the grant does nothing.
+    pub fn granted_within(self, ranges: &Ranges, grant: &Grant) -> Result<Allowed<ToolCall>, GrantError> {
+        if ranges.is_empty() {
+            return self.granted(grant);
+        }
+        self.may_be_granted(grant)?;
+        if self.binding_within_under(ranges, &grant.ceiling) != Ok(grant.binding) {
+            return Err(GrantError::Other);
+        }
+        Ok(self.allowed_by(grant))
+    }
+
+    fn binding_within_under(&self, ranges: &Ranges, ceiling: &Labels) -> Result<Digest, RangesError> {
+        if ranges.is_empty() {
+            return Ok(self.binding_under(ceiling));
+        }
+        if let Some((place, _)) = ranges.iter().find(|(place, _)| self.refers(place)) {
+            return Err(RangesError::Refers(place.to_owned()));
+        }
+        Ok(digest_of(&[
+            b"lazaret range 1",
+            self.bound_but_arguments.as_bytes(),
+            ranges.digest(&self.action.arguments)?.as_bytes(),
+            self.shown_digest().as_bytes(),
+            ceiling.to_string().as_bytes(),
+        ]))
+    }
+
+    fn refers(&self, place: &str) -> bool {
+        self.must_show().into_iter().any(|refers| refers == place || refers == in_lists(place))
     }
 }
 
@@ -377,6 +434,7 @@ pub fn decide<A: Act>(policy: &AgentPolicy, call: Call<A>) -> Decision<A> {
     }
     let reasons = reasons(policy, &prepared, &at_once);
     let bound_but_text = call.action.bound_but_text(&prepared, &call.facts);
+    let bound_but_arguments = call.action.bound_but_arguments(&prepared, &call.facts);
     let (effects, arguments) = (prepared.effects, call.action.shown(call.facts));
     Decision::Ask(Box::new(Question {
         action: call.action,
@@ -387,6 +445,7 @@ pub fn decide<A: Act>(policy: &AgentPolicy, call: Call<A>) -> Decision<A> {
         approvals: prepared.slice.approvals.clone(),
         bound: prepared.bound,
         bound_but_text,
+        bound_but_arguments,
         shown: Vec::new(),
     }))
 }
@@ -464,6 +523,11 @@ pub(crate) mod sealed {
         fn bound_but_text(&self, prepared: &Prepared<'_>, facts: &Self::Facts) -> Option<Digest>;
 
         #[doc(hidden)]
+        fn bound_but_arguments(&self, prepared: &Prepared<'_>, _: &Self::Facts) -> Digest {
+            prepared.bound
+        }
+
+        #[doc(hidden)]
         fn shown(&self, facts: Self::Facts) -> Vec<Judged>;
     }
 }
@@ -509,6 +573,11 @@ impl sealed::Prepare for ToolCall {
             facts.pin.as_bytes(),
             prepared.slice.digest.as_bytes(),
         ]))
+    }
+
+    fn bound_but_arguments(&self, prepared: &Prepared<'_>, facts: &ToolFacts) -> Digest {
+        let (tool, slice) = (self.tool.to_string(), prepared.slice.digest);
+        digest_of(&[b"tool, any arguments", tool.as_bytes(), facts.pin.as_bytes(), slice.as_bytes()])
     }
 
     fn shown(&self, facts: ToolFacts) -> Vec<Judged> {

@@ -20,6 +20,7 @@ mod explain;
 mod learn;
 mod origins;
 mod pin;
+mod ranges;
 mod table;
 
 pub use agent::{AgentPolicy, BUILT_IN, KnownModel, KnownTool, PolicyError, Sources, Text};
@@ -35,4 +36,5 @@ pub use explain::{Explanation, explain};
 pub use learn::{Proposal, propose};
 pub use origins::{Judged, Origins, Refused, Role, Seen, Unclear};
 pub use pin::Pin;
+pub use ranges::{Range, Ranges, RangesError};
 pub use table::{About, Hints, Kind, KindError, Place, Reference, Row, SHIPPED, Source, Table, TableError};

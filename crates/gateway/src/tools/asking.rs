@@ -1,16 +1,15 @@
-//! Questions to people: what they are shown, the wait for their answer, and plans, which are many calls asked at once.
+//! Questions to people: what they are shown, the wait for their answer, and what a yes to more than one call leaves open.
 
 use std::collections::BTreeSet;
 use std::fmt::Display;
 use std::time::Duration;
 
 use domain::{ApprovalId, ApprovalState, Digest, Effect, Effects, GrantId, Labels, Origin, Quorum, ToolRef};
-use policy::{Act, Allowed, Decision, Grant, Kind, Question, Role, Shown};
-use serde::Deserialize;
+use policy::{Act, Allowed, Decision, Grant, Kind, Question, Ranges, Role, Shown};
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 use store::{NewGrant, Private, Uses};
-use wire::tools::{Amount, Content, Hints, Progress, Tool, ToolFailure, ToolFailureKind, ToolResult};
+use wire::tools::{Amount, Content, Progress, ToolFailure, ToolFailureKind};
 
 use super::gate::{Looked, SessionGate, ToolEvent, internal, refused};
 use super::{CallContext, ToolCall};
@@ -19,8 +18,6 @@ use super::{CallContext, ToolCall};
 const HOLD: Duration = Duration::from_secs(50 * 60);
 /// How often whoever waits is told so.
 const TELL_EVERY: Duration = Duration::from_secs(10);
-/// Most calls of a plan.
-const MAX_PLANNED: usize = 50;
 /// Most addresses in it whose origin is shown, and most bytes of one.
 const MAX_ADDRESSES: usize = 200;
 const MAX_ADDRESS: usize = 254;
@@ -29,11 +26,13 @@ const MAX_CONTENT: usize = 256 << 10;
 
 /// A right that people gave to more than one call: a call of an approved plan, or a yes for the whole session.
 pub(super) struct Standing {
-    approval: ApprovalId,
-    binding: Digest,
-    ceiling: Labels,
-    grant: GrantId,
-    uses: Uses,
+    pub(super) approval: ApprovalId,
+    pub(super) binding: Digest,
+    pub(super) ceiling: Labels,
+    /// Which numbers a planned call leaves open.
+    pub(super) ranges: Ranges,
+    pub(super) grant: GrantId,
+    pub(super) uses: Uses,
 }
 
 impl Standing {
@@ -41,7 +40,7 @@ impl Standing {
         let (approval, binding, ceiling) = (self.approval, self.binding, self.ceiling.clone());
         let grant = Grant { approval, binding, ceiling };
         match self.uses {
-            Uses::Times(_) => question.granted(&grant).ok(),
+            Uses::Times(_) => question.granted_within(&self.ranges, &grant).ok(),
             Uses::Session => question.granted_for_session(&grant).ok(),
         }
     }
@@ -49,8 +48,8 @@ impl Standing {
 
 /// Content that arguments refer to.
 pub(super) struct Referred {
-    shown: Vec<Shown>,
-    text: String,
+    pub(super) shown: Vec<Shown>,
+    pub(super) text: String,
 }
 
 impl SessionGate {
@@ -120,7 +119,7 @@ impl SessionGate {
     }
 
     /// Where the addresses came from that stand in what a call refers to, such as a draft's recipients.
-    async fn addresses_in(&self, content: &str) -> Vec<(String, Origin)> {
+    pub(super) async fn addresses_in(&self, content: &str) -> Vec<(String, Origin)> {
         let mut found = BTreeSet::new();
         for record in content.lines().filter_map(|line| serde_json::from_str(line).ok()) {
             addresses(&record, &mut found);
@@ -153,7 +152,8 @@ impl SessionGate {
         let granted = store.grant(given.approval, &given.binding, &[new], about, now).await;
         granted.map_err(|e| ToolFailure::new(ToolFailureKind::Refused, e.to_string()))?;
         let ceiling = question.labels().clone();
-        Ok(Some(Standing { approval: given.approval, binding, ceiling, grant, uses: Uses::Session }))
+        let (approval, ranges, uses) = (given.approval, Ranges::default(), Uses::Session);
+        Ok(Some(Standing { approval, binding, ceiling, ranges, grant, uses }))
     }
 
     /// Puts a question to people, or finds it where it was put before.
@@ -185,7 +185,7 @@ impl SessionGate {
         drop(self.events.try_send(ToolEvent::Waits { approval, what: what.to_string() }));
     }
 
-    async fn quorum(&self, rule: &domain::ApprovalRule, now: u64) -> Result<Quorum, ToolFailure> {
+    pub(super) async fn quorum(&self, rule: &domain::ApprovalRule, now: u64) -> Result<Quorum, ToolFailure> {
         let people = self.servers.people(rule.from.as_ref()).await.map_err(internal)?;
         let excluded = self.session.by.clone().filter(|_| rule.exclude_author);
         let able = people.iter().filter(|person| excluded.as_ref() != Some(*person)).count();
@@ -385,223 +385,11 @@ fn at<'v>(value: &'v Value, place: &str) -> Vec<&'v Value> {
     })
 }
 
-fn digest(parts: &[&[u8]]) -> Digest {
+pub(super) fn digest(parts: &[&[u8]]) -> Digest {
     let mut hash = Sha256::new();
     for part in parts {
         hash.update((part.len() as u64).to_be_bytes());
         hash.update(part);
     }
     Digest::from_bytes(hash.finalize().into())
-}
-
-// ---- plans ----
-
-/// What an agent proposes.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Plan {
-    calls: Vec<PlannedCall>,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct PlannedCall {
-    tool: String,
-    arguments: Value,
-    #[serde(default = "once")]
-    times: u32,
-}
-
-fn once() -> u32 {
-    1
-}
-
-/// Whether this is the tool by which agents propose plans.
-pub(super) fn is_plan(tool: &ToolRef) -> bool {
-    tool.server.as_str() == "lazaret" && tool.tool.as_str() == "plan"
-}
-
-/// The tool by which agents propose plans. No server may be called `lazaret`.
-pub(super) fn plan_tool() -> Tool {
-    let schema = json!({
-        "type": "object",
-        "properties": { "calls": {
-            "type": "array", "minItems": 1, "maxItems": MAX_PLANNED,
-            "items": {
-                "type": "object",
-                "properties": {
-                    "tool": { "type": "string", "description": "The tool's name, as it is listed" },
-                    "arguments": { "type": "object", "description": "Its exact arguments" },
-                    "times": { "type": "integer", "minimum": 1, "maximum": 100 }
-                },
-                "required": ["tool", "arguments"], "additionalProperties": false
-            }
-        } },
-        "required": ["calls"], "additionalProperties": false
-    });
-    Tool {
-        name: "lazaret__plan".to_owned(),
-        title: Some("Propose a plan".to_owned()),
-        description: Some(
-            "Asks the person once for several tool calls that each would ask. Give the exact calls; when the plan is \
-             approved, make them exactly so."
-                .to_owned(),
-        ),
-        input_schema: schema.to_string(),
-        output_schema: None,
-        hints: Hints { read_only: Some(true), ..Hints::default() },
-    }
-}
-
-/// The calls of a plan that need people.
-struct Needed {
-    questions: Vec<(Question<policy::ToolCall>, u32)>,
-    content: String,
-}
-
-impl SessionGate {
-    /// Puts a plan to people; when they approve it, each of its calls may be made as often as it says.
-    pub(super) async fn plan(
-        &self,
-        call: &ToolCall,
-        context: &CallContext,
-    ) -> Result<ToolResult, ToolFailure> {
-        let invalid = |why: String| ToolFailure::new(ToolFailureKind::Invalid, why);
-        let plan: Plan = serde_json::from_str(&call.arguments)
-            .map_err(|e| invalid(format!("the plan can't be read: {e}")))?;
-        let sound = (1..=MAX_PLANNED).contains(&plan.calls.len())
-            && plan.calls.iter().all(|call| (1..=100).contains(&call.times));
-        if !sound {
-            return Err(invalid(format!("a plan has 1 to {MAX_PLANNED} calls, each made 1 to 100 times")));
-        }
-        let needed = self.needed(plan).await?;
-        let Some((first, _)) = needed.questions.first() else {
-            return Ok(text("No call of this plan needs a person: make them."));
-        };
-        if needed.questions.iter().any(|(question, _)| question.approvals() != first.approvals()) {
-            return Err(invalid(
-                "different people answer for the calls of this plan: make a plan for each".to_owned(),
-            ));
-        }
-        self.approve(needed, &call.tool, context).await?;
-        Ok(text("The plan is approved: make its calls exactly as they are in it."))
-    }
-
-    /// Looks at each call; one that is denied ends the plan.
-    async fn needed(&self, plan: Plan) -> Result<Needed, ToolFailure> {
-        let mut looked_at = Vec::new();
-        for planned in plan.calls {
-            let tool: ToolRef = planned
-                .tool
-                .parse()
-                .map_err(|e| ToolFailure::new(ToolFailureKind::Invalid, format!("`calls`: {e}")))?;
-            let looked = self.look(ToolCall { tool, arguments: planned.arguments.to_string() }).await?;
-            let referred = self.referred(&looked).await?;
-            // What its calls will bring is met now, so that the first of them doesn't void the right to the others.
-            self.meet(&looked).await?;
-            looked_at.push((looked, referred, planned.times));
-        }
-        let mut needed = Needed { questions: Vec::new(), content: String::new() };
-        for (looked, referred, times) in looked_at {
-            match self.decided(&looked).await? {
-                Decision::Allow(_) => {}
-                Decision::Deny(reasons) => return Err(refused(&reasons)),
-                Decision::Ask(question) => {
-                    let (question, content) = referred.into(*question);
-                    let often = if times == 1 { String::new() } else { format!(" {times} times") };
-                    needed.content.push_str(&format!(
-                        "{}. {}{often} {}\n{content}",
-                        needed.questions.len().saturating_add(1),
-                        looked.call.tool,
-                        looked.call.arguments.text(),
-                    ));
-                    needed.questions.push((question, times));
-                }
-            }
-        }
-        Ok(needed)
-    }
-
-    async fn approve(
-        &self,
-        needed: Needed,
-        tool: &ToolRef,
-        context: &CallContext,
-    ) -> Result<(), ToolFailure> {
-        let Some((first, _)) = needed.questions.first() else { return Ok(()) };
-        let about = self.session.about.clone();
-        let (Some(agent), Some(session)) = (about.agent.clone(), about.session) else {
-            return Err(internal("a plan without agent or session"));
-        };
-        let bindings: Vec<(Digest, u32)> =
-            needed.questions.iter().map(|(question, times)| (question.binding(), *times)).collect();
-        let parts: Vec<Vec<u8>> = bindings
-            .iter()
-            .map(|(digest, times)| [digest.as_bytes(), &times.to_be_bytes()[..]].concat())
-            .collect();
-        let parts: Vec<&[u8]> =
-            std::iter::once(&b"lazaret plan 1"[..]).chain(parts.iter().map(Vec::as_slice)).collect();
-        let binding = digest(&parts);
-        let ceiling = needed.questions.iter().fold(Labels::default(), |all, (q, _)| all.join(q.labels()));
-        let effects = needed.questions.iter().filter_map(|(q, _)| q.effects()).reduce(Effects::and);
-        let effects = effects.unwrap_or(Effects::UNKNOWN);
-        let reasons: BTreeSet<String> =
-            needed.questions.iter().flat_map(|(q, _)| q.reasons().iter().map(ToString::to_string)).collect();
-        let (now, id) = self.servers.approval_id().map_err(internal)?;
-        let quorum = self.quorum(first.approvals(), now).await?;
-        let until = quorum.until;
-        let question = store::Question {
-            agent,
-            about: about.clone(),
-            act: store::Act::Plan,
-            binding,
-            shown: store::Shown {
-                arguments: Private::new(calls(&needed.questions)),
-                content: Private::new(needed.content),
-                origins: numbered(&needed.questions),
-                consequences: consequences(effects),
-            },
-            effects,
-            ceiling,
-            reasons: reasons.into_iter().collect(),
-            quorum,
-        };
-        let store = self.servers.store();
-        let approval = store.ask(id, &question, now).await.map_err(internal)?.id();
-        self.tell_waits(approval, tool);
-        self.answered(approval, tool, context).await?;
-        let mut planned = Vec::new();
-        let mut grants = Vec::new();
-        for ((question, left), (binding, _)) in needed.questions.into_iter().zip(bindings) {
-            let grant = self.servers.grant_id().map_err(internal)?;
-            grants.push(NewGrant { id: grant, session, binding, uses: Uses::Times(left), until });
-            let uses = Uses::Times(left);
-            planned.push(Standing { approval, binding, ceiling: question.labels().clone(), grant, uses });
-        }
-        let granted = store.grant(approval, &binding, &grants, &about, self.servers.now()).await;
-        granted.map_err(|e| ToolFailure::new(ToolFailureKind::Refused, e.to_string()))?;
-        self.state.lock().await.standing.extend(planned);
-        Ok(())
-    }
-}
-
-/// The calls of a plan, as one JSON text.
-fn calls(questions: &[(Question<policy::ToolCall>, u32)]) -> String {
-    let calls = questions.iter().map(|(question, times)| {
-        let arguments = question.action().arguments.value();
-        json!({ "tool": question.action().tool, "arguments": arguments, "times": times })
-    });
-    Value::Array(calls.collect()).to_string()
-}
-
-fn numbered(questions: &[(Question<policy::ToolCall>, u32)]) -> Vec<(String, Origin)> {
-    let numbered = questions.iter().enumerate().flat_map(|(number, (question, _))| {
-        let at = move |(place, origin): (String, Origin)| (format!("/{number}/arguments{place}"), origin);
-        origins(question).into_iter().map(at)
-    });
-    numbered.collect()
-}
-
-fn text(text: &str) -> ToolResult {
-    ToolResult { content: vec![Content::Text(text.to_owned())], structured: None, is_error: false }
 }

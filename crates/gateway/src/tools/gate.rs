@@ -169,7 +169,9 @@ impl SessionGate {
             }
         };
         let permit = self.commit(&looked, allowed, grant).await?;
-        self.act(&looked, permit, context).await
+        let result = self.act(&looked, permit, context).await?;
+        learn(&mut self.state.lock().await.seen, &looked.call.tool, &looked.row, &result);
+        Ok(result)
     }
 
     /// Steps 1 to 3: which tool, is it as it was approved, are the arguments as they should be.
@@ -300,10 +302,7 @@ impl SessionGate {
         });
         let outcome = returned.outcome();
         permit.ended(&outcome, &[], self.servers.now()).await.map_err(internal)?;
-        let result = returned.into_result()?;
-        let mut state = self.state.lock().await;
-        learn(&mut state.seen, &looked.call.tool, &looked.row, &result);
-        Ok(result)
+        returned.into_result()
     }
 
     /// The session meets what a tool's results bring.
@@ -396,7 +395,7 @@ impl ToolGate for SessionGate {
             if policy.offered().is_empty() {
                 return Ok(Vec::new());
             }
-            let mut tools = vec![super::asking::plan_tool()];
+            let mut tools = vec![super::plan::plan_tool()];
             for tool in policy.offered().into_iter().filter(|tool| !readings::is_reading(&tool.tool)) {
                 // One that is withheld or whose server is down is not offered; a call of it says why.
                 if let Ok(known) = self.servers.tool(policy.team(), tool, policy.pin(tool), FRESH).await {
@@ -409,7 +408,7 @@ impl ToolGate for SessionGate {
 
     fn call(&self, call: ToolCall, context: CallContext) -> BoxFuture<'_, Result<ToolResult, ToolFailure>> {
         Box::pin(async move {
-            if super::asking::is_plan(&call.tool) {
+            if super::plan::is_plan(&call.tool) {
                 return self.plan(&call, &context).await;
             }
             if readings::is_reading(&call.tool.tool) {

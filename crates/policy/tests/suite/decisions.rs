@@ -3,7 +3,8 @@
 use crate::common::*;
 use domain::{ApprovalId, Confidentiality, Digest, Labels};
 use policy::{
-    Call, Counts, Decision, Grant, GrantError, ModelCall, ModelFacts, Question, Shown, Text, ToolCall, decide,
+    Call, Counts, Decision, Grant, GrantError, ModelCall, ModelFacts, Question, Ranges, RangesError, Shown,
+    Text, ToolCall, decide,
 };
 use serde_json::{Value, json};
 
@@ -191,7 +192,10 @@ fn a_draft_is_granted_only_as_it_was_shown() {
     assert!(asked.granted(&granted).is_ok());
     let again = question(session.decide("send_draft", &arguments));
     assert_eq!(again.clone().showing(shown(2)).granted(&granted), Err(GrantError::Other));
-    assert_eq!(again.granted(&granted), Err(GrantError::NotShown));
+    assert_eq!(again.clone().granted(&granted), Err(GrantError::NotShown));
+    // Nor may a plan leave open which draft it is.
+    let ranges: Ranges = serde_json::from_value(json!({"id": {"from": 1, "to": 9}})).unwrap();
+    assert_eq!(again.binding_within(&ranges), Err(RangesError::Refers("id".to_owned())));
 }
 
 #[test]

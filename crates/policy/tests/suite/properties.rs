@@ -3,7 +3,7 @@
 use std::sync::LazyLock;
 
 use domain::{Answer, Confidentiality, Integrity, Labels, Origin};
-use policy::{AgentPolicy, Decision, Judged, Kind, Origins, Role, Seen, decide};
+use policy::{AgentPolicy, Arguments, Decision, Grant, Judged, Kind, Origins, Ranges, Role, Seen, decide};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
@@ -177,5 +177,32 @@ proptest! {
         let known = kinds.each_ref().map(|kind| seen.origin_of(&text, kind));
         prop_assert_eq!(known, kinds.each_ref().map(|kind| seen.origin_of(&text, kind)));
         prop_assert_eq!(seen.own_words(&text), seen.own_words(&text));
+    }
+
+    #[test]
+    fn a_range_is_granted_from_its_least_to_its_most_and_for_nothing_else(
+        from in -50_i32..50, width in 0_i32..50, planned in 0_i32..50, made in -120_i32..120, text in "[ab]{1}",
+    ) {
+        let send = |n: i32, body: &str| {
+            let arguments = json!({"to": ["eve@x.org"], "body": body, "parts": [{"n": n}]});
+            let policy = &POLICIES.0;
+            let row = policy.row(&tool("send")).unwrap();
+            let origins = Seen::new([1; 32]).judge(row, &Arguments::new(&arguments).unwrap()).unwrap();
+            let decision = decide(policy, call("send", &arguments, labelled(), origins));
+            let Decision::Ask(question) = decision else { panic!("no question") };
+            question
+        };
+        let to = from.saturating_add(width);
+        let ranges = json!({"parts/0/n": {"from": from, "to": to}});
+        let ranges: Ranges = serde_json::from_value(ranges).unwrap();
+        let question = send(from.saturating_add(planned.min(width)), "a");
+        let binding = question.binding_within(&ranges).unwrap();
+        let approval = "01ARZ3NDEKTSV4RRFFQ69G5FAV".parse().unwrap();
+        let grant = Grant { approval, binding, ceiling: question.labels().clone() };
+        let within = (from..=to).contains(&made) && text == "a";
+        prop_assert_eq!(send(made, &text).granted_within(&ranges, &grant).is_ok(), within);
+        prop_assert!(send(made, &text).granted(&grant).is_err());
+        let wider: Ranges = serde_json::from_value(json!({"parts/0/n": {"from": from, "to": to + 1}})).unwrap();
+        prop_assert!(send(made, &text).granted_within(&wider, &grant).is_err());
     }
 }

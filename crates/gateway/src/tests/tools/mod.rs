@@ -7,6 +7,7 @@ mod everything;
 mod gate;
 mod hostile_http;
 mod hostile_process;
+mod plans;
 mod readings;
 mod upstream;
 mod whole;
