@@ -26,9 +26,9 @@ pub struct ServerView {
     /// The teams whose agents may be given its tools; empty: all.
     #[serde(default)]
     pub teams: BTreeSet<TeamName>,
-    /// The variable of the daemon's environment that holds its bearer token.
+    /// The secret of the vault that it is shown; only with `url`.
     #[serde(default)]
-    pub token_env: Option<String>,
+    pub secret: Option<SecretName>,
     /// A program that speaks MCP over its standard streams, in cells of its own: one for each team that wants it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cell: Option<ServerCell>,

@@ -1,5 +1,6 @@
 //! The way from the gateway to each tool server: over HTTP, into a cell, or to a mailbox.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,6 +10,7 @@ use futures::FutureExt as _;
 use futures::future::BoxFuture;
 use gateway::tools::upstream::{Upstream, UpstreamLimits};
 use gateway::tools::{Connector, IDLE};
+use gateway::{Credential, VaultKey};
 use vault::Vault;
 use wire::tools::ToolFailure;
 
@@ -31,7 +33,8 @@ pub(crate) struct ToolServers {
 impl ToolServers {
     async fn reach(&self, team: &TeamName, server: &ServerName) -> Result<Upstream, ToolFailure> {
         match self.known.way(team, server)? {
-            Way::Http(address, credential) => {
+            Way::Http(address, secret) => {
+                let credential = secret.map_or(Credential::None, |secret| self.shown(secret));
                 Upstream::over_http(&self.dialer, &address, credential, UpstreamLimits::default()).await
             }
             Way::Mailbox(mailbox) => {
@@ -39,6 +42,16 @@ impl ToolServers {
             }
             Way::Cell(cell) => self.cells.connect(team, server, &cell).await,
         }
+    }
+}
+
+impl ToolServers {
+    fn shown(&self, secret: SecretName) -> Credential {
+        Credential::Vault(VaultKey {
+            vault: Arc::clone(&self.vault),
+            key: Some(secret),
+            teams: BTreeMap::new(),
+        })
     }
 }
 
@@ -52,8 +65,11 @@ impl Connector for ToolServers {
     }
 
     fn shows(&self, tool: &ToolRef) -> Vec<(SecretName, String)> {
-        let mailbox = self.known.one(&tool.server).and_then(|server| server.mailbox);
-        mailbox.map_or_else(Vec::new, |mailbox| mailbox::shows(&mailbox, &tool.tool))
+        let Some(server) = self.known.one(&tool.server) else { return Vec::new() };
+        match (server.mailbox, server.secret.zip(server.url)) {
+            (Some(mailbox), _) => mailbox::shows(&mailbox, &tool.tool),
+            (None, shown) => shown.into_iter().collect(),
+        }
     }
 
     fn idle(&self, server: &ServerName) -> Duration {

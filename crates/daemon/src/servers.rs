@@ -10,9 +10,9 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use api::{Problem, ProblemKind, ServerCell, ServerLimits, ServerMailbox, ServerView};
-use domain::{ByteSize, ServerName, Span, TeamName};
+use domain::{ByteSize, SecretName, ServerName, Span, TeamName};
+use gateway::BaseUrl;
 use gateway::tools::Servers;
-use gateway::{BaseUrl, Credential};
 use policy::Table;
 use serde::{Deserialize, Serialize};
 use wire::tools::{ToolFailure, ToolFailureKind};
@@ -27,7 +27,10 @@ const MAX_SERVERS: usize = 256;
 /// Most words and bytes in a local server's command.
 const MAX_WORDS: usize = 128;
 const MAX_COMMAND: usize = 16 * 1024;
-const NO_TOKEN: &str = "`token_env` is for servers with a `url`";
+const NO_SECRET: &str = "`secret` is for servers with a `url`";
+/// What to do about a key that was taken once.
+const TOKEN_ENV: &str = "`token_env` is not read any more: store the token by `lazaret secret set NAME --to URL`, and write \
+                         `secret = \"NAME\"` instead";
 /// The name of the gateway's own tools.
 const RESERVED: &str = "lazaret";
 
@@ -42,7 +45,7 @@ struct Entry {
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     teams: BTreeSet<TeamName>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    token_env: Option<String>,
+    secret: Option<SecretName>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     cell: Option<ServerCell>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -52,8 +55,8 @@ struct Entry {
 /// Where a server is.
 #[derive(Debug, Clone)]
 pub(crate) enum Way {
-    /// At an address, with a credential.
-    Http(BaseUrl, Credential),
+    /// At an address, perhaps with a secret.
+    Http(BaseUrl, Option<SecretName>),
     /// In a cell of its own.
     Cell(ServerCell),
     /// Here: the built-in server for mail.
@@ -81,7 +84,11 @@ impl KnownServers {
             Err(source) => return Err(DaemonError::File { path, source }),
         };
         let entries: BTreeMap<ServerName, Entry> = toml::from_str(&text).map_err(|error| {
-            DaemonError::Config { path: path.clone(), message: error.to_string().trim_end().to_owned() }
+            let mut message = error.to_string().trim_end().to_owned();
+            if message.contains("unknown field `token_env`") {
+                message = format!("{message}\n{TOKEN_ENV}");
+            }
+            DaemonError::Config { path: path.clone(), message }
         })?;
         let known = Self { path, entries: RwLock::new(entries) };
         for (name, entry) in known.all() {
@@ -109,9 +116,9 @@ impl KnownServers {
 
     /// Adds a server or changes one.
     pub(crate) fn put(&self, view: ServerView) -> Result<(), Problem> {
-        let ServerView { name, url, table, teams, token_env, cell, mailbox } = view;
+        let ServerView { name, url, table, teams, secret, cell, mailbox } = view;
         let table = table.or_else(|| mailbox.is_some().then(|| mailbox::TABLE.to_owned()));
-        let entry = Entry { url, table, teams, token_env, cell, mailbox };
+        let entry = Entry { url, table, teams, secret, cell, mailbox };
         self.check(&name, &entry)?;
         let mut entries = self.all();
         entries.insert(name, entry);
@@ -148,7 +155,7 @@ impl KnownServers {
         match (&entry.url, &entry.cell, &entry.mailbox) {
             (Some(url), None, None) => drop(BaseUrl::parse(url, false).map_err(|e| invalid(e.to_string()))?),
             (None, Some(cell), None) => check_cell(entry, cell).map_err(invalid)?,
-            (None, None, Some(_)) if entry.token_env.is_some() => return Err(invalid(NO_TOKEN.to_owned())),
+            (None, None, Some(_)) if entry.secret.is_some() => return Err(invalid(NO_SECRET.to_owned())),
             (None, None, Some(mailbox)) => drop(mailbox::place(mailbox).map_err(invalid)?),
             _several_or_none => {
                 return Err(invalid("it has either a `url`, a `cell` or a `mailbox`".to_owned()));
@@ -221,7 +228,7 @@ impl KnownServers {
                 .hint("an owner adds one: `lazaret server add`"));
         };
         let internal = |e: &dyn std::fmt::Display| ToolFailure::new(ToolFailureKind::Internal, e.to_string());
-        let Entry { url, token_env, cell, mailbox, .. } = entry;
+        let Entry { url, secret, cell, mailbox, .. } = entry;
         if let Some(mailbox) = mailbox {
             return Ok(Way::Mailbox(mailbox));
         }
@@ -229,18 +236,7 @@ impl KnownServers {
             return cell.map(Way::Cell).ok_or_else(|| internal(&format!("server {server} is nowhere")));
         };
         let address = BaseUrl::parse(&url, false).map_err(|e| internal(&e))?;
-        let credential = match &token_env {
-            None => Credential::None,
-            Some(variable) => match std::env::var(variable) {
-                Ok(token) if !token.trim().is_empty() => Credential::Bearer(token.trim().to_owned().into()),
-                Ok(_) | Err(_) => {
-                    return Err(internal(&format!(
-                        "`{variable}` is not set for the daemon: server {server} wants it"
-                    )));
-                }
-            },
-        };
-        Ok(Way::Http(address, credential))
+        Ok(Way::Http(address, secret))
     }
 }
 
@@ -259,8 +255,8 @@ fn write_private(path: &Path, text: &str) -> Result<(), Problem> {
 }
 
 fn view(name: ServerName, entry: Entry) -> ServerView {
-    let Entry { url, table, teams, token_env, cell, mailbox } = entry;
-    ServerView { name, url, table, teams, token_env, cell, mailbox }
+    let Entry { url, table, teams, secret, cell, mailbox } = entry;
+    ServerView { name, url, table, teams, secret, cell, mailbox }
 }
 
 fn check_cell(entry: &Entry, cell: &ServerCell) -> Result<(), String> {
@@ -281,7 +277,7 @@ fn check_cell(entry: &Entry, cell: &ServerCell) -> Result<(), String> {
         Some(_) if cell.command.iter().any(|word| word.contains('\0')) => {
             Err("`command` has a zero byte".to_owned())
         }
-        Some(_) if entry.token_env.is_some() => Err(NO_TOKEN.to_owned()),
+        Some(_) if entry.secret.is_some() => Err(NO_SECRET.to_owned()),
         Some(_) if !MEMORY.contains(memory) => outside("memory", MEMORY.start(), MEMORY.end()),
         Some(_) if !DISK.contains(disk) => outside("disk", DISK.start(), DISK.end()),
         Some(_) if !IDLE.contains(idle) => outside("idle", IDLE.start(), IDLE.end()),
@@ -301,7 +297,7 @@ mod tests {
             url: Some(url.to_owned()),
             table: table.map(str::to_owned),
             teams: BTreeSet::new(),
-            token_env: None,
+            secret: None,
             cell: None,
             mailbox: None,
         }
@@ -335,7 +331,7 @@ mod tests {
             (in_cell("x", &["a"; 200]), "more than"),
             (ServerView { url: Some("http://127.0.0.1:9".to_owned()), ..good.clone() }, "either a `url`"),
             (ServerView { cell: None, ..good.clone() }, "either a `url`"),
-            (ServerView { token_env: Some("T".to_owned()), ..good.clone() }, "`token_env`"),
+            (ServerView { secret: Some("t".parse().unwrap()), ..good.clone() }, "`secret`"),
             (limited(|limits| limits.memory = ByteSize::mib(1)), "`memory` is from 128MiB to 64GiB"),
             (limited(|limits| limits.disk = ByteSize::mib(1)), "`disk`"),
             (limited(|limits| limits.cpus = 0), "`cpus`"),
@@ -354,6 +350,7 @@ mod tests {
                 "is not a unit here",
             ),
             ("[x.cell]\nimage = \"base\"\n", "missing field `command`"),
+            ("[x]\nurl = \"http://127.0.0.1:9\"\ntoken_env = \"T\"\n", "lazaret secret set NAME --to URL"),
         ] {
             std::fs::write(folder.path().join("servers.toml"), text).unwrap();
             let told = KnownServers::read(folder.path()).unwrap_err().to_string();
@@ -386,7 +383,7 @@ mod tests {
             ),
             (with(ServerMailbox { user: "ada".to_owned(), ..mailbox.clone() }), "`from`"),
             (ServerView { url: Some("http://127.0.0.1:9".to_owned()), ..good.clone() }, "either a `url`"),
-            (ServerView { token_env: Some("T".to_owned()), ..good.clone() }, "`token_env`"),
+            (ServerView { secret: Some("t".parse().unwrap()), ..good.clone() }, "`secret`"),
         ] {
             let told = known.put(bad).unwrap_err().message;
             assert!(told.contains(why), "{told}");

@@ -41,6 +41,8 @@ pub struct VaultKey {
 pub(crate) struct Asks<'a> {
     /// Where it goes.
     pub(crate) url: &'a Url,
+    /// How.
+    pub(crate) method: &'a str,
     /// For which team, where one asks.
     pub(crate) team: Option<&'a TeamName>,
     /// Whether it is asked for in Anthropic's way, where a bearer token is a subscription's.
@@ -128,7 +130,7 @@ impl VaultKey {
             Some(team) => format!("team {team} has no key for it: add one to its `team_keys` in config.toml"),
             None => "there is no key for it".to_owned(),
         })?;
-        let lent = self.vault.lend(name, &target(asks.url)?).map_err(|e| e.to_string())?;
+        let lent = self.vault.lend(name, &target(asks.url, asks.method)?).map_err(|e| e.to_string())?;
         let header = lent.header.as_deref().ok_or("the secret is a password, which no request carries")?;
         let header = HeaderName::from_bytes(header.as_bytes())
             .map_err(|_| format!("the secret `{name}` is bound to a header that can't be sent"))?;
@@ -142,12 +144,12 @@ impl VaultKey {
 }
 
 /// A request to this address, as the vault knows places.
-fn target(url: &Url) -> Result<Target<'_>, String> {
+fn target<'a>(url: &'a Url, method: &'a str) -> Result<Target<'a>, String> {
     let (Some(host), Some(port)) = (url.host_str(), url.port_or_known_default()) else {
         return Err("its address has no host".to_owned());
     };
     let scheme = if url.scheme() == Scheme::Https.as_str() { Scheme::Https } else { Scheme::Http };
-    Ok(Target { scheme, host, port, method: "POST", path: url.path() })
+    Ok(Target { scheme, host, port, method, path: url.path() })
 }
 
 fn value(secret: &Secret) -> Result<HeaderValue, String> {
@@ -178,7 +180,7 @@ mod tests {
     use super::*;
 
     fn asks(url: &Url) -> Asks<'_> {
-        Asks { url, team: None, anthropic: true }
+        Asks { url, method: "POST", team: None, anthropic: true }
     }
 
     #[test]

@@ -402,6 +402,7 @@ fn headers(
         }
     }
     let asks = Asks {
+        method: "POST",
         url: &provider.base.of(request.dialect),
         team: session.gate.session.about.team.as_ref(),
         anthropic: Api::of(request.dialect) == Api::Anthropic,

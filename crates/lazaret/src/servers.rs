@@ -41,13 +41,13 @@ pub(crate) async fn command(command: ServerCommand) -> Outcome {
 }
 
 async fn add(client: &Client, args: ServerAddArgs) -> Outcome {
-    let ServerAddArgs { name, url, image, mailbox, table, teams, token_env, allow_emulation, command } = args;
+    let ServerAddArgs { name, url, image, mailbox, table, teams, secret, allow_emulation, command } = args;
     // What was added by hand, such as limits, stays.
     let before = client.servers().await?.into_iter().find(|server| server.name == name);
     let limits = before.and_then(|server| server.cell).map(|cell| cell.limits).unwrap_or_default();
     let cell = image.map(|image| ServerCell { image, command, allow_emulation, limits });
     let teams = teams.into_iter().collect();
-    let server = ServerView { name, url, table, teams, token_env, cell, mailbox: of_args(mailbox) };
+    let server = ServerView { name, url, table, teams, secret, cell, mailbox: of_args(mailbox) };
     client.put_server(&server).await?;
     note(format!(
         "{} is known; give its tools to an agent with [tools.{}] in agent.toml",
@@ -128,7 +128,10 @@ fn described(details: &ServerDetails) -> Vec<String> {
         lines.push(format!("  as       {}, from {}, password in {password}", escape(user), escape(from)));
     }
     match (&server.url, &server.cell) {
-        (Some(url), _) => lines.push(format!("  address  {url}")),
+        (Some(url), _) => {
+            lines.push(format!("  address  {url}"));
+            lines.extend(server.secret.iter().map(|secret| format!("  secret   {secret}")));
+        }
         (None, Some(cell)) => {
             lines.push(format!("  image    {}", cell.image));
             lines.push(format!("  command  {}", escape(&cell.command.join(" "))));

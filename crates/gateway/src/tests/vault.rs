@@ -11,7 +11,7 @@ use super::*;
 use crate::VaultKey;
 
 /// A vault with no secrets, and where it lies.
-fn vault() -> (Arc<Vault>, tempfile::TempDir) {
+pub(super) fn vault() -> (Arc<Vault>, tempfile::TempDir) {
     let folder = tempfile::tempdir().unwrap();
     let random = |bytes: &mut [u8]| {
         bytes.fill(7);
@@ -27,7 +27,7 @@ fn name(text: &str) -> SecretName {
 }
 
 /// Stores a secret for this address, in the header that the scripted model reads.
-fn set(vault: &Vault, secret: &str, value: &str, to: &str, how: &str) {
+pub(super) fn set(vault: &Vault, secret: &str, value: &str, to: &str, how: &str) {
     let binding =
         SecretBinding { to: to.parse().unwrap(), methods: BTreeSet::new(), how: how.parse().unwrap() };
     vault.set(&name(secret), value.into(), vec![binding], 1).unwrap();

@@ -5,7 +5,8 @@ use std::path::PathBuf;
 use api::PasswordIn;
 use clap::{Args, Subcommand};
 use domain::{
-    AgentName, Confidentiality, GroupName, ImageName, Integrity, PersonName, Role, ServerName, TeamName,
+    AgentName, Confidentiality, GroupName, ImageName, Integrity, PersonName, Role, SecretName, ServerName,
+    TeamName,
 };
 
 /// `approvals`.
@@ -191,6 +192,7 @@ pub(crate) enum GroupCommand {
 const SERVER_ADD_HELP: &str = "\
 Examples:
   lazaret server add mail --url http://127.0.0.1:9000/mcp --table mail
+  lazaret server add crm --url https://mcp.example.com/mcp --secret crm
   lazaret server add files --table filesystem --image npm:@modelcontextprotocol/server-filesystem@2026.8.31 -- \
 mcp-server-filesystem /workspace
   lazaret server add mail --imap imaps://imap.example.com --smtp smtps://smtp.example.com --user ada@example.com \
@@ -208,7 +210,7 @@ pub(crate) struct ServerAddArgs {
     #[arg(long, required_unless_present_any = ["image", "imap"], conflicts_with_all = ["image", "command", "allow_emulation", "imap"])]
     pub(crate) url: Option<String>,
     /// The image of its cells.
-    #[arg(long, requires = "command", conflicts_with_all = ["token_env", "imap"])]
+    #[arg(long, requires = "command", conflicts_with_all = ["secret", "imap"])]
     pub(crate) image: Option<ImageName>,
     /// The mailbox for which the daemon answers.
     #[command(flatten)]
@@ -219,9 +221,9 @@ pub(crate) struct ServerAddArgs {
     /// A team whose agents may be given its tools; may be given more than once. Without it: every team.
     #[arg(long = "team")]
     pub(crate) teams: Vec<TeamName>,
-    /// The variable of the daemon's environment that holds its bearer token.
+    /// The secret of the vault that it is shown: `lazaret secret set NAME --to URL` stores it.
     #[arg(long, value_name = "NAME")]
-    pub(crate) token_env: Option<String>,
+    pub(crate) secret: Option<SecretName>,
     /// Run its cells even where only an emulated VM is to be had, which is no security boundary.
     #[arg(long)]
     pub(crate) allow_emulation: bool,
@@ -234,7 +236,7 @@ pub(crate) struct ServerAddArgs {
 #[derive(Debug, Args)]
 pub(crate) struct MailboxArgs {
     /// Where the mail is: imaps://HOST or imaps://HOST:PORT. The daemon itself answers for a mailbox.
-    #[arg(long, value_name = "ADDRESS", requires_all = ["smtp", "user", "password"], conflicts_with = "token_env")]
+    #[arg(long, value_name = "ADDRESS", requires_all = ["smtp", "user", "password"], conflicts_with = "secret")]
     pub(crate) imap: Option<String>,
     /// Where mail is sent: smtps://HOST or smtps://HOST:PORT; smtp:// for STARTTLS.
     #[arg(long, value_name = "ADDRESS", requires = "imap")]

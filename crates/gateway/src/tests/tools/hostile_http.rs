@@ -14,31 +14,31 @@ use crate::{BaseUrl, Credential};
 
 /// What a server sends back to a call, and whether it then stays silent.
 #[derive(Clone)]
-struct Reply {
-    bytes: Vec<u8>,
-    hangs: bool,
+pub(super) struct Reply {
+    pub(super) bytes: Vec<u8>,
+    pub(super) hangs: bool,
 }
 
-fn reply(bytes: impl Into<Vec<u8>>) -> Reply {
+pub(super) fn reply(bytes: impl Into<Vec<u8>>) -> Reply {
     Reply { bytes: bytes.into(), hangs: false }
 }
 
-fn json(body: &str) -> Reply {
+pub(super) fn json(body: &str) -> Reply {
     reply(format!(
         "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
         body.len()
     ))
 }
 
-fn events(body: &str) -> Reply {
+pub(super) fn events(body: &str) -> Reply {
     reply(format!("HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\nconnection: close\r\n\r\n{body}"))
 }
 
-fn status(line: &str) -> Reply {
+pub(super) fn status(line: &str) -> Reply {
     reply(format!("HTTP/1.1 {line}\r\ncontent-length: 0\r\n\r\n"))
 }
 
-fn text_result(id: &Value, text: &str) -> String {
+pub(super) fn text_result(id: &Value, text: &str) -> String {
     format!(r#"{{"jsonrpc":"2.0","id":{id},"result":{{"content":[{{"type":"text","text":"{text}"}}]}}}}"#)
 }
 
@@ -87,6 +87,15 @@ async fn connect_older(
     discover: Reply,
     calls: impl Fn(&Value) -> Reply + Send + Sync + 'static,
 ) -> Result<Upstream, ToolFailure> {
+    let address = listening(discover, calls).await;
+    Upstream::over_http(&crate::tests::dialer(), &address, Credential::None, limits).await
+}
+
+/// The address of such a server.
+pub(super) async fn listening(
+    discover: Reply,
+    calls: impl Fn(&Value) -> Reply + Send + Sync + 'static,
+) -> BaseUrl {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = BaseUrl::parse(&format!("http://{}/mcp", listener.local_addr().unwrap()), false).unwrap();
     let calls: Arc<dyn Fn(&Value) -> Reply + Send + Sync> = Arc::new(calls);
@@ -109,7 +118,7 @@ async fn connect_older(
             });
         }
     });
-    Upstream::over_http(&crate::tests::dialer(), &address, Credential::None, limits).await
+    address
 }
 
 async fn failed_call(calls: impl Fn(&Value) -> Reply + Send + Sync + 'static) -> CallFailed {

@@ -9,6 +9,7 @@ mod hostile_http;
 mod hostile_process;
 mod plans;
 mod readings;
+mod secrets;
 mod upstream;
 mod whole;
 

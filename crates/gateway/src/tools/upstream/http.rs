@@ -1,24 +1,26 @@
 //! MCP over HTTP: one request per message, whose response is JSON or a stream of events. Bodies are bounded, redirects
-//! are not followed, and the host's credential is added here.
+//! are not followed, and the host's credential is added here and taken out of what comes back.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use dial::Client;
-use futures::StreamExt;
 use futures::stream::{self, BoxStream};
+use futures::{Stream, StreamExt};
 use http::header::{ACCEPT, CONTENT_TYPE};
-use http::{HeaderName, HeaderValue, StatusCode};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use reqwest::{Method, RequestBuilder, Response, Url};
 use rmcp::model::{ClientJsonRpcMessage, ClientRequest, ErrorData, ServerJsonRpcMessage, ServerResult};
 use rmcp::transport::streamable_http_client::{
     SseError, StreamableHttpClient, StreamableHttpError, StreamableHttpPostResponse,
 };
 use sse_stream::{Sse, SseStream};
+use vault::Scrubber;
 use wire::tools::ToolFailure;
 
-use crate::credential::{Asks, Credential};
+use crate::credential::{Asks, Credential, Shown};
 
 use super::strict::{self, Faults, MESSAGE, failed};
 
@@ -51,6 +53,12 @@ pub(super) struct Unanswered(String);
 type Failed = StreamableHttpError<Unanswered>;
 type Events = BoxStream<'static, Result<Sse, SseError>>;
 
+/// A response, and what its request showed: it must not come back, and where it is withdrawn, all ends.
+struct Answered {
+    response: Response,
+    shown: Shown,
+}
+
 impl Post {
     /// Notes the fault that ends the connection.
     fn fault(&self, fault: ToolFailure) -> Failed {
@@ -66,13 +74,15 @@ impl Post {
 
     async fn send(
         &self,
-        mut request: RequestBuilder,
+        method: Method,
+        body: String,
         session: Option<Arc<str>>,
         headers: HashMap<HeaderName, HeaderValue>,
-    ) -> Result<Response, Failed> {
-        let mut all = http::HeaderMap::new();
-        let asks = Asks { url: &self.url, team: None, anthropic: false };
-        self.credential
+    ) -> Result<Answered, Failed> {
+        let mut all = HeaderMap::new();
+        let asks = Asks { url: &self.url, method: method.as_str(), team: None, anthropic: false };
+        let shown = self
+            .credential
             .put_into(&mut all, asks)
             .map_err(|why| self.fault(failed(format_args!("it can't be asked: {why}"))))?;
         all.extend(headers);
@@ -80,8 +90,15 @@ impl Post {
             all.insert(SESSION, session);
         }
         all.insert(ACCEPT, HeaderValue::from_static("application/json, text/event-stream"));
-        request = request.headers(all);
-        let response = match tokio::time::timeout(self.patience, request.send()).await {
+        if !body.is_empty() {
+            all.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        }
+        let sent = tokio::time::timeout(self.patience, self.request(method)?.headers(all).body(body).send());
+        let sent = tokio::select! {
+            sent = sent => sent,
+            why = self.credential.withdrawn(shown.lent.as_ref()) => return Err(self.fault(failed(why))),
+        };
+        let response = match sent {
             Ok(Ok(response)) => response,
             Ok(Err(error)) => return Err(self.fault(failed(crate::upstream::cause(error)))),
             Err(_elapsed) => return Err(self.fault(self.silent())),
@@ -95,7 +112,7 @@ impl Post {
             let why = format!("it refused the host's credential (HTTP {})", status.as_u16());
             return Err(self.fault(failed(why).hint("a person can check the server's credential")));
         }
-        Ok(response)
+        Ok(Answered { response, shown })
     }
 
     fn silent(&self) -> ToolFailure {
@@ -103,11 +120,15 @@ impl Post {
     }
 
     /// A body of at most so many bytes. Of a longer one there is the beginning, or a fault.
-    async fn body(&self, response: Response, max: usize, whole: bool) -> Result<String, Failed> {
+    async fn body(&self, answered: Answered, max: usize, whole: bool) -> Result<String, Failed> {
+        let Answered { response, shown } = answered;
         let mut bytes = Vec::new();
         let mut pieces = response.bytes_stream();
         loop {
-            let piece = tokio::time::timeout(self.patience, pieces.next()).await;
+            let piece = tokio::select! {
+                piece = tokio::time::timeout(self.patience, pieces.next()) => piece,
+                why = self.credential.withdrawn(shown.lent.as_ref()) => return Err(self.fault(failed(why))),
+            };
             match piece.map_err(|_elapsed| self.fault(self.silent()))? {
                 None => break,
                 Some(Err(error)) => return Err(self.fault(failed(crate::upstream::cause(error)))),
@@ -120,7 +141,7 @@ impl Post {
                 Some(Ok(piece)) => bytes.extend_from_slice(&piece),
             }
         }
-        match String::from_utf8(bytes) {
+        match String::from_utf8(shown.scrubber.whole(&bytes)) {
             Ok(text) => Ok(text),
             Err(error) if !whole => Ok(String::from_utf8_lossy(error.as_bytes()).into_owned()),
             Err(_) => Err(self.fault(failed("it sent a body that is not UTF-8"))),
@@ -130,11 +151,11 @@ impl Post {
     /// A response that is no success: perhaps a JSON-RPC error, else a fault.
     async fn refused(
         &self,
-        response: Response,
+        answered: Answered,
         message: &ClientJsonRpcMessage,
     ) -> Result<StreamableHttpPostResponse, Failed> {
-        let status = response.status();
-        let text = self.body(response, MAX_ERROR, false).await?;
+        let status = answered.response.status();
+        let text = self.body(answered, MAX_ERROR, false).await?;
         let said = strict::read(&text).ok().map(|read| read.message);
         let error = match (&said, message) {
             (Some(ServerJsonRpcMessage::Error(said)), _) => Some(said.error.clone()),
@@ -159,7 +180,9 @@ impl Post {
     }
 
     /// The messages of a stream of events, up to the answer to the request with this id.
-    fn events(self, response: Response, asked: Option<String>) -> Events {
+    fn events(self, answered: Answered, asked: Option<String>) -> Events {
+        let Answered { response, shown: Shown { lent, scrubber } } = answered;
+        let held = Arc::new((self.credential, lent));
         let (faults, large) = (self.faults.clone(), self.faults.clone());
         let patience = self.patience;
         let mut left = MAX_STREAM;
@@ -175,21 +198,23 @@ impl Post {
             }
             Ok(piece)
         });
-        let events = Box::pin(SseStream::from_bytes_stream(pieces));
+        let events = Box::pin(SseStream::from_bytes_stream(scrubbed(pieces, scrubber)));
         let state = (events, asked, false);
         stream::unfold(state, move |(mut events, asked, answered)| {
-            let faults = faults.clone();
+            let (faults, held) = (faults.clone(), Arc::clone(&held));
             async move {
                 if answered {
                     // What comes after the answer is not looked at.
                     return None;
                 }
                 // A stream that belongs to no request may be silent for ever.
-                let next = match asked {
-                    Some(_) => tokio::time::timeout(patience, events.next()).await,
-                    None => Ok(events.next().await),
+                let patience = if asked.is_some() { patience } else { Duration::MAX };
+                let (credential, lent) = held.as_ref();
+                let next = tokio::select! {
+                    next = tokio::time::timeout(patience, events.next()) => checked(next, asked.as_deref()),
+                    why = credential.withdrawn(lent.as_ref()) => Err(failed(why)),
                 };
-                match checked(next, asked.as_deref()) {
+                match next {
                     Ok(Some((event, answered))) => Some((Ok(event), (events, asked, answered))),
                     Ok(None) => None,
                     Err(fault) => {
@@ -202,6 +227,23 @@ impl Post {
         })
         .boxed()
     }
+}
+
+/// The pieces without what must not come back.
+fn scrubbed(
+    pieces: impl Stream<Item = Result<Bytes, Unanswered>> + Send + 'static,
+    scrubber: Scrubber,
+) -> BoxStream<'static, Result<Bytes, Unanswered>> {
+    let state = (pieces.boxed(), Some(scrubber));
+    stream::unfold(state, |(mut pieces, scrubber)| async {
+        let mut scrubber = scrubber?;
+        match pieces.next().await {
+            Some(Ok(piece)) => Some((Ok(scrubber.push(&piece).into()), (pieces, Some(scrubber)))),
+            Some(Err(error)) => Some((Err(error), (pieces, None))),
+            None => Some((Ok(scrubber.finish().into()), (pieces, None))),
+        }
+    })
+    .boxed()
 }
 
 /// One event: whether it is the answer that was asked for, or a fault.
@@ -272,8 +314,8 @@ impl StreamableHttpClient for Post {
     ) -> Result<StreamableHttpPostResponse, Failed> {
         let has_session = session.is_some();
         let body = serde_json::to_string(&message)?;
-        let request = self.request(Method::POST)?.header(CONTENT_TYPE, "application/json").body(body);
-        let response = self.send(request, session, headers).await?;
+        let answered = self.send(Method::POST, body, session, headers).await?;
+        let response = &answered.response;
         let status = response.status();
         let asked = id_of(&message);
         if status == StatusCode::NOT_FOUND && has_session {
@@ -281,20 +323,20 @@ impl StreamableHttpClient for Post {
             return Err(StreamableHttpError::SessionExpired);
         }
         if !status.is_success() {
-            return self.refused(response, &message).await;
+            return self.refused(answered, &message).await;
         }
         if asked.is_none() || status == StatusCode::ACCEPTED || status == StatusCode::NO_CONTENT {
             return Ok(StreamableHttpPostResponse::Accepted);
         }
         let session = response.headers().get(SESSION).and_then(|name| name.to_str().ok());
         let session = session.filter(|name| name.len() <= MAX_SESSION).map(str::to_owned);
-        if is(&response, "text/event-stream") {
-            return Ok(StreamableHttpPostResponse::Sse(self.clone().events(response, asked), session));
+        if is(response, "text/event-stream") {
+            return Ok(StreamableHttpPostResponse::Sse(self.clone().events(answered, asked), session));
         }
-        if !is(&response, "application/json") {
+        if !is(response, "application/json") {
             return Err(self.fault(failed("it answered with neither JSON nor events")));
         }
-        let text = self.body(response, MESSAGE.bytes, true).await?;
+        let text = self.body(answered, MESSAGE.bytes, true).await?;
         let read = strict::read(&text).map_err(|fault| self.fault(fault))?;
         if read.answers != asked {
             return Err(self.fault(failed("it answered what it was not asked")));
@@ -309,7 +351,7 @@ impl StreamableHttpClient for Post {
         _auth: Option<String>,
         headers: HashMap<HeaderName, HeaderValue>,
     ) -> Result<(), Failed> {
-        self.send(self.request(Method::DELETE)?, Some(session), headers).await.map(drop)
+        self.send(Method::DELETE, String::new(), Some(session), headers).await.map(drop)
     }
 
     async fn get_stream(
@@ -320,10 +362,11 @@ impl StreamableHttpClient for Post {
         _auth: Option<String>,
         headers: HashMap<HeaderName, HeaderValue>,
     ) -> Result<Events, Failed> {
-        let response = self.send(self.request(Method::GET)?, session, headers).await?;
-        if !response.status().is_success() || !is(&response, "text/event-stream") {
+        let answered = self.send(Method::GET, String::new(), session, headers).await?;
+        let response = &answered.response;
+        if !response.status().is_success() || !is(response, "text/event-stream") {
             return Err(StreamableHttpError::ServerDoesNotSupportSse);
         }
-        Ok(self.clone().events(response, None))
+        Ok(self.clone().events(answered, None))
     }
 }
