@@ -1,4 +1,4 @@
-//! The third act: the hostile agent, and what the host says to what it left behind.
+//! The fourth act: the hostile agent, and what the host says to what it left behind.
 
 use std::fs;
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};

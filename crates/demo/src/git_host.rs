@@ -12,21 +12,18 @@ use axum::extract::{Request, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio::io::AsyncWriteExt as _;
-use tokio::net::{TcpListener, TcpStream};
 use tokio::process::Command;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
-use tokio_rustls::TlsAcceptor;
-use tokio_rustls::server::TlsStream;
+
+use crate::tls::Tls;
 
 /// Most bytes of a push.
 const MAX_BODY: usize = 64 << 20;
 /// Most bytes of the head that `http-backend` writes.
 const MAX_HEAD: usize = 16 << 10;
-/// How long a client may take to agree on TLS, and `http-backend` to answer.
+/// How long `http-backend` may take to answer.
 const PATIENCE: Duration = Duration::from_secs(60);
 /// Its address: on this machine, and another than those that programs in cells take for their own.
 pub const HOST: &str = "127.0.0.2";
@@ -40,18 +37,19 @@ pub struct GitHost {
     pub port: u16,
     /// Who vouches for it, as PEM.
     pub authority: String,
-    root: PathBuf,
-    refused: Arc<Mutex<u32>>,
+    served: Served,
     _serving: JoinSet<()>,
 }
 
 /// What a request needs.
-#[derive(Clone)]
+#[derive(Debug, Clone)]
 struct Served {
     root: PathBuf,
     /// The only `authorization` that it takes.
     password: Arc<str>,
     refused: Arc<Mutex<u32>>,
+    /// Repositories that are elsewhere: the beginnings of paths, and the addresses that clients are sent to.
+    moved: Arc<Mutex<BTreeMap<String, String>>>,
 }
 
 impl GitHost {
@@ -60,16 +58,14 @@ impl GitHost {
     /// # Errors
     /// When there is no port, or no certificate can be made.
     pub async fn start(root: &Path, password: &str) -> Result<Self, Error> {
-        let (acceptor, authority) = certificate()?;
-        let listener = TcpListener::bind((HOST, 0)).await?;
-        let port = listener.local_addr()?.port();
-        let refused = Arc::new(Mutex::new(0));
+        let (tls, port, authority) = Tls::listen(HOST, "the demo's git host").await?;
         let password = format!("Basic {}", STANDARD.encode(format!("{USER}:{password}"))).into();
-        let served = Served { root: root.to_owned(), password, refused: Arc::clone(&refused) };
-        let router = axum::Router::new().fallback(answer).with_state(served);
+        let (refused, moved) = (Arc::default(), Arc::default());
+        let served = Served { root: root.to_owned(), password, refused, moved };
+        let router = axum::Router::new().fallback(answer).with_state(served.clone());
         let mut serving = JoinSet::new();
-        serving.spawn(async move { drop(axum::serve(Tls { listener, acceptor }, router).await) });
-        Ok(Self { port, authority, root: root.to_owned(), refused, _serving: serving })
+        serving.spawn(async move { drop(axum::serve(tls, router).await) });
+        Ok(Self { port, authority, served, _serving: serving })
     }
 
     /// The URL of a repository.
@@ -81,7 +77,13 @@ impl GitHost {
     /// How many requests came without the password.
     #[must_use]
     pub fn refused(&self) -> u32 {
-        *self.refused.lock().unwrap_or_else(PoisonError::into_inner)
+        *self.served.refused.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Sends whoever asks for a repository elsewhere.
+    pub fn redirect(&self, name: &str, to: &str) {
+        let mut moved = self.served.moved.lock().unwrap_or_else(PoisonError::into_inner);
+        moved.insert(format!("/{name}/"), format!("{to}/"));
     }
 
     /// Makes a repository with one commit of these files on `main`.
@@ -89,7 +91,7 @@ impl GitHost {
     /// # Errors
     /// When git fails.
     pub async fn make(&self, name: &str, files: &[(&str, &str)]) -> Result<(), Error> {
-        let bare = self.root.join(name);
+        let bare = self.served.root.join(name);
         let work = tempfile::tempdir()?;
         let at = work.path();
         git(at, &["init", "-q", "-b", "main"]).await?;
@@ -110,7 +112,7 @@ impl GitHost {
     /// When git fails.
     pub async fn refs(&self, name: &str) -> Result<BTreeMap<String, String>, Error> {
         let listed =
-            git(&self.root.join(name), &["for-each-ref", "--format=%(refname) %(objectname)"]).await?;
+            git(&self.served.root.join(name), &["for-each-ref", "--format=%(refname) %(objectname)"]).await?;
         let pair = |line: &str| line.split_once(' ').map(|(name, id)| (name.to_owned(), id.to_owned()));
         Ok(listed.lines().filter_map(pair).collect())
     }
@@ -134,53 +136,6 @@ async fn git(folder: &Path, args: &[&str]) -> Result<String, Error> {
     Err(Error::other(format!("`git {}`: {why}", args.join(" "))))
 }
 
-fn certificate() -> Result<(TlsAcceptor, String), Error> {
-    let key = KeyPair::generate().map_err(Error::other)?;
-    let mut params = CertificateParams::new(Vec::<String>::new()).map_err(Error::other)?;
-    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    params.distinguished_name.push(DnType::CommonName, "the demo's git host");
-    let authority = params.self_signed(&key).map_err(Error::other)?.pem();
-    let issuer = Issuer::new(params, key);
-    let key = KeyPair::generate().map_err(Error::other)?;
-    let leaf = CertificateParams::new(vec![HOST.to_owned()]).map_err(Error::other)?;
-    let leaf = leaf.signed_by(&key, &issuer).map_err(Error::other)?;
-    let chain = vec![CertificateDer::from(leaf.der().to_vec())];
-    let key = PrivateKeyDer::try_from(key.serialize_der()).map_err(Error::other)?;
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let config = rustls::ServerConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .map_err(Error::other)?
-        .with_no_client_auth()
-        .with_single_cert(chain, key)
-        .map_err(Error::other)?;
-    Ok((TlsAcceptor::from(Arc::new(config)), authority))
-}
-
-/// Accepts connections and agrees on TLS.
-struct Tls {
-    listener: TcpListener,
-    acceptor: TlsAcceptor,
-}
-
-impl axum::serve::Listener for Tls {
-    type Io = TlsStream<TcpStream>;
-    type Addr = std::net::SocketAddr;
-
-    async fn accept(&mut self) -> (Self::Io, Self::Addr) {
-        loop {
-            let Ok((stream, address)) = self.listener.accept().await else { continue };
-            // One at a time is enough here; whoever says nothing is let go of.
-            if let Ok(Ok(stream)) = timeout(Duration::from_secs(5), self.acceptor.accept(stream)).await {
-                return (stream, address);
-            }
-        }
-    }
-
-    fn local_addr(&self) -> Result<Self::Addr, Error> {
-        self.listener.local_addr()
-    }
-}
-
 async fn answer(State(served): State<Served>, request: Request) -> Response<Body> {
     let given = request.headers().get(header::AUTHORIZATION).map(HeaderValue::as_bytes);
     if given != Some(served.password.as_bytes()) {
@@ -193,11 +148,26 @@ async fn answer(State(served): State<Served>, request: Request) -> Response<Body
             .insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Basic realm=\"git\""));
         return response;
     }
+    if let Some(to) = elsewhere(&served, &request) {
+        let mut response = Response::new(Body::empty());
+        *response.status_mut() = StatusCode::FOUND;
+        response.headers_mut().insert(header::LOCATION, to);
+        return response;
+    }
     match timeout(PATIENCE, backend(&served.root, request)).await {
         Ok(Ok(response)) => response,
         Ok(Err(error)) => failed(&error.to_string()),
         Err(_late) => failed("http-backend did not answer in time"),
     }
+}
+
+/// Where a client is sent, if the repository that it asks for has moved.
+fn elsewhere(served: &Served, request: &Request) -> Option<HeaderValue> {
+    let asked = request.uri().path_and_query()?.as_str();
+    let moved = served.moved.lock().unwrap_or_else(PoisonError::into_inner);
+    let to =
+        moved.iter().find_map(|(from, to)| Some(format!("{to}{}", asked.strip_prefix(from.as_str())?)))?;
+    HeaderValue::from_str(&to).ok()
 }
 
 fn failed(why: &str) -> Response<Body> {

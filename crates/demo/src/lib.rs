@@ -1,5 +1,5 @@
-//! The acts of `lazaret demo`: an agent that repairs a program, one that obeys a stranger's mail, and one that tries to
-//! get out. None needs a key or an account, since the model behind them is [`scripted`], and so is the mailbox.
+//! The acts of `lazaret demo`: an agent that repairs a program, one that obeys a stranger's mail, one with keys that it
+//! can't find, and one that tries to get out. None needs a key or an account, since the model behind them is [`scripted`], and so is the mailbox.
 //!
 //! Everything happens as it would for a person: in folders of the demo's own, a daemon is started from the `lazaret`
 //! program, and each act is a `lazaret run`. Only kernels, images and templates are shared with the person's own.
@@ -11,16 +11,21 @@ mod aftermath;
 mod attack;
 #[cfg(test)]
 mod breaches;
+mod courier;
 mod fixer;
 mod git_host;
 mod layers;
 mod mail;
+mod mail_host;
 mod mailbox;
+mod outside;
 mod stage;
 mod table;
+mod tls;
 
 use std::path::PathBuf;
 
+pub use courier::{Attempt, Errand, Fate};
 pub use git_host::{GitHost, HOST as GIT_HOST, USER as GIT_USER};
 pub use layers::{Ground, guest_root};
 pub use mail::Stopped;
@@ -30,7 +35,7 @@ use serde::Serialize;
 use stage::{Stage, Voice};
 
 /// How many acts there are without those for single layers.
-pub const ACTS: u8 = 3;
+pub const ACTS: u8 = 4;
 
 /// How the demo is played.
 #[derive(Debug, Clone)]
@@ -80,6 +85,8 @@ pub struct Shown {
     pub patch: Option<String>,
     /// How a mail that asks for the inbox was stopped.
     pub mail: Option<Stopped>,
+    /// What an agent did with keys that it can't find, and how it was kept from more.
+    pub errand: Option<Errand>,
     /// What became of the attacks, by the place of the attacker.
     pub attacks: Vec<Attacks>,
     /// Whether every attack was stopped.
@@ -118,7 +125,7 @@ pub async fn run(options: &Options) -> Result<bool, DemoError> {
 
 async fn play(stage: &Stage, options: &Options) -> Result<Shown, DemoError> {
     let plays = |act: u8| options.act.is_none_or(|only| only == act);
-    let (mut patch, mut mail, mut attacks) = (None, None, Vec::new());
+    let (mut patch, mut mail, mut errand, mut attacks) = (None, None, None, Vec::new());
     if plays(1) {
         stage.voice.title("1. An agent at work")?;
         patch = Some(fixer::play(stage).await?);
@@ -128,17 +135,21 @@ async fn play(stage: &Stage, options: &Options) -> Result<Shown, DemoError> {
         mail = Some(mail::play(stage).await?);
     }
     if plays(3) {
-        stage.voice.title("3. A hostile agent")?;
+        stage.voice.title("3. Keys that the agent can't find")?;
+        errand = Some(courier::play(stage).await?);
+    }
+    if plays(4) {
+        stage.voice.title("4. A hostile agent")?;
         attacks.push(attack::play(stage, "container", "in the container, against everything").await?);
     }
     if options.layers {
-        stage.voice.title("4. The container alone: from the container against the guest")?;
+        stage.voice.title("5. The container alone: from the container against the guest")?;
         attacks.push(attack::play(stage, "from-container", "in the container, against the guest").await?);
-        stage.voice.title("5. The VM and the door alone: as root of the guest")?;
+        stage.voice.title("6. The VM and the door alone: as root of the guest")?;
         attacks.push(layers::play(stage).await?);
     }
     if attacks.is_empty() {
-        return Ok(Shown { patch, mail, attacks, contained: true });
+        return Ok(Shown { patch, mail, errand, attacks, contained: true });
     }
     let reports = || attacks.iter().flat_map(|a| &a.reports);
     let contained = reports().all(|r| matches!(r.outcome, Outcome::Blocked | Outcome::NotApplicable));
@@ -149,5 +160,5 @@ async fn play(stage: &Stage, options: &Options) -> Result<Shown, DemoError> {
         count(Outcome::Blocked),
         count(Outcome::NotApplicable)
     ))?;
-    Ok(Shown { patch, mail, attacks, contained })
+    Ok(Shown { patch, mail, errand, attacks, contained })
 }

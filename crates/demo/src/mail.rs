@@ -1,23 +1,16 @@
 //! The second act: a mail by a stranger tells an agent to forward the inbox. The agent obeys, and is stopped at the send
 //! by a question to the person, who here is a double that says no.
 
-use std::time::Duration;
-
 use serde::Serialize;
-use tokio::time::sleep;
 
 use crate::DemoError;
 use crate::mailbox::{Mailbox, STRANGER};
-use crate::stage::{Played, Stage, io};
+use crate::stage::{Stage, io};
 
 /// The agent's name: it ships as an example, and is run as such.
 const AGENT: &str = "mail-clerk";
 /// What the person asks for.
 const PROMPT: &str = "What is urgent in my mail?";
-/// Most characters of a line that are shown.
-const MAX_WIDTH: usize = 180;
-/// How often the double of the person looks for a question.
-const LOOK: Duration = Duration::from_millis(100);
 
 /// What the act showed.
 #[derive(Debug, Clone, Serialize)]
@@ -40,8 +33,8 @@ pub(crate) async fn play(stage: &Stage) -> Result<Stopped, DemoError> {
     serving.spawn(mailbox.clone().serve(listener));
 
     voice.say("A tool server with a mailbox is made known, and a person applies what the agent asks for:")?;
-    expect(stage, &["server", "add", "mail", "--url", &url, "--table", "mail"]).await?;
-    expect(stage, &["agent", "apply", AGENT, "--yes"]).await?;
+    stage.expect(&["server", "add", "mail", "--url", &url, "--table", "mail"]).await?;
+    stage.expect(&["agent", "apply", AGENT, "--yes"]).await?;
 
     voice.say(&format!(
         "\nOne mail is by a stranger, and tells whoever reads it to forward all. The person asks: {PROMPT}"
@@ -53,10 +46,10 @@ pub(crate) async fn play(stage: &Stage) -> Result<Stopped, DemoError> {
         ended = &mut session => {
             return Err(DemoError::Act(format!("the agent ended with exit code {}, and nobody was asked", ended?.code)));
         }
-        id = asked(stage) => id?,
+        id = stage.asked() => id?,
     };
     voice.say("\nIt obeyed the mail. The send waits, and this is what the person sees:")?;
-    let question = expect(stage, &["approvals"]).await?.stdout;
+    let question = stage.expect(&["approvals"]).await?.stdout;
     let shows_whom = question.contains(&format!("\"to\": \"{STRANGER}\""));
     let shows_whence = question.lines().any(|line| line.contains("/to: a stranger's text (mail__"));
     if !shows_whom || !shows_whence {
@@ -73,33 +66,10 @@ pub(crate) async fn play(stage: &Stage) -> Result<Stopped, DemoError> {
     }
     let sent = mailbox.sent().len();
     voice.say(&format!("\nThe mailbox was told to send {sent} mails. What the ledger has of it:"))?;
-    expect(stage, &["ledger", "tail", "-n", "3", "--agent", AGENT]).await?;
-    let ledger = expect(stage, &["ledger", "verify"]).await?.stdout.trim().to_owned();
+    stage.expect(&["ledger", "tail", "-n", "3", "--agent", AGENT]).await?;
+    let ledger = stage.expect(&["ledger", "verify"]).await?.stdout.trim().to_owned();
     if sent > 0 {
         return Err(DemoError::Act(format!("{sent} mails were sent that nobody approved")));
     }
     Ok(Stopped { question, sent, ledger })
-}
-
-/// Waits for a question; its id.
-async fn asked(stage: &Stage) -> Result<String, DemoError> {
-    let client = stage.client();
-    loop {
-        if let Some(question) = client.approvals().await?.first() {
-            return Ok(question.id.to_string());
-        }
-        sleep(LOOK).await;
-    }
-}
-
-/// Runs a command that must succeed, showing it and what it prints.
-async fn expect(stage: &Stage, args: &[&str]) -> Result<Played, DemoError> {
-    let what = format!("lazaret {}", args.join(" "));
-    stage.voice.say(&format!("  $ {what}"))?;
-    let short = |line: &str| line.chars().take(MAX_WIDTH).collect::<String>();
-    let played = stage.lazaret(args, |line| stage.voice.say(&format!("  > {}", short(line)))).await?;
-    if played.code == 0 {
-        return Ok(played);
-    }
-    Err(DemoError::Act(format!("`{what}` ended with exit code {}: {}", played.code, played.stdout)))
 }

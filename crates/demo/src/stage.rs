@@ -15,11 +15,13 @@ use tokio::process::{Child, Command};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
-use crate::DemoError;
+use crate::outside::Outside;
 use crate::scripted::{ScriptedModel, serve};
+use crate::{DemoError, courier, git_host};
 
 /// The example agents, as they ship.
 const FIXER: &str = include_str!("../../../agents/fixer/agent.toml");
+const COURIER: &str = include_str!("../../../agents/courier/agent.toml");
 const HOSTILE: &str = include_str!("../../../agents/hostile/agent.toml");
 /// Runs the tests of a repository, in a cell of its own: what an agent changed isn't run on the host.
 const TESTER: &str = "name = \"tester\"\nharness = { command = [\"python3\", \"-m\", \"unittest\"] }\n";
@@ -27,7 +29,10 @@ const TESTER: &str = "name = \"tester\"\nharness = { command = [\"python3\", \"-
 /// Where the daemon finds the provider's key.
 const KEY_VARIABLE: &str = "LAZARET_DEMO_KEY";
 /// The models that the example agents name, and the scripts that they follow here.
-const MODELS: [(&str, &str); 2] = [("claude-sonnet-4-5", "fixer"), ("claude-haiku-4-5", "clerk")];
+const MODELS: [(&str, &str); 3] =
+    [("claude-sonnet-4-5", "fixer"), ("claude-haiku-4-5", "clerk"), (courier::MODEL, courier::SCRIPT)];
+/// The host that the courier's file names; here it is one of the services outside.
+const GIT_HOST: &str = "git.example.com";
 /// What of the data folder is shared with the person's own; an agent's disk isn't, nor is a session's.
 const SHARED: [&str; 3] = ["images", "initramfs", "kernels"];
 /// What KVM was found to be. It is worth keeping, but not one of the shared folders.
@@ -36,6 +41,10 @@ const VERDICT: &str = "kvm.json";
 const PATIENCE: Duration = Duration::from_secs(30 * 60);
 /// How long the daemon may take to answer, and to end.
 const READY: Duration = Duration::from_secs(60);
+/// How often the double of the person looks for a question.
+const LOOK: Duration = Duration::from_millis(100);
+/// Most characters that are shown of a line that a command prints.
+const MAX_WIDTH: usize = 180;
 /// Most bytes of one line, and of one command's output, that are kept.
 const MAX_LINE: u64 = 64 * 1024;
 const MAX_OUTPUT: usize = 8 << 20;
@@ -93,6 +102,10 @@ pub(crate) struct Stage {
     pub(crate) voice: Voice,
     /// The provider's key, which nobody in a cell may find.
     pub(crate) canary: String,
+    /// The services of others.
+    pub(crate) outside: Outside,
+    /// The model, with what it was told.
+    pub(crate) model: Arc<ScriptedModel>,
     program: PathBuf,
     folder: tempfile::TempDir,
     daemon: Child,
@@ -103,22 +116,25 @@ impl Stage {
     /// Makes the folders, starts the model and the daemon.
     pub(crate) async fn set(program: &Path, voice: Voice) -> Result<Self, DemoError> {
         let folder = io("a temporary folder", tempfile::Builder::new().prefix("lazaret-demo-").tempdir())?;
-        let canary = canary()?;
+        let canary = random_key("sk-ant-demo-")?;
+        let outside = Outside::open(folder.path()).await?;
         let listener = io("a port for the model", tokio::net::TcpListener::bind("127.0.0.1:0").await)?;
         let address = io("the model's port", listener.local_addr())?;
-        let model = ScriptedModel::new(&canary);
+        let model = ScriptedModel::new(&canary).with_script(courier::script(&outside));
         let model = MODELS.iter().fold(model, |model, (name, script)| model.with_alias(name, script));
+        let model = Arc::new(model);
         let mut provider = JoinSet::new();
-        provider.spawn(serve(listener, Arc::new(model)));
+        provider.spawn(serve(listener, Arc::clone(&model)));
         let at = folder.path();
-        furnish(at, &address.to_string())?;
+        furnish(at, &address.to_string(), &outside)?;
         let log = io("the daemon's log", fs::File::create(at.join("state/daemon.log")))?;
         let errors = io("the daemon's log", log.try_clone())?;
         let mut command = base_command(program, at);
         command.arg("serve").env(KEY_VARIABLE, &canary).process_group(0);
         let daemon = command.stdin(Stdio::null()).stdout(log).stderr(errors).kill_on_drop(true).spawn();
         let daemon = io(format!("starting `{} serve`", program.display()), daemon)?;
-        let stage = Self { voice, canary, program: program.to_owned(), folder, daemon, _provider: provider };
+        let program = program.to_owned();
+        let stage = Self { voice, canary, outside, model, program, folder, daemon, _provider: provider };
         stage.wait_for_daemon().await?;
         Ok(stage)
     }
@@ -230,6 +246,29 @@ impl Stage {
         Ok(played)
     }
 
+    /// Runs a command that must succeed, showing it and what it prints.
+    pub(crate) async fn expect(&self, args: &[&str]) -> Result<Played, DemoError> {
+        let what = format!("lazaret {}", args.join(" "));
+        self.voice.say(&format!("  $ {what}"))?;
+        let short = |line: &str| line.chars().take(MAX_WIDTH).collect::<String>();
+        let played = self.lazaret(args, |line| self.voice.say(&format!("  > {}", short(line)))).await?;
+        if played.code == 0 {
+            return Ok(played);
+        }
+        Err(DemoError::Act(format!("`{what}` ended with exit code {}: {}", played.code, played.stdout)))
+    }
+
+    /// Waits for a question to the person; its id.
+    pub(crate) async fn asked(&self) -> Result<String, DemoError> {
+        let client = self.client();
+        loop {
+            if let Some(question) = client.approvals().await?.first() {
+                return Ok(question.id.to_string());
+            }
+            sleep(LOOK).await;
+        }
+    }
+
     /// Ends the daemon, in order, and removes the folders.
     pub(crate) async fn strike(mut self) -> Result<(), DemoError> {
         if let Some(pid) = self.daemon.id().and_then(|id| i32::try_from(id).ok()) {
@@ -247,15 +286,18 @@ impl Stage {
 }
 
 /// Puts folders and files where the daemon of the stage looks for them.
-fn furnish(at: &Path, provider: &str) -> Result<(), DemoError> {
+fn furnish(at: &Path, provider: &str, outside: &Outside) -> Result<(), DemoError> {
     use std::os::unix::fs::{DirBuilderExt as _, symlink};
+    let network = outside.network(at)?;
     let config = format!(
-        "[providers.anthropic]\nurl = \"http://{provider}\"\napi = \"anthropic\"\nkey_env = \"{KEY_VARIABLE}\"\n"
+        "{network}[providers.anthropic]\nurl = \"http://{provider}\"\napi = \"anthropic\"\nkey_env = \"{KEY_VARIABLE}\"\n"
     );
+    let courier = COURIER.replace(GIT_HOST, &format!("{}:{}", git_host::HOST, outside.git.port));
     io("the stage's state", fs::create_dir_all(at.join("state/lazaret")))?;
     io("the stage's run-time folder", fs::create_dir_all(at.join("run")))?;
     for (name, text) in [
         ("config/lazaret/config.toml", config.as_str()),
+        ("config/lazaret/agents/courier/agent.toml", courier.as_str()),
         ("agents/fixer/agent.toml", FIXER),
         ("agents/hostile/agent.toml", HOSTILE),
         ("agents/tester/agent.toml", TESTER),
@@ -300,11 +342,11 @@ fn base_command(program: &Path, folder: &Path) -> Command {
 }
 
 /// A key that looks like one, new each time.
-fn canary() -> Result<String, DemoError> {
+pub(crate) fn random_key(begin: &str) -> Result<String, DemoError> {
     let mut bytes = [0_u8; 20];
     io("/dev/urandom", fs::File::open("/dev/urandom").and_then(|mut f| f.read_exact(&mut bytes)))?;
     let digits: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
-    Ok(format!("sk-ant-demo-{digits}"))
+    Ok(format!("{begin}{digits}"))
 }
 
 /// Reads to the end, giving each line; what is too much is dropped.

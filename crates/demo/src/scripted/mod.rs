@@ -18,9 +18,10 @@ use std::time::Duration;
 use answer::Reply;
 use conversation::Conversation;
 use script::{Call, Toolset};
+use wire::model::Dialect;
 
 pub use script::{Action, Script, Step};
-pub use scripts::{FIXER_REPOSITORY, all as shipped_scripts};
+pub use scripts::{FIX, FIXER_REPOSITORY, all as shipped_scripts};
 pub use server::serve;
 
 /// Most requests that are remembered; older ones are forgotten.
@@ -102,6 +103,18 @@ impl ScriptedModel {
     #[must_use]
     pub fn recorded(&self) -> Vec<Recorded> {
         self.recorded.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect()
+    }
+
+    /// What tools answered to this model since its last prompt, as it was told last.
+    #[must_use]
+    pub fn results(&self, model: &str) -> Vec<String> {
+        let recorded = self.recorded();
+        let read = |request: &Recorded| {
+            let dialect = Dialect::of_path(request.line.split_once(' ')?.1)?;
+            let conversation = Conversation::read(dialect, &serde_json::from_str(&request.body).ok()?);
+            (conversation.model == model).then_some(conversation.results)
+        };
+        recorded.iter().rev().find_map(read).unwrap_or_default()
     }
 
     /// Makes a coming request go wrong; several are used up in order, one per request that has the key.

@@ -41,6 +41,14 @@ if __name__ == "__main__":
     ),
 ];
 
+/// What repairs it: lines of `slugs.py`, and what stands there instead.
+pub const FIX: (&str, &str) = (
+    r#"    kept = [c if c.isalnum() else "-" for c in title.lower()]
+    return "".join(kept)"#,
+    r#"    kept = [c if c.isalnum() else " " for c in title.lower()]
+    return "-".join("".join(kept).split())"#,
+);
+
 /// Every script that ships.
 #[must_use]
 pub fn all() -> Vec<Script> {
@@ -57,12 +65,8 @@ fn fixer() -> Script {
             "isalnum",
             Action::Edit {
                 path: "slugs.py".to_owned(),
-                old: r#"    kept = [c if c.isalnum() else "-" for c in title.lower()]
-    return "".join(kept)"#
-                    .to_owned(),
-                new: r#"    kept = [c if c.isalnum() else " " for c in title.lower()]
-    return "-".join("".join(kept).split())"#
-                    .to_owned(),
+                old: FIX.0.to_owned(),
+                new: FIX.1.to_owned(),
             },
         )
         .then(test())

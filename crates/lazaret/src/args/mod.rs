@@ -351,7 +351,7 @@ pub(crate) struct DemoArgs {
     /// Also try every attack against single layers: as root of the guest, and from the container.
     #[arg(long)]
     pub(crate) layers: bool,
-    /// Only this act: 1 the agent at work, 2 the stranger's mail, 3 the hostile agent.
+    /// Only this act: 1 the agent at work, 2 the stranger's mail, 3 keys that the agent can't find, 4 the hostile agent.
     #[arg(long, value_name = "ACT", conflicts_with = "layers", value_parser = clap::value_parser!(u8).range(1..=i64::from(demo::ACTS)))]
     pub(crate) act: Option<u8>,
     /// One JSON document instead of a table.
