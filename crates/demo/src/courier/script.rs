@@ -41,7 +41,7 @@ pub(crate) fn script(outside: &Outside) -> Script {
         )
         .then(shell(format!("{tests} && git {who} commit -qam 'Part words with one dash' && {push}")))
         .after("agent/fix", shell(LOOK.to_owned()))
-        .after("looked", shell("pip install idna 2>&1".to_owned()));
+        .after("looked", shell("pip install --disable-pip-version-check idna 2>&1".to_owned()));
     mail(script)
         .after("a person said no", Action::Write { path: "ways.py".to_owned(), content: ways(outside) })
         .then(shell("python3 ways.py".to_owned()))
