@@ -19,7 +19,7 @@ pub struct ServerView {
     /// Where it listens: an MCP endpoint over HTTP. Either this, `cell` or `mailbox`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub url: Option<String>,
-    /// The table that says what its tools do: one that ships (`filesystem`, `everything`, `github`, `mail`), or a file's
+    /// The table that says what its tools do: one that ships (`filesystem`, `everything`, `github`, `hubspot`, `mail`), or a file's
     /// path; none: nobody has said, and the worst is assumed.
     #[serde(default)]
     pub table: Option<String>,

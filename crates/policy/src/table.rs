@@ -365,7 +365,7 @@ impl Table {
         Ok(table)
     }
 
-    /// The reviewed table that ships for a product, by its short name: `filesystem`, `everything`, `github`, `mail`.
+    /// The reviewed table that ships for a product, by its short name: `filesystem`, `everything`, `github`, `hubspot`, `mail`.
     #[must_use]
     pub fn shipped(name: &str) -> Option<&'static str> {
         SHIPPED.iter().find(|(known, _)| *known == name).map(|(_, text)| *text)
@@ -421,6 +421,7 @@ pub const SHIPPED: &[(&str, &str)] = &[
     ("everything", include_str!("../tables/everything.toml")),
     ("filesystem", include_str!("../tables/filesystem.toml")),
     ("github", include_str!("../tables/github.toml")),
+    ("hubspot", include_str!("../tables/hubspot.toml")),
     ("mail", include_str!("../tables/mail.toml")),
 ];
 

@@ -215,7 +215,7 @@ pub(crate) struct ServerAddArgs {
     /// The mailbox for which the daemon answers.
     #[command(flatten)]
     pub(crate) mailbox: MailboxArgs,
-    /// The table that says what its tools do: filesystem, everything, github, mail, or a file beside servers.toml.
+    /// The table that says what its tools do: filesystem, everything, github, hubspot, mail, or a file beside servers.toml.
     #[arg(long)]
     pub(crate) table: Option<String>,
     /// A team whose agents may be given its tools; may be given more than once. Without it: every team.
