@@ -199,11 +199,17 @@ impl<A: Committed> Permit<A> {
         Some(Reserved { amount, ..reserved.clone() })
     }
 
-    /// Writes what came of it, and ends the permit.
+    /// Writes what came of it, and ends the permit. It has its place on the ledger when this returns; what it returns
+    /// waits until it is written.
     ///
     /// # Errors
     /// The ledger can't be written: the act is then found without an outcome.
-    pub async fn ended(self, outcome: &Outcome, spent: &[Reserved], now: u64) -> Result<(), StoreError> {
-        self.store.outcome(self.commit, outcome, spent, None, now).await
+    pub fn ended(
+        self,
+        outcome: &Outcome,
+        spent: &[Reserved],
+        now: u64,
+    ) -> impl Future<Output = Result<(), StoreError>> + Send + use<A> {
+        self.store.outcome(self.commit, outcome, spent, None, now)
     }
 }

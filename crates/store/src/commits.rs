@@ -3,10 +3,11 @@
 
 use domain::{AnswerError, ApprovalEvent, CommitId, Digest, Labels};
 use sqlx::Row;
+use tokio::sync::oneshot::Receiver;
 
 use crate::crash;
 use crate::error::damaged;
-use crate::ledger::{Change, natural, signed};
+use crate::ledger::{Change, Job, Written, natural, number, signed};
 use crate::{About, Act, ByRight, Event, Outcome, Private, Reserved, Store, StoreError};
 
 /// An act that is about to be done.
@@ -80,6 +81,20 @@ pub enum CommitError {
     Store(#[from] StoreError),
 }
 
+impl CommitError {
+    /// As a failure of what can't be refused.
+    pub(crate) fn into_store(self) -> StoreError {
+        match self {
+            Self::Store(error) => error,
+            refused @ (Self::Right(_)
+            | Self::Foreign
+            | Self::NoGrant
+            | Self::AboveCeiling { .. }
+            | Self::Budget { .. }) => StoreError::Group(refused.to_string()),
+        }
+    }
+}
+
 impl From<sqlx::Error> for CommitError {
     fn from(error: sqlx::Error) -> Self {
         Self::Store(error.into())
@@ -109,81 +124,39 @@ impl Store {
     /// # Errors
     /// The act may not be done.
     pub async fn commit(&self, commit: &Commit, now: u64) -> Result<CommitId, CommitError> {
-        let mut change = Change::begin(self, now).await?;
-        crash::point("begun");
-        let result = change.permit(commit).await;
-        match &result {
-            Ok(()) => {}
-            Err(CommitError::Store(_)) => return result.map(|()| commit.id),
-            Err(refused) => {
-                // What the check may have changed before it failed must not stay.
-                drop(change);
-                change = Change::begin(self, now).await?;
-                let event = Event::CommitRefused {
-                    act: commit.act.clone(),
-                    by_right: commit.by_right,
-                    why: refused.to_string(),
-                };
-                change.record(&commit.about, &event, None).await?;
-                change.commit().await?;
-                return result.map(|()| commit.id);
-            }
+        Heard {
+            store: self,
+            commit,
+            at: now,
+            written: self.written(Job::Commit(Box::new(commit.clone())), now),
         }
-        let event = Event::Committed {
-            commit: commit.id,
-            act: commit.act.clone(),
-            by_right: commit.by_right,
-            reasons: commit.reasons.clone(),
-            labels: commit.labels.clone(),
-            idempotent: commit.idempotent,
-            reserved: commit.spend.iter().map(|spend| spend.reserve.clone()).collect(),
-        };
-        let entry = change.record(&commit.about, &event, Some(&commit.arguments)).await?;
-        crash::point("recorded");
-        sqlx::query("INSERT INTO commits (id, seq) VALUES ($1, $2)")
-            .bind(commit.id.to_string())
-            .bind(signed(entry))
-            .execute(&mut *change.tx)
-            .await?;
-        crash::point("listed");
-        change.commit().await?;
+        .number()
+        .await?;
         crash::point("committed");
         Ok(commit.id)
     }
 
     /// Writes what came of an act, and gives back what it reserved but didn't use. What `spent` doesn't name stays used
-    /// as it was reserved.
+    /// as it was reserved. It is in its place among what is written already when this returns; what it returns waits
+    /// until it is written.
     ///
     /// # Errors
     /// There is no such act, or it has an outcome already.
-    pub async fn outcome(
+    pub fn outcome(
         &self,
         id: CommitId,
         outcome: &Outcome,
         spent: &[Reserved],
         answer: Option<&Private>,
         now: u64,
-    ) -> Result<(), StoreError> {
-        let mut change = Change::begin(self, now).await?;
-        crash::point("outcome-begun");
-        let query = "SELECT l.agent, l.team, l.session FROM commits c JOIN ledger l ON l.seq = c.seq \
-                     WHERE c.id = $1 AND c.outcome IS NULL";
-        let row = sqlx::query(query).bind(id.to_string()).fetch_optional(&mut *change.tx).await?;
-        let row =
-            row.ok_or_else(|| StoreError::Unknown { what: "act without an outcome", name: id.to_string() })?;
-        let about = crate::ledger::about(&row)?;
-        change.settle(id, spent).await?;
-        let event = Event::Ended { commit: id, outcome: outcome.clone(), spent: spent.to_vec() };
-        let entry = change.record(&about, &event, answer).await?;
-        sqlx::query("UPDATE commits SET outcome = $1 WHERE id = $2")
-            .bind(signed(entry))
-            .bind(id.to_string())
-            .execute(&mut *change.tx)
-            .await?;
-        crash::point("outcome-recorded");
-        change.commit().await?;
-        crash::point("outcome-committed");
-        Ok(())
+    ) -> impl Future<Output = Result<(), StoreError>> + Send + use<> {
+        let (outcome, spent, answer) = (outcome.clone(), spent.to_vec(), answer.cloned());
+        let mut written = self.written(Job::Outcome { id, outcome, spent, answer }, now);
+        async move {
+            number(&mut written).await.map_err(CommitError::into_store)?;
+            crash::point("outcome-committed");
+            Ok(())
+        }
     }
 
     /// The acts without outcome, oldest first: those under way, or, after a crash, those whose outcome nobody knows.
@@ -225,7 +198,82 @@ impl Store {
     }
 }
 
+/// Whoever waits for a commit. If they give up when it is written already, it is concluded: nobody will act.
+struct Heard<'s> {
+    store: &'s Store,
+    commit: &'s Commit,
+    at: u64,
+    written: Receiver<Written>,
+}
+
+impl Heard<'_> {
+    async fn number(mut self) -> Written {
+        number(&mut self.written).await
+    }
+}
+
+impl Drop for Heard<'_> {
+    fn drop(&mut self) {
+        // From now on the writer itself finds that nobody is here.
+        self.written.close();
+        if let Ok(Ok(_)) = self.written.try_recv() {
+            self.store.nobody_acts(self.commit, self.at);
+        }
+    }
+}
+
 impl Change<'_> {
+    /// Uses the right, reserves the budget and appends the entry.
+    pub(crate) async fn commit_to(&mut self, commit: &Commit) -> Result<u64, CommitError> {
+        crash::point("begun");
+        self.permit(commit).await?;
+        let event = Event::Committed {
+            commit: commit.id,
+            act: commit.act.clone(),
+            by_right: commit.by_right,
+            reasons: commit.reasons.clone(),
+            labels: commit.labels.clone(),
+            idempotent: commit.idempotent,
+            reserved: commit.spend.iter().map(|spend| spend.reserve.clone()).collect(),
+        };
+        let entry = self.record(&commit.about, &event, Some(&commit.arguments)).await?;
+        crash::point("recorded");
+        sqlx::query("INSERT INTO commits (id, seq) VALUES ($1, $2)")
+            .bind(commit.id.to_string())
+            .bind(signed(entry))
+            .execute(&mut *self.tx)
+            .await?;
+        crash::point("listed");
+        Ok(entry)
+    }
+
+    /// Appends what came of an act, and settles its budget.
+    pub(crate) async fn conclude(
+        &mut self,
+        id: CommitId,
+        outcome: &Outcome,
+        spent: &[Reserved],
+        answer: Option<&Private>,
+    ) -> Result<u64, StoreError> {
+        crash::point("outcome-begun");
+        let query = "SELECT l.agent, l.team, l.session FROM commits c JOIN ledger l ON l.seq = c.seq \
+                     WHERE c.id = $1 AND c.outcome IS NULL";
+        let row = sqlx::query(query).bind(id.to_string()).fetch_optional(&mut *self.tx).await?;
+        let row =
+            row.ok_or_else(|| StoreError::Unknown { what: "act without an outcome", name: id.to_string() })?;
+        let about = crate::ledger::about(&row)?;
+        self.settle(id, spent).await?;
+        let event = Event::Ended { commit: id, outcome: outcome.clone(), spent: spent.to_vec() };
+        let entry = self.record(&about, &event, answer).await?;
+        sqlx::query("UPDATE commits SET outcome = $1 WHERE id = $2")
+            .bind(signed(entry))
+            .bind(id.to_string())
+            .execute(&mut *self.tx)
+            .await?;
+        crash::point("outcome-recorded");
+        Ok(entry)
+    }
+
     /// Uses the right and reserves the budget, or says why not; what it did then has to be undone.
     async fn permit(&mut self, commit: &Commit) -> Result<(), CommitError> {
         match commit.by_right {
@@ -291,17 +339,25 @@ impl Change<'_> {
     async fn reserve(&mut self, id: CommitId, spend: &Spend) -> Result<(), CommitError> {
         let Reserved { budget, day, amount } = &spend.reserve;
         let day = i64::from(*day);
-        let query = "SELECT used FROM budgets WHERE subject = $1 AND day = $2";
-        let row = sqlx::query(query).bind(budget).bind(day).fetch_optional(&mut *self.tx).await?;
-        let used = match row {
-            Some(row) => natural(&row, "used")?,
-            None => 0,
+        let query = "INSERT INTO budgets (subject, day, used) VALUES ($1, $2, $3) \
+                     ON CONFLICT (subject, day) DO UPDATE SET used = budgets.used + excluded.used \
+                     WHERE budgets.used <= $4 RETURNING used";
+        // How much may be used before it, so that nothing overflows; the first of a day is not held against it there.
+        let before = spend.limit.checked_sub(*amount);
+        let reserved = match before {
+            None => None,
+            Some(before) => {
+                let query = sqlx::query(query).bind(budget).bind(day).bind(signed(*amount));
+                query.bind(signed(before)).fetch_optional(&mut *self.tx).await?
+            }
         };
-        let left = spend.limit.saturating_sub(used);
-        if *amount > left {
+        if reserved.is_none() {
+            let query = "SELECT used FROM budgets WHERE subject = $1 AND day = $2";
+            let row = sqlx::query(query).bind(budget).bind(day).fetch_optional(&mut *self.tx).await?;
+            let used = row.map_or(Ok(0), |row| natural(&row, "used"))?;
+            let left = spend.limit.saturating_sub(used);
             return Err(CommitError::Budget { budget: budget.clone(), left, wanted: *amount });
         }
-        self.set_used(budget, day, used.saturating_add(*amount)).await?;
         sqlx::query("INSERT INTO reservations (commit_id, subject, day, amount) VALUES ($1, $2, $3, $4)")
             .bind(id.to_string())
             .bind(budget)
@@ -312,35 +368,19 @@ impl Change<'_> {
         Ok(())
     }
 
-    async fn set_used(&mut self, budget: &str, day: i64, used: u64) -> Result<(), StoreError> {
-        sqlx::query(
-            "INSERT INTO budgets (subject, day, used) VALUES ($1, $2, $3) \
-             ON CONFLICT (subject, day) DO UPDATE SET used = excluded.used",
-        )
-        .bind(budget)
-        .bind(day)
-        .bind(signed(used))
-        .execute(&mut *self.tx)
-        .await?;
-        Ok(())
-    }
-
     /// Replaces what was reserved by what was spent, and forgets the reservations.
     async fn settle(&mut self, id: CommitId, spent: &[Reserved]) -> Result<(), StoreError> {
-        let query = "SELECT r.subject, r.day, r.amount, b.used FROM reservations r \
-                     JOIN budgets b ON b.subject = r.subject AND b.day = r.day WHERE r.commit_id = $1";
+        let query = "DELETE FROM reservations WHERE commit_id = $1 RETURNING subject, day, amount";
         let rows = sqlx::query(query).bind(id.to_string()).fetch_all(&mut *self.tx).await?;
         for row in &rows {
             let (subject, day): (String, i64) = (row.try_get("subject")?, row.try_get("day")?);
-            let (reserved, used) = (natural(row, "amount")?, natural(row, "used")?);
             let is_it = |spent: &&Reserved| spent.budget == subject && i64::from(spent.day) == day;
             let Some(spent) = spent.iter().find(is_it) else { continue };
-            self.set_used(&subject, day, used.saturating_sub(reserved).saturating_add(spent.amount)).await?;
+            let more = signed(spent.amount).saturating_sub(signed(natural(row, "amount")?));
+            let query = "UPDATE budgets SET used = CASE WHEN used + $1 < 0 THEN 0 ELSE used + $1 END \
+                         WHERE subject = $2 AND day = $3";
+            sqlx::query(query).bind(more).bind(&subject).bind(day).execute(&mut *self.tx).await?;
         }
-        sqlx::query("DELETE FROM reservations WHERE commit_id = $1")
-            .bind(id.to_string())
-            .execute(&mut *self.tx)
-            .await?;
         Ok(())
     }
 }

@@ -8,6 +8,8 @@ mod support;
 use std::collections::BTreeMap;
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
+use std::task::Poll;
+use std::time::Duration;
 
 use domain::{ApprovalState, Confidentiality, Integrity, Labels, Role, ToolRef};
 use store::{
@@ -57,6 +59,7 @@ suite! {
     a_plans_grants_are_used_as_often_as_they_say_by_one_session,
     a_grant_for_a_session_is_only_for_what_can_be_undone,
     many_at_once_use_a_right_once_and_a_budget_never_beyond,
+    who_gives_up_leaves_no_act_behind_and_takes_nobody_with_them,
     what_was_reserved_and_not_spent_is_given_back,
     a_session_above_the_ceiling_uses_no_right,
     labels_only_rise_but_by_an_owner,
@@ -406,6 +409,51 @@ async fn many_at_once_use_a_right_once_and_a_budget_never_beyond(empty: Empty) {
     assert_eq!(lab.count("committed").await, 4);
     lab.store.verify(None).await.unwrap();
     another.close().await;
+}
+
+async fn who_gives_up_leaves_no_act_behind_and_takes_nobody_with_them(empty: Empty) {
+    let lab = empty.open().await;
+    // One whose answer is there, but not taken.
+    let mut given_up = commit(500, 7, ByRight::Policy);
+    given_up.spend = vec![spend(1, 100)];
+    let mut asked = Box::pin(lab.store.commit(&given_up, 9));
+    let begun = std::future::poll_fn(|context| Poll::Ready(asked.as_mut().poll(context).is_pending()));
+    assert!(begun.await);
+    lab.store.record(&about(1), &Event::GrantsEnded { count: 0, why: String::new() }, None, 9).await.unwrap();
+    drop(asked);
+    let mut others = Vec::new();
+    for n in 0..32_u128 {
+        let mut given_up = commit(n, 7, ByRight::Policy);
+        given_up.spend = vec![spend(1, 100)];
+        let asked = lab.store.commit(&given_up, 10);
+        let patience = Duration::from_micros(200 * u64::try_from(n % 8).unwrap());
+        if let Ok(committed) = tokio::time::timeout(patience, asked).await {
+            let (nothing, why) = (spend(0, 0).reserve, "too early".to_owned());
+            let not_done = Outcome::NotDone { why };
+            lab.store.outcome(committed.unwrap(), &not_done, &[nothing], None, 11).await.unwrap();
+        }
+        let store = lab.store.clone();
+        others.push(tokio::spawn(async move {
+            store.commit(&commit(1000 + n, 7, ByRight::Policy), 10).await.unwrap();
+            store.outcome(commit_id(1000 + n), &Outcome::Done, &[], None, 11).await.unwrap();
+        }));
+    }
+    for other in others {
+        other.await.unwrap();
+    }
+    // An entry after them all: what is to be said of those that were given up is written by then, or next to it.
+    for _ in 0..2 {
+        lab.store
+            .record(&about(1), &Event::GrantsEnded { count: 0, why: String::new() }, None, 12)
+            .await
+            .unwrap();
+    }
+    assert_eq!(lab.store.unfinished().await.unwrap(), []);
+    let kept = lab.store.tail(1000, &Filter::default()).await.unwrap();
+    let done = |entry: &store::Entry| matches!(&entry.event, Event::Ended { outcome: Outcome::Done, .. });
+    let used = lab.store.used("agent:mail-clerk/tokens", 3).await.unwrap();
+    assert_eq!((kept.iter().filter(|entry| done(entry)).count(), used), (32, 0));
+    lab.store.verify(None).await.unwrap();
 }
 
 async fn what_was_reserved_and_not_spent_is_given_back(empty: Empty) {

@@ -215,7 +215,7 @@ impl SessionEgress {
         let (now, id) = self.gate.servers.commit_id().map_err(internal)?;
         let about = self.gate.session.about.clone();
         let host = allowed.action().target.host.clone();
-        let mut state = self.gate.state.lock().await;
+        let labels = self.gate.state.lock().await.labels.clone();
         let mut spend: Vec<Spend> = daily::one_call(&about, &host_count(&host), now).into_iter().collect();
         let limit = policy.egress().map_or(0, |egress| egress.bytes_out_per_day.as_u64());
         if let Some(agent) = &about.agent {
@@ -224,13 +224,11 @@ impl SessionEgress {
             spend.push(Spend { reserve, limit });
         }
         let idempotent = allowed.action().target.reads();
-        let labels = state.labels.clone();
         let target = allowed.action().target.clone();
         let with = Committing { id, about, grant: None, labels, spend, idempotent, now };
         let permit = match Permit::commit(self.gate.servers.store(), allowed, with).await {
             Ok(permit) => permit,
             Err(CommitError::Budget { left, wanted, .. }) => {
-                drop(state);
                 let why = format!(
                     "bytes of the day: {left} of {limit} are left, and this request could take {wanted}"
                 );
@@ -244,6 +242,7 @@ impl SessionEgress {
                 | CommitError::AboveCeiling { .. }),
             ) => return Err(EgressRefusal { status: 403, why: error.to_string(), hint: None }),
         };
+        let mut state = self.gate.state.lock().await;
         let reached = state.reached.entry(host).or_default();
         *reached = reached.saturating_add(1);
         Ok(permit)

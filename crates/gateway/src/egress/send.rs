@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 use vault::{Injection, Scrubber};
 use wire::egress::{MAX_ANSWER, stays};
 
-use super::gate::{Ready, SessionEgress, head_bytes, internal, labels_of};
+use super::gate::{Ready, SessionEgress, head_bytes, labels_of};
 use super::outside::{Cut, Sent};
 use super::{Answer, EgressRefusal, Exchange, RequestBody};
 use crate::daily;
@@ -38,7 +38,7 @@ impl Came {
 }
 
 impl SessionEgress {
-    /// Sends it, writes what came of it, and gives back the bytes that it didn't use.
+    /// Sends it, has written what came of it, and gives back the bytes that it didn't use.
     pub(super) async fn send(&self, ready: Ready, exchange: Exchange) -> Result<(), EgressRefusal> {
         let Exchange { body, answer, cancelled } = exchange;
         let sent = Arc::new(AtomicU64::new(0));
@@ -48,7 +48,8 @@ impl SessionEgress {
         let about = &self.gate.session.about;
         let budget = about.agent.as_ref().map(daily::bytes_out);
         let spent = budget.and_then(|budget| permit.used_of(&budget, used));
-        permit.ended(&came.outcome, spent.as_slice(), self.gate.servers.now()).await.map_err(internal)?;
+        // The answer need not wait for the disk again: without its outcome the act is found, and nothing more.
+        self.gate.conclude(permit.ended(&came.outcome, spent.as_slice(), self.gate.servers.now()));
         came.told
     }
 

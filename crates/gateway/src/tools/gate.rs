@@ -16,6 +16,7 @@ use policy::{AgentPolicy, Allowed, Arguments, Call, Counts, Decision, Row, Seen,
 use serde_json::Value;
 use store::{About, CommitError, Event, Keeper, Private, Verdict};
 use tokio::sync::{Mutex, mpsc, watch};
+use tokio_util::task::TaskTracker;
 use wire::tools::{
     Content, Contents, Prompt, PromptText, Resource, ResourceBody, ResourceTemplate, Tool, ToolFailure,
     ToolFailureKind, ToolResult,
@@ -74,6 +75,8 @@ pub struct SessionGate {
     pub(super) events: mpsc::Sender<ToolEvent>,
     /// Counts the rises of the session's labels.
     pub(crate) rises: watch::Sender<u64>,
+    /// Outcomes that are being written.
+    outcomes: TaskTracker,
 }
 
 /// What a gate remembers of its session.
@@ -115,7 +118,8 @@ impl SessionGate {
         };
         let (calls, asked, reached) = (HashMap::new(), HashMap::new(), HashMap::new());
         let state = Mutex::new(State { seen, labels, calls, asked, reached, standing: Vec::new() });
-        Ok(Self { servers, session, policy, state, events, rises: watch::Sender::default() })
+        let (rises, outcomes) = (watch::Sender::default(), TaskTracker::new());
+        Ok(Self { servers, session, policy, state, events, rises, outcomes })
     }
 
     /// The session has met something that has these labels: a workspace, piped input.
@@ -342,6 +346,7 @@ impl SessionGate {
     /// # Errors
     /// The store failed.
     pub async fn end(&self) -> Result<(), store::StoreError> {
+        self.concluded().await;
         let Some(session) = self.session.about.session else { return Ok(()) };
         let (store, now, why) = (self.servers.store(), self.servers.now(), "its session ended");
         for question in store.pending(None, now).await? {
@@ -363,6 +368,24 @@ impl SessionGate {
             }
         }
         Ok(())
+    }
+
+    /// Sees to it that an outcome is written, without waiting for it.
+    pub(crate) fn conclude(
+        &self,
+        written: impl Future<Output = Result<(), store::StoreError>> + Send + 'static,
+    ) {
+        self.outcomes.spawn(async move {
+            if let Err(error) = written.await {
+                tracing::error!(%error, "the outcome of an act can't be written: it counts as unknown");
+            }
+        });
+    }
+
+    /// Waits until the outcomes of what has ended are written.
+    pub(crate) async fn concluded(&self) {
+        self.outcomes.close();
+        self.outcomes.wait().await;
     }
 
     pub(crate) async fn record(&self, event: &Event, sealed: &str) -> Result<(), ToolFailure> {

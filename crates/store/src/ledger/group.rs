@@ -1,26 +1,37 @@
-//! Entries that come at the same time are written together: the disk is waited for once, not once for each.
+//! What comes at the same time is written together: the disk is waited for once, not once for each.
 
 use std::sync::{Mutex, PoisonError};
 
-use tokio::sync::oneshot::error::TryRecvError;
+use domain::CommitId;
+use tokio::runtime::Handle;
 use tokio::sync::{Mutex as Turn, oneshot};
 
 use super::{Change, check_sizes};
-use crate::{About, Event, Private, Store, StoreError};
+use crate::{About, Commit, CommitError, Event, Outcome, Private, Reserved, Store, StoreError};
 
-/// Most entries in one transaction.
+/// Most of them in one transaction.
 const MOST: usize = 128;
 
-/// An entry that waits, and who waits for its number.
-struct Waiting {
-    about: About,
-    event: Event,
-    private: Option<Private>,
-    at: u64,
-    done: oneshot::Sender<Result<u64, String>>,
+/// Something to be written.
+pub(crate) enum Job {
+    /// An entry of the ledger.
+    Record(About, Event, Option<Private>),
+    /// Committing to an act.
+    Commit(Box<Commit>),
+    /// What came of an act.
+    Outcome { id: CommitId, outcome: Outcome, spent: Vec<Reserved>, answer: Option<Private> },
 }
 
-/// Where entries wait. Whose turn it is writes all that are there.
+pub(crate) type Written = Result<u64, CommitError>;
+
+/// A job, and who waits for its entry's number.
+struct Waiting {
+    job: Job,
+    at: u64,
+    done: oneshot::Sender<Written>,
+}
+
+/// Where jobs wait. Whose turn it is writes all that are there, in their order.
 #[derive(Default)]
 pub(crate) struct Group {
     waiting: Mutex<Vec<Waiting>>,
@@ -40,47 +51,111 @@ impl Store {
         now: u64,
     ) -> Result<u64, StoreError> {
         check_sizes(event, private)?;
-        loop {
-            let (done, mut written) = oneshot::channel();
-            let (about, event, private) = (about.clone(), event.clone(), private.cloned());
-            self.group.push(Waiting { about, event, private, at: now, done });
-            loop {
-                let turn = self.group.turn.lock().await;
-                match written.try_recv() {
-                    Ok(result) => return result.map_err(StoreError::Group),
-                    // It still waits, so it is among those that are written now, or soon.
-                    Err(TryRecvError::Empty) => self.write_group().await,
-                    // Who wrote it gave up in the middle, and with that all was undone.
-                    Err(TryRecvError::Closed) => break,
+        let job = Job::Record(about.clone(), event.clone(), private.cloned());
+        number(&mut self.written(job, now)).await.map_err(CommitError::into_store)
+    }
+
+    /// Has a job written after all that were there before it, by a task that nobody can cancel: whoever gives up takes
+    /// nobody else's entry with them.
+    pub(crate) fn written(&self, job: Job, at: u64) -> oneshot::Receiver<Written> {
+        let (done, written) = oneshot::channel();
+        self.group.push(Waiting { job, at, done });
+        let store = self.clone();
+        // Where nothing runs any more, nothing is written, and nobody waits.
+        if let Ok(runtime) = Handle::try_current() {
+            runtime.spawn(async move {
+                let _turn = store.group.turn.lock().await;
+                let group = store.group.take();
+                if !group.is_empty() {
+                    store.write(group).await;
                 }
-                drop(turn);
+            });
+        }
+        written
+    }
+
+    async fn write(&self, group: Vec<Waiting>) {
+        let written = match self.write_all(&group, false).await {
+            Ok(written) => Ok(written),
+            // One of them can't be: the others can.
+            Err(_) => self.write_all(&group, true).await,
+        };
+        let (written, failed) = match written {
+            Ok(written) => (written, String::new()),
+            Err(error) => (Vec::new(), error.to_string()),
+        };
+        let mut written = written.into_iter();
+        for waiting in group {
+            let result = written.next().unwrap_or_else(|| Err(StoreError::Group(failed.clone()).into()));
+            if let (Err(Ok(_)), Job::Commit(commit)) = (waiting.done.send(result), &waiting.job) {
+                self.nobody_acts(commit, waiting.at);
             }
         }
     }
 
-    async fn write_group(&self) {
-        let group = self.group.take();
-        let written = self.write_all(&group).await;
-        for (at, waiting) in group.into_iter().enumerate() {
-            let result = match &written {
-                Ok(first) => Ok(first.saturating_add(at as u64)),
-                Err(error) => Err(error.to_string()),
-            };
-            // Whoever waited for it may have given up.
-            drop(waiting.done.send(result));
+    /// Concludes an act that is committed to, when whoever wanted to act is gone.
+    pub(crate) fn nobody_acts(&self, commit: &Commit, at: u64) {
+        let outcome = Outcome::NotDone { why: "whoever wanted it had gone".to_owned() };
+        let spent =
+            commit.spend.iter().map(|spend| Reserved { amount: 0, ..spend.reserve.clone() }).collect();
+        drop(self.written(Job::Outcome { id: commit.id, outcome, spent, answer: None }, at));
+    }
+
+    /// Writes them in one transaction, and says each one's number. Unless care is taken, the first that can't be written
+    /// ends it.
+    async fn write_all(&self, group: &[Waiting], with_care: bool) -> Result<Vec<Written>, CommitError> {
+        let mut change = Change::begin(self, 0).await?;
+        let mut written = Vec::with_capacity(group.len());
+        for Waiting { job, at, .. } in group {
+            change.now = *at;
+            written.push(if with_care {
+                change.try_write(job).await?
+            } else {
+                Ok(change.write(job).await?)
+            });
+        }
+        change.commit().await?;
+        Ok(written)
+    }
+}
+
+/// The number of what is being written.
+pub(crate) async fn number(written: &mut oneshot::Receiver<Written>) -> Written {
+    let ends = |_| Err(StoreError::Group("the program ends".to_owned()).into());
+    written.await.unwrap_or_else(ends)
+}
+
+impl Change<'_> {
+    async fn write(&mut self, job: &Job) -> Written {
+        match job {
+            Job::Record(about, event, private) => Ok(self.record(about, event, private.as_ref()).await?),
+            Job::Commit(commit) => self.commit_to(commit).await,
+            Job::Outcome { id, outcome, spent, answer } => {
+                Ok(self.conclude(*id, outcome, spent, answer.as_ref()).await?)
+            }
         }
     }
 
-    /// Writes them, and says the first one's number.
-    async fn write_all(&self, group: &[Waiting]) -> Result<u64, StoreError> {
-        let mut change = Change::begin(self, 0).await?;
-        let first = change.next();
-        for waiting in group {
-            change.now = waiting.at;
-            change.record(&waiting.about, &waiting.event, waiting.private.as_ref()).await?;
+    /// The same, but what can't be written leaves no trace; that a commit was refused is recorded.
+    ///
+    /// # Errors
+    /// The transaction can't go on.
+    async fn try_write(&mut self, job: &Job) -> Result<Written, StoreError> {
+        let before = self.mark().await?;
+        let written = self.write(job).await;
+        let Err(error) = &written else {
+            self.release().await?;
+            return Ok(written);
+        };
+        self.back_to(before).await?;
+        match (job, error) {
+            (_, CommitError::Store(_)) | (Job::Record(..) | Job::Outcome { .. }, _) => {}
+            (Job::Commit(commit), refused) => {
+                let (act, by_right, why) = (commit.act.clone(), commit.by_right, refused.to_string());
+                self.record(&commit.about, &Event::CommitRefused { act, by_right, why }, None).await?;
+            }
         }
-        change.commit().await?;
-        Ok(first)
+        Ok(written)
     }
 }
 
@@ -89,9 +164,10 @@ impl Group {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner).push(waiting);
     }
 
-    /// The oldest, in their order.
+    /// The oldest, in their order; nobody is committed to for who has gone.
     fn take(&self) -> Vec<Waiting> {
         let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        waiting.retain(|one| !(matches!(one.job, Job::Commit(_)) && one.done.is_closed()));
         let count = waiting.len().min(MOST);
         waiting.drain(..count).collect()
     }

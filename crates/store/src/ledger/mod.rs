@@ -12,7 +12,7 @@ use sqlx::{Any, Row, Transaction};
 
 pub use chain::{Fault, Head, Tampered};
 pub use event::{About, Act, ByRight, Event, Outcome, Reserved, Scope, Verdict};
-pub(crate) use group::Group;
+pub(crate) use group::{Group, Job, Written, number};
 pub use seal::Private;
 
 use crate::backend::Backend;
@@ -169,6 +169,25 @@ impl<'s> Change<'s> {
             .execute(&mut *self.tx)
             .await?;
         Ok(sealed)
+    }
+
+    /// Marks where it stands, so that what follows can be undone by itself.
+    async fn mark(&mut self) -> Result<(u64, Digest, bool), StoreError> {
+        sqlx::query("SAVEPOINT one").execute(&mut *self.tx).await?;
+        Ok((self.seq, self.hash, self.recorded))
+    }
+
+    /// Keeps what was done since the mark.
+    async fn release(&mut self) -> Result<(), StoreError> {
+        sqlx::query("RELEASE SAVEPOINT one").execute(&mut *self.tx).await?;
+        Ok(())
+    }
+
+    /// Undoes what was done since the mark.
+    async fn back_to(&mut self, (seq, hash, recorded): (u64, Digest, bool)) -> Result<(), StoreError> {
+        sqlx::query("ROLLBACK TO SAVEPOINT one").execute(&mut *self.tx).await?;
+        (self.seq, self.hash, self.recorded) = (seq, hash, recorded);
+        self.release().await
     }
 
     /// Makes all of it true, or none.

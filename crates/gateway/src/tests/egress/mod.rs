@@ -208,6 +208,7 @@ impl Rig {
     }
 
     async fn ledger(&self) -> Vec<Event> {
+        self.gate.concluded().await;
         self.store.verify(None).await.unwrap();
         let entries = self.store.tail(1000, &Filter::default()).await.unwrap();
         entries.into_iter().map(|entry| entry.event).collect()
