@@ -31,6 +31,16 @@ pub(crate) struct Config {
     pub(crate) prices: BTreeMap<ModelName, PriceEntry>,
     /// How the host reaches the network.
     pub(crate) network: NetworkEntry,
+    /// How the vault is opened.
+    pub(crate) vault: VaultEntry,
+}
+
+/// How the vault is opened, where the environment names no file.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct VaultEntry {
+    /// A program and its arguments, which prints the vault's passphrase: it asks the platform's keyring, say.
+    pub(crate) passphrase_command: Option<Vec<String>>,
 }
 
 /// What a model costs: US dollars for a million tokens.
@@ -189,6 +199,9 @@ impl Config {
         if let Some(ca) = config.network.ca.as_deref().filter(|ca| !ca.is_absolute()) {
             return Err(format!("`network.ca` is an absolute path, not `{}`", ca.display()));
         }
+        if config.vault.passphrase_command.as_deref().is_some_and(<[String]>::is_empty) {
+            return Err("`vault.passphrase_command` names no program".to_owned());
+        }
         config.network.network()?;
         Ok(config)
     }
@@ -250,6 +263,8 @@ mod tests {
             ("[network]\nown = [\"*.com\"]", "top-level domain"),
             ("[network]\nproxy = \"https://user:word@proxy:1\"", "not the address of a proxy"),
             ("shared_socket = \"api.sock\"", "absolute path"),
+            ("[vault]\npassphrase_command = []", "names no program"),
+            ("[vault]\npassphrase = \"word\"", "unknown field `passphrase`"),
         ] {
             let error = Config::parse(text).unwrap_err();
             assert!(error.contains(told), "{error}");

@@ -59,6 +59,9 @@ pub enum DaemonError {
     /// The vault doesn't open.
     #[error("the vault can't be opened: {0}")]
     Vault(vault::VaultError),
+    /// The command that prints the vault's passphrase doesn't.
+    #[error("the vault's passphrase: {0} (`passphrase_command` of [vault] in config.toml)")]
+    Passphrase(String),
     /// Signals or the listener failed.
     #[error(transparent)]
     Io(#[from] io::Error),
@@ -87,6 +90,9 @@ impl DaemonError {
                 Some("docs/configuration.md lists the keys")
             }
             Self::Vault(error) => crate::secrets::hint(error),
+            Self::Passphrase(_) => {
+                Some("run the command by hand to see what it says; docs/secrets.md says more")
+            }
             Self::File { .. } | Self::Cells(_) | Self::Store(_) | Self::Io(_) => None,
         }
     }

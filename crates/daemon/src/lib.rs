@@ -58,8 +58,9 @@ pub async fn serve(folders: Folders, ask_passphrase: fn() -> Option<String>) -> 
     let dialer = outside::dialer(&config)?;
     let host = Arc::new(Cells::open(&folders, &config, dialer.clone())?);
     let file = std::env::var_os(secrets::PASSPHRASE_FILE).map(PathBuf::from);
-    let passphrase = secrets::Passphrase { file: file.as_deref(), ask: &ask_passphrase };
-    let vault = Arc::new(secrets::open(&folders.state.join("vault"), passphrase)?);
+    let command = config.vault.passphrase_command.as_deref();
+    let passphrase = secrets::Passphrase { file: file.as_deref(), command, ask: &ask_passphrase };
+    let vault = Arc::new(secrets::open(&folders.state.join("vault"), passphrase).await?);
     let outside = outside::outside(&config, dialer.clone(), &vault);
     let models = models::service(&config, &vault, &dialer, |name| std::env::var(name).ok())?;
     let store = keeping::open(&folders.state.join("store")).await?;

@@ -85,10 +85,11 @@ mod tests {
         }
     }
 
-    #[test]
-    fn a_password_is_lent_to_both_servers_of_a_mailbox_or_to_none() {
+    #[tokio::test]
+    async fn a_password_is_lent_to_both_servers_of_a_mailbox_or_to_none() {
         let folder = tempfile::tempdir().unwrap();
-        let vault = open(&folder.path().join("vault"), Passphrase { file: None, ask: &|| None }).unwrap();
+        let nobody = Passphrase { file: None, command: None, ask: &|| None };
+        let vault = open(&folder.path().join("vault"), nobody).await.unwrap();
         let bind = |places: &[&str]| {
             let binding = |place: &&str| SecretBinding {
                 to: place.parse().unwrap(),

@@ -2,9 +2,14 @@
 
 use std::fs;
 use std::path::Path;
+use std::process::Stdio;
+use std::time::Duration;
 
 use domain::SecretName;
+use secrecy::zeroize::Zeroizing;
 use store::Randomness as _;
+use tokio::io::AsyncReadExt as _;
+use tokio::process::Command;
 use vault::{Key, Secret, Vault, VaultError};
 
 use crate::error::DaemonError;
@@ -18,13 +23,18 @@ const REFERENCE: &str = "secret:";
 /// Most bytes of a passphrase's file.
 const MAX_PASSPHRASE: u64 = 4096;
 
+/// How long the command that prints it may take: a person may have to open a keyring first.
+const COMMAND_WITHIN: Duration = Duration::from_secs(60);
+
 /// From where the vault's passphrase comes, where it wants one.
 #[derive(Clone, Copy)]
 pub(crate) struct Passphrase<'a> {
     /// The file that the environment names.
     pub(crate) file: Option<&'a Path>,
+    /// The program that prints it, with its arguments, as the configuration says.
+    pub(crate) command: Option<&'a [String]>,
     /// Asks a person; none if there is nobody to ask.
-    pub(crate) ask: &'a dyn Fn() -> Option<String>,
+    pub(crate) ask: &'a (dyn Fn() -> Option<String> + Sync),
 }
 
 /// Nobody can look into the daemon's memory from now on, and none of it is written to disk when it fails.
@@ -36,15 +46,16 @@ pub(crate) fn hide_memory() -> Result<(), DaemonError> {
 }
 
 /// Opens the vault in its folder; makes it the first time.
-pub(crate) fn open(folder: &Path, passphrase: Passphrase<'_>) -> Result<Vault, DaemonError> {
+pub(crate) async fn open(folder: &Path, passphrase: Passphrase<'_>) -> Result<Vault, DaemonError> {
     private(folder)?;
     let (path, key_file) = (folder.join("secrets"), folder.join("key"));
-    let said = match passphrase.file {
-        Some(file) => Some(read(file)?),
-        None if Vault::wants_passphrase(&path).map_err(DaemonError::Vault)? => {
+    let said = match (passphrase.file, passphrase.command) {
+        (Some(file), _) => Some(read(file)?),
+        (None, Some(command)) => Some(printed(command, COMMAND_WITHIN).await?),
+        (None, None) if Vault::wants_passphrase(&path).map_err(DaemonError::Vault)? => {
             (passphrase.ask)().map(Secret::from)
         }
-        None => None,
+        (None, None) => None,
     };
     let key = match said {
         Some(said) => Key::Passphrase(said, key_file),
@@ -67,6 +78,43 @@ fn read(path: &Path) -> Result<Secret, DaemonError> {
     }
 }
 
+/// What the command prints, without the end of its last line. Nothing else of what it prints is shown or kept.
+async fn printed(command: &[String], within: Duration) -> Result<Secret, DaemonError> {
+    let failed = |why: String| {
+        let program = command.first().map(String::as_str).unwrap_or_default();
+        DaemonError::Passphrase(format!("`{program}` {why}"))
+    };
+    let [program, arguments @ ..] = command else { return Err(failed("is no program".to_owned())) };
+    let mut child = Command::new(program)
+        .args(arguments)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .kill_on_drop(true)
+        .spawn()
+        .map_err(|e| failed(format!("can't be started: {e}")))?;
+    let out = child.stdout.take().ok_or_else(|| failed("has no output".to_owned()))?;
+    let most = MAX_PASSPHRASE.saturating_add(2);
+    let mut text = Zeroizing::new(String::with_capacity(usize::try_from(most).unwrap_or_default()));
+    let ended = async {
+        out.take(most).read_to_string(&mut text).await?;
+        child.wait().await
+    };
+    let ended = tokio::time::timeout(within, ended).await;
+    let ended = ended.map_err(|_| failed(format!("takes longer than {} s", within.as_secs())))?;
+    let ended = ended.map_err(|e| failed(format!("can't be read: {e}")))?;
+    if !ended.success() {
+        return Err(failed(format!("gave none: {ended}")));
+    }
+    match text.trim_end_matches(['\r', '\n']) {
+        "" => Err(failed("printed nothing".to_owned())),
+        said if said.len() as u64 > MAX_PASSPHRASE => {
+            Err(failed(format!("printed more than {MAX_PASSPHRASE} bytes")))
+        }
+        said => Ok(Secret::from(said)),
+    }
+}
+
 /// The secret that a text of the configuration names: `secret:NAME`.
 pub(crate) fn named(text: &str) -> Result<SecretName, String> {
     let name = text.strip_prefix(REFERENCE);
@@ -79,7 +127,8 @@ pub(crate) fn named(text: &str) -> Result<SecretName, String> {
 pub(crate) fn hint(error: &VaultError) -> Option<&'static str> {
     match error {
         VaultError::Closed { .. } => Some(
-            "give its passphrase: LAZARET_VAULT_PASSPHRASE_FILE names a file that holds it, or `lazaret serve` asks for it; \
+            "give its passphrase: LAZARET_VAULT_PASSPHRASE_FILE names a file that holds it, `passphrase_command` of [vault] in \
+             config.toml a program that prints it, or `lazaret serve` asks for it; \
              docs/secrets.md says what to do when a key is lost",
         ),
         VaultError::Exposed { .. }
@@ -95,25 +144,56 @@ pub(crate) fn hint(error: &VaultError) -> Option<&'static str> {
 mod tests {
     use super::*;
 
-    const NOBODY: &dyn Fn() -> Option<String> = &|| None;
+    type Ask = dyn Fn() -> Option<String> + Sync;
+    const NOBODY: &Ask = &|| None;
 
-    #[test]
-    fn a_vault_opens_with_its_key_file_until_it_gets_a_passphrase() {
+    async fn opened(place: &Path, file: Option<&Path>, ask: &Ask) -> Result<Vault, DaemonError> {
+        super::open(place, Passphrase { file, command: None, ask }).await
+    }
+
+    async fn opened_by(place: &Path, command: &[&str]) -> Result<Vault, DaemonError> {
+        let command: Vec<String> = command.iter().map(|part| (*part).to_owned()).collect();
+        super::open(place, Passphrase { file: None, command: Some(&command), ask: NOBODY }).await
+    }
+
+    #[tokio::test]
+    async fn a_vault_opens_with_its_key_file_until_it_gets_a_passphrase() {
         let folder = tempfile::tempdir().unwrap();
         let place = folder.path().join("vault");
         let file = folder.path().join("passphrase");
         fs::write(&file, "correct horse\n").unwrap();
-        let open = |file: Option<&Path>, ask: &dyn Fn() -> Option<String>| {
-            super::open(&place, Passphrase { file, ask })
-        };
-        open(None, NOBODY).unwrap();
-        open(None, &|| unreachable!("nobody is asked for what it doesn't want")).unwrap();
-        open(Some(&file), NOBODY).unwrap();
-        assert!(matches!(open(None, NOBODY), Err(DaemonError::Vault(VaultError::Closed { .. }))));
-        assert!(open(None, &|| Some("wrong".to_owned())).is_err());
-        open(None, &|| Some("correct horse".to_owned())).unwrap();
+        opened(&place, None, NOBODY).await.unwrap();
+        opened(&place, None, &|| unreachable!("nobody is asked for what it doesn't want")).await.unwrap();
+        opened(&place, Some(&file), NOBODY).await.unwrap();
+        let closed = opened(&place, None, NOBODY).await;
+        assert!(matches!(closed, Err(DaemonError::Vault(VaultError::Closed { .. }))));
+        assert!(opened(&place, None, &|| Some("wrong".to_owned())).await.is_err());
+        opened(&place, None, &|| Some("correct horse".to_owned())).await.unwrap();
         fs::write(&file, "\n").unwrap();
-        assert!(matches!(open(Some(&file), NOBODY), Err(DaemonError::File { .. })));
+        assert!(matches!(opened(&place, Some(&file), NOBODY).await, Err(DaemonError::File { .. })));
+    }
+
+    #[tokio::test]
+    async fn a_command_may_print_the_passphrase() {
+        let folder = tempfile::tempdir().unwrap();
+        let place = folder.path().join("vault");
+        opened_by(&place, &["printf", "correct horse\n"]).await.unwrap();
+        opened(&place, None, &|| Some("correct horse".to_owned())).await.unwrap();
+        opened_by(&place, &["echo", "correct horse"]).await.unwrap();
+        for (command, told) in [
+            (&["sh", "-c", "echo wrong"][..], "doesn't open"),
+            (&["sh", "-c", "printf 'correct horse'; exit 3"], "`sh` gave none: exit status: 3"),
+            (&["true"], "`true` printed nothing"),
+            (&["sh", "-c", "head -c 5000 /dev/zero | tr '\\0' x"], "printed more than 4096 bytes"),
+            (&["sh", "-c", "printf '\\377'"], "can't be read"),
+            (&["/nowhere/at-all"], "can't be started"),
+        ] {
+            let error = opened_by(&place, command).await.err().unwrap().to_string();
+            assert!(error.contains(told) && !error.contains("horse"), "{command:?}: {error}");
+        }
+        let slow = ["sleep".to_owned(), "60".to_owned()];
+        let error = printed(&slow, Duration::from_millis(50)).await.err().unwrap().to_string();
+        assert!(error.contains("`sleep` takes longer"), "{error}");
     }
 
     #[test]

@@ -261,8 +261,8 @@ async fn lab(fake: Fake) -> Lab {
         Folders { config: at("c"), data: at("d"), cache: at("h"), state: at("s"), runtime: at("r") };
     let most = Arc::clone(&fake.most);
     let store = crate::keeping::open(&at("s").join("store")).await.unwrap();
-    let nobody = crate::secrets::Passphrase { file: None, ask: &|| None };
-    let vault = Arc::new(crate::secrets::open(&at("s").join("vault"), nobody).unwrap());
+    let nobody = crate::secrets::Passphrase { file: None, command: None, ask: &|| None };
+    let vault = Arc::new(crate::secrets::open(&at("s").join("vault"), nobody).await.unwrap());
     let dialer = crate::outside::dialer(&Config::default()).unwrap();
     let models = crate::models::service(&Config::default(), &vault, &dialer, |_| None).unwrap();
     let outside = crate::outside::outside(&Config::default(), dialer, &vault);
