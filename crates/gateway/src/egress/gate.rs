@@ -60,6 +60,8 @@ impl SessionEgress {
 
     async fn carry(&self, request: EgressRequest, mut exchange: Exchange) -> Result<(), EgressRefusal> {
         let target = target(&request);
+        // From before the decision: what rises or is narrowed while it is made and committed to ends it, too.
+        let changes = self.gate.changes();
         let ready = match self.ready(request, &mut exchange).await {
             Ok(ready) => ready,
             Err(refusal) => {
@@ -67,7 +69,7 @@ impl SessionEgress {
                 return Err(refusal);
             }
         };
-        self.send(ready, exchange).await
+        self.send(ready, changes, exchange).await
     }
 
     async fn ready(&self, request: EgressRequest, exchange: &mut Exchange) -> Result<Ready, EgressRefusal> {
@@ -267,18 +269,12 @@ impl SessionGate {
         Ok(decide(&policy, Call { action: action.clone(), facts }))
     }
 
-    /// Waits until a request may no longer go on, and says why. What people approved is cut by a no alone.
+    /// Waits until a request may no longer go on, and says why. What people approved is cut by a no alone. Safe to cancel:
+    /// no change is forgotten.
     pub(super) async fn connect_withdrawn(&self, changes: &mut Changes, ready: &Ready) -> String {
         let action = ready.permit.action();
         loop {
-            let changed = tokio::select! {
-                changed = changes.rises.changed() => changed,
-                changed = changes.policies.changed() => changed,
-            };
-            if changed.is_err() {
-                // Nothing can change any more.
-                std::future::pending::<()>().await;
-            }
+            changes.next().await;
             if let Some(lent) = ready.lent.as_ref().filter(|lent| !self.still_lends(&lent.secret, action)) {
                 return format!(
                     "the agent's file no longer lends `{}` to {}",
@@ -287,8 +283,8 @@ impl SessionGate {
                 );
             }
             match self.may_connect(action, ready.own).await {
-                Ok(Decision::Allow(_)) => {}
-                Ok(Decision::Ask(_)) if ready.granted => {}
+                Ok(Decision::Allow(_)) => changes.undecided = false,
+                Ok(Decision::Ask(_)) if ready.granted => changes.undecided = false,
                 Ok(Decision::Ask(question)) => return texts(question.reasons()).join("; "),
                 Ok(Decision::Deny(reasons)) => return texts(&reasons).join("; "),
                 Err(error) => return error.to_string(),
@@ -302,15 +298,47 @@ impl SessionGate {
         self.policy.borrow().secrets().iter().any(|used| used.secret == *secret && used.covers(&to))
     }
 
+    /// What changes from now on.
     pub(super) fn changes(&self) -> Changes {
-        Changes { rises: self.rises.subscribe(), policies: self.policy.clone() }
+        Changes { rises: self.rises.subscribe(), policies: self.policy.clone(), undecided: false }
+    }
+
+    /// The session meets what an answer brings. That does not end the request it answers, since it was asked for before;
+    /// what else rose meanwhile still counts.
+    pub(super) async fn brought(&self, changes: &mut Changes, labels: &Labels) -> Result<(), StoreError> {
+        let mut state = self.state.lock().await;
+        let others = changes.undecided || changes.rises.has_changed().unwrap_or(true);
+        self.raise(&mut state, labels).await?;
+        if !others {
+            changes.rises.mark_unchanged();
+        }
+        Ok(())
     }
 }
 
 /// What may end a right.
 pub(super) struct Changes {
-    pub(super) rises: tokio::sync::watch::Receiver<u64>,
+    rises: tokio::sync::watch::Receiver<u64>,
     policies: tokio::sync::watch::Receiver<Arc<policy::AgentPolicy>>,
+    /// Whether one was seen on which nothing is decided yet.
+    undecided: bool,
+}
+
+impl Changes {
+    /// Waits for one on which nothing is decided yet.
+    async fn next(&mut self) {
+        while !self.undecided {
+            let changed = tokio::select! {
+                changed = self.rises.changed() => changed,
+                changed = self.policies.changed() => changed,
+            };
+            if changed.is_err() {
+                // Nothing can change any more.
+                std::future::pending::<()>().await;
+            }
+            self.undecided = true;
+        }
+    }
 }
 
 impl EgressGate for SessionEgress {

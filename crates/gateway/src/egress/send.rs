@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 use vault::{Injection, Scrubber};
 use wire::egress::{MAX_ANSWER, stays};
 
-use super::gate::{Ready, SessionEgress, head_bytes, labels_of};
+use super::gate::{Changes, Ready, SessionEgress, head_bytes, labels_of};
 use super::outside::{Cut, Sent};
 use super::{Answer, EgressRefusal, Exchange, RequestBody};
 use crate::daily;
@@ -39,10 +39,15 @@ impl Came {
 
 impl SessionEgress {
     /// Sends it, has written what came of it, and gives back the bytes that it didn't use.
-    pub(super) async fn send(&self, ready: Ready, exchange: Exchange) -> Result<(), EgressRefusal> {
+    pub(super) async fn send(
+        &self,
+        ready: Ready,
+        mut changes: Changes,
+        exchange: Exchange,
+    ) -> Result<(), EgressRefusal> {
         let Exchange { body, answer, cancelled } = exchange;
         let sent = Arc::new(AtomicU64::new(0));
-        let came = self.exchanged(&ready, body, &answer, (&cancelled, &sent)).await;
+        let came = self.exchanged(&ready, &mut changes, (body, &answer), (&cancelled, &sent)).await;
         let Ready { permit, .. } = ready;
         let used = head_bytes(permit.action()).saturating_add(sent.load(Ordering::Relaxed));
         let about = &self.gate.session.about;
@@ -56,12 +61,11 @@ impl SessionEgress {
     async fn exchanged(
         &self,
         ready: &Ready,
-        body: RequestBody,
-        answer: &Answer,
+        changes: &mut Changes,
+        (body, answer): (RequestBody, &Answer),
         (cancelled, sent): (&CancellationToken, &Arc<AtomicU64>),
     ) -> Came {
         let action = ready.permit.action();
-        let mut changes = self.gate.changes();
         let request = match request(ready, body, sent) {
             Ok(request) => request,
             Err(why) => return Came::broke(Outcome::NotDone { why: why.clone() }, 400, why),
@@ -77,19 +81,18 @@ impl SessionEgress {
                     return Came::broke(Outcome::Unknown { why: why.clone() }, 504, why);
                 }
             },
-            why = self.withdrawn(&mut changes, ready) => return cut(why),
+            why = self.withdrawn(changes, ready) => return cut(why),
             () = cancelled.cancelled() => return cut("nobody waits for the answer any more".to_owned()),
         };
         // Its labels are the session's before its first byte is.
-        if let Err(error) = self.gate.met(&labels_of(ready.own, ready.lent.is_some())).await {
+        let brings = labels_of(ready.own, ready.lent.is_some());
+        if let Err(error) = self.gate.brought(changes, &brings).await {
             return Came::broke(Outcome::Done, 502, format!("the gateway failed: {error}"));
         }
-        // What it brought itself does not end it: it was asked for before.
-        changes.rises.mark_unchanged();
         let status = response.status().as_u16();
         let passed = tokio::select! {
             passed = self.pass(response, answer, ready.lent.as_ref()) => passed,
-            why = self.withdrawn(&mut changes, ready) => return cut(why),
+            why = self.withdrawn(changes, ready) => return cut(why),
             () = cancelled.cancelled() => return cut("nobody waits for the answer any more".to_owned()),
         };
         let outcome = match (&passed, status) {
@@ -103,7 +106,7 @@ impl SessionEgress {
     }
 
     /// Waits until policy, labels or a revoked secret end the right to what was begun.
-    async fn withdrawn(&self, changes: &mut super::gate::Changes, ready: &Ready) -> String {
+    async fn withdrawn(&self, changes: &mut Changes, ready: &Ready) -> String {
         let secret = async {
             match (&self.outside.vault, &ready.lent) {
                 (Some(vault), Some(lent)) => vault.withdrawn(lent).await,

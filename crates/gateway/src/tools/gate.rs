@@ -131,7 +131,7 @@ impl SessionGate {
         self.raise(&mut state, labels).await
     }
 
-    async fn raise(&self, state: &mut State, labels: &Labels) -> Result<(), store::StoreError> {
+    pub(crate) async fn raise(&self, state: &mut State, labels: &Labels) -> Result<(), store::StoreError> {
         let now = self.servers.now();
         let about = &self.session.about;
         let raised = state.labels.join(labels);

@@ -235,6 +235,39 @@ async fn a_rise_or_a_narrower_policy_cuts_what_is_open() {
     assert!(!back.whole, "{back:?}");
 }
 
+/// What rises between two steps of a request is not overlooked: what was decided before it does not go on after it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_rise_while_a_request_is_committed_to_cuts_it() {
+    let rig = Rig::new().await;
+    let (is_there, go) = rig.pause.arm();
+    let open = rig.begun(rig.request("GET api.example/never"), Vec::new());
+    is_there.await.unwrap();
+    rig.meet(exposed()).await;
+    go.send(()).unwrap();
+    let back = open.await.unwrap();
+    assert_eq!((back.status, back.refused), (403, true), "{back:?}");
+    assert!(back.text().contains("connect-rule-of-two"), "{back:?}");
+}
+
+#[tokio::test]
+async fn a_rise_at_the_moment_of_an_answer_is_not_hidden_by_the_answers_own() {
+    let rig = Rig::new().await;
+    let open = rig.begun(rig.request("GET api.example/on-cue"), Vec::new());
+    while rig.hits() == 0 {
+        tokio::task::yield_now().await;
+    }
+    let mut state = rig.gate.state.lock().await;
+    rig.site.cue.notify_one();
+    // The answer comes, and its labels wait for the others.
+    for _ in 0..2000 {
+        tokio::task::yield_now().await;
+    }
+    rig.gate.raise(&mut state, &exposed()).await.unwrap();
+    drop(state);
+    let back = open.await.unwrap();
+    assert!(!back.whole, "{back:?}");
+}
+
 #[tokio::test]
 async fn a_secret_is_added_at_its_host_alone_and_never_comes_back() {
     let folder = tempfile::tempdir().unwrap();

@@ -13,7 +13,7 @@ use domain::{AgentFile, Labels, PersonName};
 use policy::{AgentPolicy, Seen, Sources};
 use store::{About, Event, Filter, Place, Store};
 use tokio::io::AsyncReadExt as _;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use vault::Vault;
 use wire::egress::{BodyLength, EgressAnswer, EgressBody, EgressRequest, MAX_ANSWER, Scheme};
 use wire::frame::{self, LARGE};
@@ -47,6 +47,7 @@ struct Rig {
     events: mpsc::Receiver<ToolEvent>,
     owner: PersonName,
     policy: watch::Sender<Arc<AgentPolicy>>,
+    pause: Pause,
     _folder: tempfile::TempDir,
 }
 
@@ -64,6 +65,29 @@ struct Back {
 impl Back {
     fn text(&self) -> String {
         String::from_utf8_lossy(&self.body).into_owned()
+    }
+}
+
+/// Holds the next commit between its decision and the store: says when it is there, and waits for a word.
+#[derive(Clone, Default)]
+struct Pause(Arc<std::sync::Mutex<Option<Armed>>>);
+
+type Armed = (oneshot::Sender<()>, std::sync::mpsc::Receiver<()>);
+
+impl Pause {
+    fn arm(&self) -> (oneshot::Receiver<()>, std::sync::mpsc::Sender<()>) {
+        let (there, is_there) = oneshot::channel();
+        let (go, goes) = std::sync::mpsc::channel();
+        *self.0.lock().unwrap() = Some((there, goes));
+        (is_there, go)
+    }
+
+    fn here(&self) {
+        let armed = self.0.lock().unwrap().take();
+        if let Some((there, goes)) = armed {
+            there.send(()).unwrap();
+            goes.recv().unwrap();
+        }
     }
 }
 
@@ -96,7 +120,13 @@ impl Rig {
         let store = Store::open(&place, &key, Arc::new(random)).await.unwrap();
         let owner: PersonName = "ada".parse().unwrap();
         store.install_owner(&owner, 1000, NOW).await.unwrap();
-        let servers = Servers::new(store.clone(), Arc::new(random), || NOW, Arc::new(Nowhere));
+        let pause = Pause::default();
+        let paused = pause.clone();
+        let random_when_free = move |bytes: &mut [u8]| {
+            paused.here();
+            random(bytes)
+        };
+        let servers = Servers::new(store.clone(), Arc::new(random_when_free), || NOW, Arc::new(Nowhere));
         let file = agent(egress, site.port);
         let session = domain::SessionId::from_parts(NOW, 1);
         let about =
@@ -119,7 +149,7 @@ impl Rig {
         let own = Arc::from(["*.corp.example".parse().unwrap()]);
         let outside = Outside { dialer, own, vault, bounds };
         let egress = Arc::new(SessionEgress::new(Arc::clone(&gate), outside));
-        Self { site, store, gate, egress, events, owner, policy, _folder: folder }
+        Self { site, store, gate, egress, events, owner, policy, pause, _folder: folder }
     }
 
     fn request(&self, text: &str) -> EgressRequest {

@@ -19,6 +19,7 @@ use hyper::body::{Frame, Incoming};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use rustls::pki_types::PrivateKeyDer;
 use tokio::net::TcpListener;
+use tokio::sync::Notify;
 use tokio_rustls::TlsAcceptor;
 
 type Pieces = StreamBody<BoxStream<'static, Result<Frame<Bytes>, Infallible>>>;
@@ -30,6 +31,8 @@ pub(super) struct Site {
     pub(super) port: u16,
     /// Requests that arrived.
     pub(super) hits: Arc<AtomicUsize>,
+    /// Lets what waits for it be answered.
+    pub(super) cue: Arc<Notify>,
     /// Its certificate, which is its own CA.
     pub(super) ca: PathBuf,
 }
@@ -65,16 +68,18 @@ impl Site {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
         let hits = Arc::new(AtomicUsize::new(0));
-        let counted = Arc::clone(&hits);
+        let cue = Arc::new(Notify::new());
+        let (counted, cues) = (Arc::clone(&hits), Arc::clone(&cue));
         tokio::spawn(async move {
             loop {
                 let (stream, _) = listener.accept().await.unwrap();
-                let (acceptor, hits) = (acceptor.clone(), Arc::clone(&counted));
+                let (acceptor, hits, cue) = (acceptor.clone(), Arc::clone(&counted), Arc::clone(&cues));
                 tokio::spawn(async move {
                     let Ok(stream) = acceptor.accept(stream).await else { return };
                     let service = hyper::service::service_fn(move |request| {
                         hits.fetch_add(1, Ordering::SeqCst);
-                        async move { Ok::<_, Infallible>(answered(request, port).await) }
+                        let cue = Arc::clone(&cue);
+                        async move { Ok::<_, Infallible>(answered(request, port, &cue).await) }
                     });
                     let http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
                     let stream = TokioIo::new(stream);
@@ -88,7 +93,7 @@ impl Site {
                 });
             }
         });
-        Self { port, hits, ca }
+        Self { port, hits, cue, ca }
     }
 }
 
@@ -96,7 +101,7 @@ fn text(text: String) -> Pieces {
     StreamBody::new(stream::iter([Ok(Frame::data(Bytes::from(text)))]).boxed())
 }
 
-async fn answered(request: Request<Incoming>, port: u16) -> Response<Pieces> {
+async fn answered(request: Request<Incoming>, port: u16, cue: &Notify) -> Response<Pieces> {
     let path = request.uri().path().to_owned();
     let answer = Response::builder();
     match path.as_str() {
@@ -114,6 +119,11 @@ async fn answered(request: Request<Incoming>, port: u16) -> Response<Pieces> {
         "/never" | "/never/listed" => {
             tokio::time::sleep(Duration::from_secs(3600)).await;
             answer.body(text(String::new()))
+        }
+        "/on-cue" => {
+            cue.notified().await;
+            let first = stream::iter([Ok(Frame::data(Bytes::from_static(b"begun")))]);
+            answer.body(StreamBody::new(first.chain(stream::pending()).boxed()))
         }
         "/stalls" => {
             let first = stream::iter([Ok(Frame::data(Bytes::from_static(b"begun")))]);
