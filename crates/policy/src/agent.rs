@@ -100,6 +100,7 @@ pub struct AgentPolicy {
     secrets: Vec<SecretUse>,
     schema: String,
     statements: Vec<Statement>,
+    counts_days: bool,
 }
 
 /// What decides on one tool or model.
@@ -178,6 +179,7 @@ impl AgentPolicy {
             connect,
             secrets: from.agent.secrets.clone(),
             schema: schema_text,
+            counts_days: all.iter().any(Statement::counts_days),
             statements: all,
         })
     }
@@ -216,6 +218,12 @@ impl AgentPolicy {
     #[must_use]
     pub fn offered(&self) -> Vec<&ToolRef> {
         self.tools.iter().filter(|(_, slice)| slice.may_be_offered()).map(|(tool, _)| tool).collect()
+    }
+
+    /// Whether a policy looks at how often something was done today. Where none does, nobody need count it.
+    #[must_use]
+    pub fn counts_days(&self) -> bool {
+        self.counts_days
     }
 
     /// The whole policy as Cedar, for people, each rule with its file and line.

@@ -116,7 +116,8 @@ async fn every_model_call_is_committed_to_before_it_is_made_and_its_end_is_recor
     assert!(ledger.iter().any(|event| matches!(event, Event::ModelCalled { ok: true, .. })));
     assert!(rig.kept.store.unfinished().await.unwrap().is_empty());
     // Counted in the store, so for all sessions of the agent.
-    assert_eq!(rig.kept.gate.calls_today(&model).await.unwrap(), 1);
+    let calls = format!("agent:clerk/calls/{model}");
+    assert_eq!(rig.kept.store.used(&calls, 20_775).await.unwrap(), 1);
 }
 
 #[tokio::test]

@@ -329,11 +329,14 @@ impl SessionGate {
         self.raise(&mut state, &labels).await.map_err(internal)
     }
 
-    /// How often its agent has called this today, in all its sessions.
+    /// How often its agent has called this today, in all its sessions; 0 where its policy doesn't ask.
     pub(crate) async fn calls_today(
         &self,
         what: &(dyn std::fmt::Display + Sync),
     ) -> Result<u32, store::StoreError> {
+        if !self.policy.borrow().counts_days() {
+            return Ok(0);
+        }
         let Some(agent) = &self.session.about.agent else { return Ok(0) };
         let (budget, today) = (daily::calls(agent, what), daily::day(self.servers.now()));
         let used = self.servers.store().used(&budget, today).await?;

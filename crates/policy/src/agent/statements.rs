@@ -26,6 +26,11 @@ impl Statement {
     pub(super) fn generated(policy: Policy, rule: Rule, text: String, pattern: Option<ToolPattern>) -> Self {
         Self { policy, rule, text, pattern, at: 0 }
     }
+
+    /// Whether it could look at `calls_today`: as Cedar reads it, however it is spelled.
+    pub(super) fn counts_days(&self) -> bool {
+        self.policy.to_json().map_or(true, |policy| policy.to_string().contains("calls_today"))
+    }
 }
 
 /// Where a rule stands and what it says.

@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering;
 
 use domain::{AgentFile, AgentName, ApprovalState, Labels, PersonName, ServerName, TeamName};
 use futures::future::BoxFuture;
-use policy::{AgentPolicy, Seen, Sources, Table};
+use policy::{AgentPolicy, Seen, Sources, Table, Text};
 use store::{About, Answer, Event, Filter, Keeper, Place, Private, Store};
 use tokio::sync::{mpsc, watch};
 use wire::tools::{ToolFailure, ToolFailureKind, ToolResult};
@@ -56,6 +56,11 @@ pub(super) async fn lab(pinned: bool) -> Lab {
 
 /// The gate of this agent, whose server has this table.
 pub(super) async fn lab_of(agent: &str, table: &str, pinned: bool) -> Lab {
+    lab_under(agent, table, None, pinned).await
+}
+
+/// The same, with this policy beside the agent.
+async fn lab_under(agent: &str, table: &str, own: Option<&str>, pinned: bool) -> Lab {
     let folder = tempfile::tempdir().unwrap();
     let place = Place::File(folder.path().join("store/store.db"));
     let random = |bytes: &mut [u8]| {
@@ -82,7 +87,7 @@ pub(super) async fn lab_of(agent: &str, table: &str, pinned: bool) -> Lab {
     let sources = Sources {
         agent: &file,
         file: "agent.toml",
-        own: None,
+        own: own.map(|text| Text { name: "policy.cedar", text }),
         organisation: &[],
         tools: &tools,
         models: &[],
@@ -270,4 +275,17 @@ async fn a_call_that_fails_at_its_server_has_that_outcome() {
         Some(outcome)
     });
     assert!(matches!(ended, Some(store::Outcome::Failed { .. })), "{ended:?}");
+}
+
+#[tokio::test]
+async fn a_policy_may_count_the_calls_of_a_day() {
+    // Spelled so that no search for the word finds it in the text.
+    let twice = r#"forbid (principal, action, resource) when { context["calls\u{5f}today"] >= 2 };"#;
+    let lab = lab_under(AGENT, TABLE, Some(twice), true).await;
+    for _ in 0..2 {
+        lab.call("all__numbers", "{}").await.unwrap();
+    }
+    let failure = lab.call("all__numbers", "{}").await.unwrap_err();
+    assert!(failure.message.contains("policy.cedar:1"), "{}", failure.message);
+    assert_eq!(lab.calls(), 2);
 }
