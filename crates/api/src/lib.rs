@@ -36,6 +36,7 @@
 //! | `GET /v1/secrets` | | [`SecretView`] list |
 //! | `PUT /v1/secrets/{name}` | [`NewSecret`] | |
 //! | `POST /v1/secrets/{name}/rotate` | [`RotateRequest`] | |
+//! | `POST /v1/secrets/{name}/login` | [`LoginRequest`] | [`Step`]s, then nothing |
 //! | `DELETE /v1/secrets/{name}` | | |
 //! | `PUT /v1/groups/{group}/{name}`, `DELETE /v1/groups/{group}/{name}` | | |
 //!
@@ -64,7 +65,9 @@ pub use labels::{LabelsView, LowerRequest};
 pub use ledger::{LedgerEntry, LedgerQuery, LedgerVerdict, MAX_ENTRIES};
 pub use people::{GroupView, PersonView};
 pub use problem::{Problem, ProblemKind};
-pub use secrets::{NewSecret, RotateRequest, SecretText, SecretView};
+pub use secrets::{
+    LoginAt, LoginRequest, LoginView, LoginWay, NewSecret, RotateRequest, SecretText, SecretView,
+};
 pub use session::{
     AgentRef, AgentView, Event, ExecRequest, Input, NewSession, OutputStream, SessionView, Stamped,
     StartOptions, StopRequest, TerminalSize,

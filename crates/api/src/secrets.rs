@@ -65,4 +65,65 @@ pub struct SecretView {
     pub set: u64,
     /// When its bytes were last changed.
     pub rotated: u64,
+    /// The log-in that it comes of, if it comes of one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub login: Option<LoginView>,
+}
+
+/// What may be told of a log-in.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LoginView {
+    /// Who gave the token.
+    pub issuer: String,
+    /// To which client.
+    pub client: String,
+    /// What it allows, as far as is known.
+    pub scopes: Vec<String>,
+    /// Until when it is good, in milliseconds since 1970, as far as is known.
+    pub expires: Option<u64>,
+    /// Whether it is renewed by itself.
+    pub renews: bool,
+}
+
+/// A log-in that gives a secret.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LoginRequest {
+    /// Where it begins.
+    pub at: LoginAt,
+    /// How.
+    pub way: LoginWay,
+    /// The client's name there; none: it is registered, where that is offered.
+    pub client: Option<String>,
+    /// The client's secret there.
+    pub client_secret: Option<SecretText>,
+    /// What the token shall allow; empty: what the server asks for.
+    pub scopes: Vec<String>,
+    /// Where the token may go, and how.
+    pub bindings: Vec<SecretBinding>,
+}
+
+/// Where a log-in begins.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum LoginAt {
+    /// At a tool server, which says who gives tokens for it.
+    Server(String),
+    /// At an authorization server.
+    Issuer(String),
+    /// At a token endpoint, for who has a refresh token already.
+    Token(String),
+}
+
+/// How a log-in goes.
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum LoginWay {
+    /// In a browser on this machine.
+    Browser,
+    /// In a browser on any machine, with a code to type there.
+    Device,
+    /// It was done elsewhere, and gave this refresh token.
+    Had(SecretText),
 }

@@ -6,11 +6,17 @@ use std::sync::Arc;
 
 use domain::PersonName;
 use gateway::egress::Authority;
+use oauth::Means;
 use store::{Event, Outcome, PeopleError, Place, Randomness, Store};
 
 use crate::error::DaemonError;
 use crate::folders::private;
 use crate::journal::now;
+
+/// The system's clock and random bytes, for log-ins.
+pub(crate) fn means() -> Means {
+    Means { now: Arc::new(now), random: |buffer| System.fill(buffer) }
+}
 
 /// Random bytes of the system.
 pub(crate) struct System;

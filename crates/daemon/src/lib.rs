@@ -33,6 +33,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use api::Folders;
+use oauth::Lender;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -61,12 +62,13 @@ pub async fn serve(folders: Folders, ask_passphrase: fn() -> Option<String>) -> 
     let command = config.vault.passphrase_command.as_deref();
     let passphrase = secrets::Passphrase { file: file.as_deref(), command, ask: &ask_passphrase };
     let vault = Arc::new(secrets::open(&folders.state.join("vault"), passphrase).await?);
-    let outside = outside::outside(&config, dialer.clone(), &vault);
-    let models = models::service(&config, &vault, &dialer, |name| std::env::var(name).ok())?;
+    let lender = Lender::new(vault, dialer.clone(), keeping::means());
+    let outside = outside::outside(&config, dialer.clone(), &lender);
+    let models = models::service(&config, &lender, &dialer, |name| std::env::var(name).ok())?;
     let store = keeping::open(&folders.state.join("store")).await?;
     let shared = config.shared_socket.clone();
     let sessions =
-        Arc::new(Sessions::open(&folders, config, host, (models, outside), Kept { store, vault })?);
+        Arc::new(Sessions::open(&folders, config, host, (models, outside), Kept { store, lender })?);
     sessions.know_people().await?;
     let mut listeners = vec![held.listen(sessions.people())?];
     if let Some(shared) = &shared {

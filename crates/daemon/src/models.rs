@@ -5,7 +5,7 @@ use std::sync::Arc;
 use dial::Dialer;
 use domain::TeamName;
 use gateway::{Api, BaseUrl, Credential, ModelService, Patience, Provider, VaultKey};
-use vault::Vault;
+use oauth::Lender;
 
 use crate::config::{Config, ProviderApi, ProviderEntry};
 use crate::error::DaemonError;
@@ -14,7 +14,7 @@ use crate::secrets;
 /// The models' service. Credentials come from the vault or the daemon's environment, and stay in the daemon.
 pub(crate) fn service(
     config: &Config,
-    vault: &Arc<Vault>,
+    lender: &Arc<Lender>,
     dialer: &Dialer,
     environment: impl Fn(&str) -> Option<String>,
 ) -> Result<ModelService, DaemonError> {
@@ -27,7 +27,7 @@ pub(crate) fn service(
             ProviderApi::Anthropic => vec![Api::Anthropic],
             ProviderApi::Responses | ProviderApi::Chat => vec![Api::Responses, Api::Chat],
         };
-        let credential = credential(entry, vault, &environment)
+        let credential = credential(entry, lender, &environment)
             .map_err(|why| DaemonError::Models(format!("providers.{name}: {why}")))?;
         providers.push(Provider { name: name.clone(), base, apis, credential });
     }
@@ -39,7 +39,7 @@ pub(crate) fn service(
 
 fn credential(
     entry: &ProviderEntry,
-    vault: &Arc<Vault>,
+    lender: &Arc<Lender>,
     environment: impl Fn(&str) -> Option<String>,
 ) -> Result<Credential, String> {
     let ProviderEntry { key_env, key, team_keys, .. } = entry;
@@ -50,7 +50,7 @@ fn credential(
         let key = key.as_deref().map(secrets::named).transpose()?;
         let named = |(team, name): (&TeamName, &String)| Ok((team.clone(), secrets::named(name)?));
         let teams = team_keys.iter().map(named).collect::<Result<_, String>>()?;
-        return Ok(Credential::Vault(VaultKey { vault: Arc::clone(vault), key, teams }));
+        return Ok(Credential::Vault(VaultKey { lender: Arc::clone(lender), key, teams }));
     }
     let Some(variable) = key_env else { return Ok(Credential::None) };
     Ok(match environment(variable).filter(|key| !key.trim().is_empty()) {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use dial::Dialer;
 use gateway::egress::{Bounds, Outside};
-use vault::Vault;
+use oauth::Lender;
 
 use crate::config::Config;
 use crate::error::DaemonError;
@@ -16,7 +16,7 @@ pub(crate) fn dialer(config: &Config) -> Result<Dialer, DaemonError> {
 }
 
 /// The way out of cells.
-pub(crate) fn outside(config: &Config, dialer: Dialer, vault: &Arc<Vault>) -> Outside {
+pub(crate) fn outside(config: &Config, dialer: Dialer, lender: &Arc<Lender>) -> Outside {
     let own = Arc::from(config.network.own.clone());
-    Outside { dialer, own, vault: Some(Arc::clone(vault)), bounds: Bounds::default() }
+    Outside { dialer, own, lender: Some(Arc::clone(lender)), bounds: Bounds::default() }
 }

@@ -11,7 +11,7 @@ use futures::future::BoxFuture;
 use gateway::tools::upstream::{Upstream, UpstreamLimits};
 use gateway::tools::{Connector, IDLE};
 use gateway::{Credential, VaultKey};
-use vault::Vault;
+use oauth::Lender;
 use wire::tools::ToolFailure;
 
 use crate::mailbox;
@@ -25,7 +25,7 @@ pub(crate) struct ToolServers {
     /// The cells of those that run here.
     pub(crate) cells: ServerCells,
     /// The secrets that some want to see.
-    pub(crate) vault: Arc<Vault>,
+    pub(crate) lender: Arc<Lender>,
     /// The way to those that are elsewhere.
     pub(crate) dialer: Dialer,
 }
@@ -38,7 +38,7 @@ impl ToolServers {
                 Upstream::over_http(&self.dialer, &address, credential, UpstreamLimits::default()).await
             }
             Way::Mailbox(mailbox) => {
-                Ok(mailbox::serve(mailbox, Arc::clone(&self.vault), self.dialer.clone()))
+                Ok(mailbox::serve(mailbox, Arc::clone(self.lender.vault()), self.dialer.clone()))
             }
             Way::Cell(cell) => self.cells.connect(team, server, &cell).await,
         }
@@ -48,7 +48,7 @@ impl ToolServers {
 impl ToolServers {
     fn shown(&self, secret: SecretName) -> Credential {
         Credential::Vault(VaultKey {
-            vault: Arc::clone(&self.vault),
+            lender: Arc::clone(&self.lender),
             key: Some(secret),
             teams: BTreeMap::new(),
         })

@@ -5,9 +5,10 @@ use std::fmt;
 use std::sync::Arc;
 
 use domain::{Scheme, SecretName, Target, TeamName};
+use oauth::Lender;
 use reqwest::Url;
 use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderName, HeaderValue};
-use vault::{Injection, Scrubber, Secret, Vault};
+use vault::{Injection, Scrubber, Secret};
 
 /// What the host shows.
 pub enum Credential {
@@ -28,8 +29,8 @@ pub enum Credential {
 /// Which secrets of the vault are shown.
 #[derive(Clone)]
 pub struct VaultKey {
-    /// Where they are.
-    pub vault: Arc<Vault>,
+    /// Who lends them.
+    pub lender: Arc<Lender>,
     /// For teams that have none of their own; none: these are refused.
     pub key: Option<SecretName>,
     /// The secrets of teams that have their own.
@@ -90,7 +91,7 @@ const SUBSCRIPTION_BETA: &str = "oauth-2025-04-20";
 
 impl Credential {
     /// Adds what the other side wants to see. The error says what a person can do.
-    pub(crate) fn put_into(&self, headers: &mut HeaderMap, asks: Asks<'_>) -> Result<Shown, String> {
+    pub(crate) async fn put_into(&self, headers: &mut HeaderMap, asks: Asks<'_>) -> Result<Shown, String> {
         let own = |secret: &Secret| Shown { lent: None, scrubber: Scrubber::new([secret]) };
         match self {
             Self::None => Ok(Shown { lent: None, scrubber: Scrubber::new([]) }),
@@ -108,7 +109,7 @@ impl Credential {
                 ask_for_subscription(headers)?;
                 Ok(own(token))
             }
-            Self::Vault(key) => key.put_into(headers, asks),
+            Self::Vault(key) => key.put_into(headers, asks).await,
         }
     }
 }
@@ -117,20 +118,29 @@ impl Credential {
     /// Waits until what the vault lent may no longer be used, and says why. Safe to cancel.
     pub(crate) async fn withdrawn(&self, lent: Option<&Injection>) -> String {
         match (self, lent) {
-            (Self::Vault(key), Some(lent)) => key.vault.withdrawn(lent).await,
+            (Self::Vault(key), Some(lent)) => key.lender.vault().withdrawn(lent).await,
             (_, _) => std::future::pending().await,
+        }
+    }
+
+    /// The other side refused what it was shown. True if there is something newer to show it.
+    pub(crate) async fn refused(&self, lent: Option<&Injection>) -> bool {
+        match (self, lent) {
+            (Self::Vault(key), Some(lent)) => key.lender.refused(lent).await,
+            (_, _) => false,
         }
     }
 }
 
 impl VaultKey {
-    fn put_into(&self, headers: &mut HeaderMap, asks: Asks<'_>) -> Result<Shown, String> {
+    async fn put_into(&self, headers: &mut HeaderMap, asks: Asks<'_>) -> Result<Shown, String> {
         let own = asks.team.and_then(|team| self.teams.get(team));
         let name = own.or(self.key.as_ref()).ok_or_else(|| match asks.team {
             Some(team) => format!("team {team} has no key for it: add one to its `team_keys` in config.toml"),
             None => "there is no key for it".to_owned(),
         })?;
-        let lent = self.vault.lend(name, &target(asks.url, asks.method)?).map_err(|e| e.to_string())?;
+        let to = target(asks.url, asks.method)?;
+        let lent = self.lender.lend(name, &to).await.map_err(|e| e.to_string())?;
         let header = lent.header.as_deref().ok_or("the secret is a password, which no request carries")?;
         let header = HeaderName::from_bytes(header.as_bytes())
             .map_err(|_| format!("the secret `{name}` is bound to a header that can't be sent"))?;
@@ -183,8 +193,8 @@ mod tests {
         Asks { url, method: "POST", team: None, anthropic: true }
     }
 
-    #[test]
-    fn a_credential_is_never_printed() {
+    #[tokio::test]
+    async fn a_credential_is_never_printed() {
         let url = Url::parse("https://a.example").unwrap();
         let secrets = [
             Credential::ApiKey("canary".into()),
@@ -194,17 +204,17 @@ mod tests {
         for credential in secrets {
             assert!(!format!("{credential:?}").contains("canary"));
             let mut headers = HeaderMap::new();
-            drop(credential.put_into(&mut headers, asks(&url)).unwrap());
+            drop(credential.put_into(&mut headers, asks(&url)).await.unwrap());
             assert!(!format!("{headers:?}").contains("canary"));
         }
     }
 
-    #[test]
-    fn a_subscription_keeps_the_betas_that_were_asked_for() {
+    #[tokio::test]
+    async fn a_subscription_keeps_the_betas_that_were_asked_for() {
         let url = Url::parse("https://a.example").unwrap();
         let mut headers = HeaderMap::new();
         headers.insert("anthropic-beta", HeaderValue::from_static("effort-2025-11-24"));
-        drop(Credential::Subscription("t".into()).put_into(&mut headers, asks(&url)).unwrap());
+        drop(Credential::Subscription("t".into()).put_into(&mut headers, asks(&url)).await.unwrap());
         assert_eq!(headers["anthropic-beta"], "effort-2025-11-24,oauth-2025-04-20");
         assert_eq!(headers["authorization"], "Bearer t");
     }

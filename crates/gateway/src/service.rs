@@ -8,7 +8,7 @@ use reqwest::{Response, StatusCode};
 use serde_json::json;
 use store::Outcome;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use vault::Scrubber;
+use vault::{Injection, Scrubber};
 use wire::frame::{self, CHUNK, FrameError, SMALL};
 use wire::host::ModelAnswer;
 use wire::model::{Dialect, FailureKind, ModelFailure, ModelRequest, Rebuilt, pass_header, rebuild};
@@ -142,7 +142,7 @@ impl ModelService {
         rebuilt.set_model(model.model());
         rebuilt.ask_for_usage();
         let body = rebuilt.to_string();
-        let (headers, Shown { lent, scrubber }) = headers(session, request, provider, rebuilt.streams())?;
+        let (asked, mut shown) = headers(session, request, provider, rebuilt.streams()).await?;
         reserve(session, request.dialect, &rebuilt, &body, call).await?;
         call.price = self.prices.of(model);
         permit(session, model, call).await?;
@@ -150,29 +150,34 @@ impl ModelService {
         let started =
             ModelEvent::Started { call: call.number, model: model.clone(), dialect: request.dialect };
         session.tell(started).await;
-        if let Some(lent) = &lent {
+        if let Some(lent) = &shown.lent {
             session.gate.secret_used(&lent.secret, provider.base.as_str()).await.map_err(|error| {
                 failed(FailureKind::Upstream, format!("the use of a secret can't be recorded: {error}"))
             })?;
         }
-        let revoked = provider.credential.withdrawn(lent.as_ref());
-        let asked = (provider, request.dialect);
-        let why = tokio::select! {
-            passed = self.pass(session, asked, (headers, body), call, scrubber, to) => return passed,
-            why = session.gate.withdrawn(model) => why,
-            why = revoked => why,
-        };
+        let right = (session, model, provider);
+        let asks = self.ask(session, provider, request.dialect, (asked, body.clone()), call);
+        let mut response = held(right, shown.lent.as_ref(), asks).await?;
+        let refused = response.status() == StatusCode::UNAUTHORIZED;
+        if refused && provider.credential.refused(shown.lent.as_ref()).await {
+            // Its token had ended early: there is another, and nothing has been worked on.
+            let again = headers(session, request, provider, rebuilt.streams()).await?;
+            shown = again.1;
+            let asks = self.ask(session, provider, request.dialect, (again.0, body), call);
+            response = held(right, shown.lent.as_ref(), asks).await?;
+        }
+        let Shown { lent, scrubber } = shown;
+        let passes = self.pass(response, (provider, request.dialect), call, scrubber, to);
+        let passed = held(right, lent.as_ref(), passes).await;
         // In the middle of an answer, only its end can tell.
-        let begun = call.reader.is_some();
-        Err(if begun { Failure::Cut } else { failed(FailureKind::NotGranted, why) })
+        passed.map_err(|failure| if call.reader.is_some() { Failure::Cut } else { failure })
     }
 
-    /// Asks the provider, and passes its answer on, without the credential that it was shown.
+    /// Passes a provider's answer on, without the credential that it was shown.
     async fn pass<W>(
         &self,
-        session: &ModelSession,
+        response: Response,
         (provider, dialect): (&Provider, Dialect),
-        request: (HeaderMap, String),
         call: &mut Call,
         scrubber: Scrubber,
         to: &mut W,
@@ -180,7 +185,6 @@ impl ModelService {
     where
         W: AsyncWrite + Unpin,
     {
-        let response = self.ask(session, provider, dialect, request, call).await?;
         call.status = Some(response.status().as_u16());
         let head = checked_head(&response, provider, &scrubber)?;
         let events = response.status().is_success() && is_events(&response);
@@ -288,6 +292,20 @@ impl ModelService {
     }
 }
 
+/// Does some of a call, for as long as there is a right to it and to the secret that it carries.
+async fn held<T>(
+    (session, model, provider): (&ModelSession, &ModelName, &Provider),
+    lent: Option<&Injection>,
+    work: impl Future<Output = Result<T, Failure>>,
+) -> Result<T, Failure> {
+    let why = tokio::select! {
+        done = work => return done,
+        why = session.gate.withdrawn(model) => why,
+        why = provider.credential.withdrawn(lent) => why,
+    };
+    Err(failed(FailureKind::NotGranted, why))
+}
+
 async fn pass_on<W: AsyncWrite + Unpin>(bytes: &[u8], to: &mut W) -> Result<(), Failure> {
     for part in bytes.chunks(CHUNK) {
         frame::write(to, &ModelAnswer::Body(part.to_vec()), SMALL).await.map_err(|_| Failure::Cut)?;
@@ -380,7 +398,7 @@ async fn let_go<R: AsyncRead + Unpin>(door: &mut R) {
 }
 
 /// The headers of a request: what the door let through and is on the list, and what the host adds.
-fn headers(
+async fn headers(
     session: &ModelSession,
     request: &ModelRequest,
     provider: &Provider,
@@ -407,7 +425,7 @@ fn headers(
         team: session.gate.session.about.team.as_ref(),
         anthropic: Api::of(request.dialect) == Api::Anthropic,
     };
-    let shown = provider.credential.put_into(&mut headers, asks).map_err(|why| {
+    let shown = provider.credential.put_into(&mut headers, asks).await.map_err(|why| {
         failed(FailureKind::Upstream, format!("the provider `{}` can't be asked: {why}", provider.name))
     })?;
     Ok((headers, shown))

@@ -4,16 +4,17 @@ use std::fs::File;
 use std::io::{self, BufRead as _, IsTerminal as _, Read, Write as _};
 use std::process::{Command, Stdio};
 
-use api::{NewSecret, RotateRequest, SecretText, SecretView};
+use api::{LoginAt, LoginRequest, LoginWay, NewSecret, RotateRequest, SecretText, SecretView};
 use domain::SecretBinding;
 use rustix::termios::{LocalModes, OptionalActions, Termios, tcgetattr, tcsetattr};
 use secrecy::zeroize::Zeroizing;
 
-use crate::args::{SecretCommand, SecretFrom, SecretSetArgs};
+use crate::args::{LoginAtArgs, SecretCommand, SecretFrom, SecretLoginArgs, SecretSetArgs};
 use crate::background;
 use crate::failure::{Failure, Outcome, note};
 use crate::ledger::time;
 use crate::output::{print_json, print_table};
+use crate::terminal::escape;
 
 /// Most bytes that are read; the daemon takes a few less.
 const MAX: u64 = 64 << 10;
@@ -22,6 +23,7 @@ const MAX: u64 = 64 << 10;
 pub(crate) async fn command(command: SecretCommand) -> Outcome {
     match command {
         SecretCommand::Set(args) => set(args).await,
+        SecretCommand::Login(args) => login(*args).await,
         SecretCommand::Ls { json } => ls(json).await,
         SecretCommand::Rotate { name, from } => {
             let value = bytes(&from, name.as_str())?;
@@ -49,6 +51,51 @@ async fn set(args: SecretSetArgs) -> Outcome {
     Ok(0)
 }
 
+async fn login(args: SecretLoginArgs) -> Outcome {
+    let SecretLoginArgs {
+        name,
+        at,
+        to,
+        how,
+        client,
+        client_secret_file,
+        scopes,
+        device,
+        refresh_token,
+        from,
+    } = args;
+    let LoginAtArgs { server, issuer, token_url } = at;
+    let to = match &server {
+        Some(server) if to.is_empty() => vec![server.parse().map_err(|e| Failure::new(format!("{e}")))?],
+        Some(_) | None => to,
+    };
+    let at = [server.map(LoginAt::Server), issuer.map(LoginAt::Issuer), token_url.map(LoginAt::Token)];
+    let at = at.into_iter().flatten().next().ok_or_else(|| Failure::new("nobody to ask is named"))?;
+    let bind = |to| SecretBinding { to, methods: [].into(), how: how.clone() };
+    let bindings: Vec<SecretBinding> = to.into_iter().map(bind).collect();
+    bindings.iter().try_for_each(SecretBinding::check).map_err(|e| Failure::new(e.to_string()))?;
+    let in_file = |path| bytes(&SecretFrom { from_file: Some(path), from_command: None }, name.as_str());
+    let client_secret = client_secret_file.map(in_file).transpose()?;
+    let way = match (device, refresh_token) {
+        (true, _) => LoginWay::Device,
+        (false, true) => LoginWay::Had(bytes(&from, "refresh token")?),
+        (false, false) => LoginWay::Browser,
+    };
+    let request = LoginRequest { at, way, client, client_secret, scopes, bindings };
+    let client = background::client().await?;
+    client.log_in(&name, &request).await?.finish(|message| note(message)).await?;
+    note(format!("{name} is stored and renewed by itself; `lazaret secret ls` shows until when it is good"));
+    Ok(0)
+}
+
+/// Of which log-in a secret comes.
+fn of_login(secret: &SecretView) -> String {
+    let Some(login) = &secret.login else { return "-".to_owned() };
+    let until = login.expires.map_or_else(String::new, |end| format!(", until {}", time(end)));
+    let then = if login.renews { "" } else { ", not renewed" };
+    escape(&format!("{} ({}){until}{then}", login.issuer, login.scopes.join(" ")))
+}
+
 async fn ls(json: bool) -> Outcome {
     let secrets = background::client().await?.secrets().await?;
     if json {
@@ -56,9 +103,9 @@ async fn ls(json: bool) -> Outcome {
     }
     let row = |secret: &SecretView| {
         let places: Vec<String> = secret.bindings.iter().map(ToString::to_string).collect();
-        [secret.name.to_string(), places.join("; "), time(secret.rotated)]
+        [secret.name.to_string(), places.join("; "), time(secret.rotated), of_login(secret)]
     };
-    print_table(["SECRET", "MAY GO TO", "CHANGED"], &secrets.iter().map(row).collect::<Vec<_>>())
+    print_table(["SECRET", "MAY GO TO", "CHANGED", "LOG-IN"], &secrets.iter().map(row).collect::<Vec<_>>())
 }
 
 /// The secret's bytes, without the line break that files and commands end with.

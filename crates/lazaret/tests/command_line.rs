@@ -69,6 +69,7 @@ fn help() {
         &["image", "rm"],
         &["secret"],
         &["secret", "set"],
+        &["secret", "login"],
         &["secret", "ls"],
         &["secret", "rotate"],
         &["secret", "rm"],

@@ -1,6 +1,7 @@
 //! For tests only: a laboratory around the real `lazaret` binary, with the scripted model as its provider; a session's
-//! tools and its way out without a cell; and real mail servers.
+//! tools and its way out without a cell; an authorization server; and real mail servers.
 
+pub mod authorization;
 pub mod cell_less;
 mod lab;
 mod machines;

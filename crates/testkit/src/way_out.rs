@@ -52,7 +52,7 @@ impl WayOut {
         let session = session(&file, None);
         let gate = SessionGate::open(Arc::new(servers), session, policy, Seen::new([0; 32]), tell).await;
         let dialer = Dialer::new(network).expect("a dialer");
-        let outside = Outside { dialer, own: Arc::from([]), vault: None, bounds: Bounds::default() };
+        let outside = Outside { dialer, own: Arc::from([]), lender: None, bounds: Bounds::default() };
         let egress = Arc::new(SessionEgress::new(Arc::new(gate.expect("a gate")), outside));
         let authority = Authority::open(&folder.path().join("authority.key")).expect("an authority");
         let authority = Arc::new(authority);

@@ -23,8 +23,12 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("dial", &["domain"]),
     ("cell", &["domain", "wire", "sys", "dial"]),
     ("mail", &["domain", "vault", "dial"]),
-    ("gateway", &["domain", "wire", "policy", "store", "vault", "dial", "mail"]),
-    ("daemon", &["domain", "wire", "cell", "gateway", "api", "policy", "store", "vault", "dial", "mail"]),
+    ("oauth", &["domain", "vault", "dial"]),
+    ("gateway", &["domain", "wire", "policy", "store", "vault", "dial", "mail", "oauth"]),
+    (
+        "daemon",
+        &["domain", "wire", "cell", "gateway", "api", "policy", "store", "vault", "dial", "mail", "oauth"],
+    ),
     ("demo", &["domain", "wire", "sys", "api"]),
     ("lazaret", &["domain", "api", "policy", "daemon", "door", "demo"]),
     ("door", &["domain", "wire", "sys"]),
@@ -32,8 +36,8 @@ const MAY_USE: &[(&str, &[&str])] = &[
     (
         "testkit",
         &[
-            "domain", "wire", "sys", "policy", "store", "vault", "dial", "mail", "cell", "gateway", "daemon",
-            "door", "api", "demo",
+            "domain", "wire", "sys", "policy", "store", "vault", "dial", "mail", "oauth", "cell", "gateway",
+            "daemon", "door", "api", "demo",
         ],
     ),
 ];

@@ -87,6 +87,12 @@ impl Injection {
         Self { header, value, secret: secret.clone(), raw, right }
     }
 
+    /// Whether it is this very secret that was lent, not another of the same name.
+    #[must_use]
+    pub fn holds(&self, secret: &Secret) -> bool {
+        self.raw.is(secret)
+    }
+
     /// Takes the secret out of what the server answers.
     #[must_use]
     pub fn scrubber(&self) -> Scrubber {

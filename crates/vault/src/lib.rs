@@ -8,6 +8,7 @@
 //! is shown only where one of its bindings says, and, for an agent, where the agent's file says so too.
 
 mod inject;
+mod login;
 mod scrub;
 mod sealed;
 mod secret;
@@ -15,6 +16,7 @@ mod vault;
 mod views;
 
 pub use inject::{InjectError, Injection};
+pub use login::{Kept, Login, Tokens};
 pub use scrub::{REDACTED, Scrubber};
 pub use sealed::{Key, Random, VaultError};
 pub use secret::{Secret, SecretError};

@@ -50,6 +50,11 @@ impl Secret {
         Self(Arc::clone(&self.0))
     }
 
+    /// Whether both hold the same: the same memory, as bytes are not compared.
+    pub(crate) fn is(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+
     /// The bytes, for where they are needed.
     #[must_use]
     pub fn reveal(&self) -> &[u8] {

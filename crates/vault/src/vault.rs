@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
 use crate::inject::{Injection, Right};
+use crate::login::{Login, Tokens};
 use crate::sealed::{Content, Key, Random, Sealed, VaultError};
 use crate::secret::{Secret, SecretError};
 
@@ -34,6 +35,9 @@ pub enum ChangeError {
     /// The vault is full.
     #[error("there are {MAX_SECRETS} secrets already, and no more are kept: remove some")]
     Full,
+    /// A log-in's token is renewed by itself.
+    #[error("`{0}` comes of a log-in and is renewed by itself: `lazaret secret login {0}` logs in again")]
+    LoggedIn(SecretName),
     /// There is none of that name.
     #[error("there is no secret called `{0}`")]
     Unknown(SecretName),
@@ -54,6 +58,9 @@ pub struct Described {
     pub set: u64,
     /// When its bytes were last changed.
     pub rotated: u64,
+    /// The log-in that it comes of, if it comes of one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub login: Option<Login>,
 }
 
 /// How many bytes of the sealed content belong to whom.
@@ -62,16 +69,20 @@ pub struct Described {
 struct Line {
     described: Described,
     length: usize,
+    #[serde(default)]
+    refresh: Option<usize>,
+    #[serde(default)]
+    client_secret: Option<usize>,
 }
 
-struct Entry {
-    described: Described,
-    value: Secret,
+pub(crate) struct Entry {
+    pub(crate) described: Described,
+    pub(crate) tokens: Tokens,
     /// The change that set it.
-    since: u64,
+    pub(crate) since: u64,
 }
 
-type Entries = BTreeMap<SecretName, Entry>;
+pub(crate) type Entries = BTreeMap<SecretName, Entry>;
 
 /// The open vault.
 pub struct Vault {
@@ -131,6 +142,17 @@ impl Vault {
         now: u64,
     ) -> Result<(), ChangeError> {
         value.check()?;
+        let tokens = Tokens { access: value, refresh: None, client_secret: None };
+        self.put(name, (tokens, None), bindings, now)
+    }
+
+    pub(crate) fn put(
+        &self,
+        name: &SecretName,
+        (tokens, login): (Tokens, Option<Login>),
+        bindings: Vec<SecretBinding>,
+        now: u64,
+    ) -> Result<(), ChangeError> {
         if !(1..=MAX_BINDINGS).contains(&bindings.len()) {
             return Err(ChangeError::Bindings(bindings.len()));
         }
@@ -139,8 +161,8 @@ impl Vault {
             if entries.len() >= MAX_SECRETS && !entries.contains_key(name) {
                 return Err(ChangeError::Full);
             }
-            let described = Described { name: name.clone(), bindings, set: now, rotated: now };
-            entries.insert(name.clone(), Entry { described, value, since });
+            let described = Described { name: name.clone(), bindings, set: now, rotated: now, login };
+            entries.insert(name.clone(), Entry { described, tokens, since });
             Ok(())
         })
     }
@@ -148,12 +170,15 @@ impl Vault {
     /// Gives a secret new bytes; where it may go stays.
     ///
     /// # Errors
-    /// There is none, it can't be kept, or the file can't be written.
+    /// There is none, it comes of a log-in, it can't be kept, or the file can't be written.
     pub fn rotate(&self, name: &SecretName, value: Secret, now: u64) -> Result<(), ChangeError> {
         value.check()?;
         self.change(|entries, _| {
-            let entry = entries.get_mut(name).ok_or_else(|| ChangeError::Unknown(name.clone()))?;
-            entry.value = value;
+            let entry = held(entries, name)?;
+            if entry.described.login.is_some() {
+                return Err(ChangeError::LoggedIn(name.clone()));
+            }
+            entry.tokens.access = value;
             entry.described.rotated = now;
             Ok(())
         })
@@ -188,7 +213,7 @@ impl Vault {
         let entry = entries.get(name)?;
         let bindings = entry.described.bindings.iter().filter(|binding| binding.covers(to));
         let binding = bindings.max_by_key(|binding| binding.to.path().len())?.clone();
-        Some(Injection::new(name, entry.value.share(), Right { since: entry.since, binding }))
+        Some(Injection::new(name, entry.tokens.access.share(), Right { since: entry.since, binding }))
     }
 
     /// Whether the secret is still the one that was lent, and still bound so.
@@ -208,7 +233,7 @@ impl Vault {
     }
 
     /// Changes a copy, writes it, and only then makes it what counts.
-    fn change(
+    pub(crate) fn change(
         &self,
         with: impl FnOnce(&mut Entries, u64) -> Result<(), ChangeError>,
     ) -> Result<(), ChangeError> {
@@ -224,7 +249,7 @@ impl Vault {
         Ok(())
     }
 
-    fn entries(&self) -> MutexGuard<'_, Entries> {
+    pub(crate) fn entries(&self) -> MutexGuard<'_, Entries> {
         self.entries.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -237,8 +262,19 @@ impl std::fmt::Debug for Vault {
 
 impl Entry {
     fn share(&self) -> Self {
-        Self { described: self.described.clone(), value: self.value.share(), since: self.since }
+        Self { described: self.described.clone(), tokens: self.tokens.share(), since: self.since }
     }
+
+    /// All bytes of it, in the order in which they are sealed.
+    fn parts(&self) -> impl Iterator<Item = &Secret> {
+        let Tokens { access, refresh, client_secret } = &self.tokens;
+        [Some(access), refresh.as_ref(), client_secret.as_ref()].into_iter().flatten()
+    }
+}
+
+/// The entry of a secret that is to be changed.
+pub(crate) fn held<'e>(entries: &'e mut Entries, name: &SecretName) -> Result<&'e mut Entry, ChangeError> {
+    entries.get_mut(name).ok_or_else(|| ChangeError::Unknown(name.clone()))
 }
 
 /// What is sealed: how long the description is, the description, and the secrets' bytes one after another. They never pass
@@ -246,16 +282,24 @@ impl Entry {
 fn written(entries: &Entries) -> Result<Content, VaultError> {
     let lines: Vec<Line> = entries
         .values()
-        .map(|entry| Line { described: entry.described.clone(), length: entry.value.reveal().len() })
+        .map(|entry| {
+            let length = |part: &Secret| part.reveal().len();
+            Line {
+                described: entry.described.clone(),
+                length: length(&entry.tokens.access),
+                refresh: entry.tokens.refresh.as_ref().map(length),
+                client_secret: entry.tokens.client_secret.as_ref().map(length),
+            }
+        })
         .collect();
     let lines = serde_json::to_vec(&lines).map_err(|_| VaultError::Encoding)?;
-    let values: usize = entries.values().map(|entry| entry.value.reveal().len()).sum();
+    let values: usize = entries.values().flat_map(Entry::parts).map(|part| part.reveal().len()).sum();
     let mut content =
         Zeroizing::new(Vec::with_capacity(lines.len().saturating_add(values).saturating_add(8)));
     content.extend_from_slice(&(lines.len() as u64).to_be_bytes());
     content.extend_from_slice(&lines);
-    for entry in entries.values() {
-        content.extend_from_slice(entry.value.reveal());
+    for part in entries.values().flat_map(Entry::parts) {
+        content.extend_from_slice(part.reveal());
     }
     Ok(content)
 }
@@ -265,11 +309,17 @@ fn read(content: &[u8]) -> Option<Entries> {
     let (lines, mut values) = rest.split_at_checked(usize::try_from(u64::from_be_bytes(*length)).ok()?)?;
     let lines: Vec<Line> = serde_json::from_slice(lines).ok()?;
     let mut entries = Entries::new();
-    for Line { described, length } in lines {
+    let mut next = |length: usize| {
         let (value, after) = values.split_at_checked(length)?;
         values = after;
-        let value = Secret::new(Zeroizing::new(value.to_vec()));
-        entries.insert(described.name.clone(), Entry { described, value, since: 0 });
+        Some(Secret::new(Zeroizing::new(value.to_vec())))
+    };
+    for Line { described, length, refresh, client_secret } in lines {
+        let access = next(length)?;
+        let refresh = refresh.map(&mut next).map_or(Some(None), |part| part.map(Some))?;
+        let client_secret = client_secret.map(&mut next).map_or(Some(None), |part| part.map(Some))?;
+        let tokens = Tokens { access, refresh, client_secret };
+        entries.insert(described.name.clone(), Entry { described, tokens, since: 0 });
     }
     values.is_empty().then_some(entries)
 }

@@ -4,8 +4,8 @@ use bytes::Bytes;
 use domain::SecretName;
 use http::Method;
 
-use super::{Client, Result, json};
-use crate::{NewSecret, RotateRequest, SecretView};
+use super::{Client, Lines, Result, Steps, json};
+use crate::{LoginRequest, NewSecret, RotateRequest, SecretView};
 
 impl Client {
     /// What may be told of every secret, by name.
@@ -30,6 +30,15 @@ impl Client {
     /// [`crate::ClientError`].
     pub async fn rotate_secret(&self, name: &SecretName, request: &RotateRequest) -> Result<()> {
         self.send(Method::POST, &format!("secrets/{name}/rotate"), json(request)?).await
+    }
+
+    /// Logs in, and stores what that gives as a secret. What the person has to do is told as it goes.
+    ///
+    /// # Errors
+    /// [`crate::ClientError`].
+    pub async fn log_in(&self, name: &SecretName, request: &LoginRequest) -> Result<Steps<()>> {
+        let path = format!("secrets/{name}/login");
+        Ok(Steps(Lines::new(self.request(Method::POST, &path, json(request)?).await?)))
     }
 
     /// Forgets a secret.

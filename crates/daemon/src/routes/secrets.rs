@@ -1,29 +1,84 @@
-//! Routes for secrets: owners store, rotate and remove them. No answer, log or entry of the ledger holds their bytes.
+//! Routes for secrets: owners store, rotate and remove them, and log in for them. No answer, log or entry of the ledger holds their bytes.
 
 use std::sync::Arc;
 
-use api::{NewSecret, Problem, ProblemKind, RotateRequest, SecretView};
+use api::{
+    LoginAt, LoginRequest, LoginView, LoginWay, NewSecret, Problem, ProblemKind, RotateRequest, SecretText,
+    SecretView,
+};
 use axum::Json;
 use axum::body::Bytes;
 use axum::extract::{Path, State};
-use domain::{PersonName, SecretName};
+use axum::response::Response;
+use domain::{How, PersonName, SecretBinding, SecretName};
+use oauth::{At, LogIn, Way};
 use serde::de::DeserializeOwned;
 use store::{About, Event};
+use url::Url;
 use vault::{ChangeError, Secret, Vault};
 
 use super::caller::Caller;
-use super::{Answer, Failed, Shared, internal};
+use super::{Answer, Failed, Shared, internal, lines};
 use crate::journal::now;
-use crate::session::Sessions;
+use crate::session::{Sessions, Tell};
 
 pub(super) async fn secrets(State(sessions): Shared) -> Json<Vec<SecretView>> {
+    let vault = sessions.vault();
     let view = |secret: vault::Described| SecretView {
+        login: secret.login.map(|login| LoginView {
+            issuer: login.issuer,
+            client: login.client,
+            scopes: login.scopes,
+            expires: login.expires,
+            renews: vault.login(&secret.name).is_some_and(|kept| kept.tokens.refresh.is_some()),
+        }),
         name: secret.name,
         bindings: secret.bindings,
         set: secret.set,
         rotated: secret.rotated,
     };
-    Json(sessions.vault().list().into_iter().map(view).collect())
+    Json(vault.list().into_iter().map(view).collect())
+}
+
+/// Has a person log in, and stores what that gives. Whoever goes away has given it up.
+pub(super) async fn login(
+    State(sessions): Shared,
+    Caller(by): Caller,
+    Path(name): Path<SecretName>,
+    body: Bytes,
+) -> Answer<Response> {
+    let LoginRequest { at, way, client, client_secret, scopes, bindings } = read(body)?;
+    let invalid = |e: &dyn std::fmt::Display| Failed(Problem::new(ProblemKind::Invalid, e.to_string()));
+    bindings.iter().try_for_each(SecretBinding::check).map_err(|e| invalid(&e))?;
+    if bindings.iter().any(|binding| binding.how == How::Password) {
+        return Err(invalid(&"a log-in's token goes in a header: mail servers take passwords only"));
+    }
+    let url = |text: String| Url::parse(&text).map_err(|e| invalid(&format!("`{text}` is no URL: {e}")));
+    let hidden = |text: SecretText| Secret::from(text.0.as_str());
+    let asked = LogIn {
+        at: match at {
+            LoginAt::Server(text) => At::Server(url(text)?),
+            LoginAt::Issuer(text) => At::Issuer(url(text)?),
+            LoginAt::Token(text) => At::Token(url(text)?),
+        },
+        client: client.map(|id| (id, client_secret.map(hidden))),
+        scopes,
+        way: match way {
+            LoginWay::Browser => Way::Browser,
+            LoginWay::Device => Way::Device,
+            LoginWay::Had(refresh) => Way::Had(hidden(refresh)),
+        },
+    };
+    let work = async move |tell: Tell| -> Answer<()> {
+        let got = sessions.servers.lender.log_in(asked, &|text| tell(text)).await;
+        let got = got.map_err(|e| Failed(Problem::new(ProblemKind::Refused, e.to_string())))?;
+        let places = bindings.iter().map(ToString::to_string).collect();
+        let stored = name.clone();
+        change(&sessions, move |vault| vault.log_in(&stored, got, bindings, now())).await?;
+        let event = Event::SecretSet { secret: name, places, by: by.name };
+        record(&sessions, &event).await.map(|Json(())| ())
+    };
+    Ok(lines::steps(move |tell| Box::pin(async move { work(tell).await.map_err(|failed| failed.0) })))
 }
 
 pub(super) async fn set(
@@ -87,7 +142,7 @@ async fn change(
     changed.map_err(|error| {
         let kind = match error {
             ChangeError::Unknown(_) => ProblemKind::NotFound,
-            ChangeError::Full => ProblemKind::Conflict,
+            ChangeError::Full | ChangeError::LoggedIn(_) => ProblemKind::Conflict,
             ChangeError::Secret(_) | ChangeError::Binding(_) | ChangeError::Bindings(_) => {
                 ProblemKind::Invalid
             }

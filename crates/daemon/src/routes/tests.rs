@@ -56,6 +56,7 @@ const ENDPOINTS: &[(Method, &str, Role)] = &[
     (Method::PUT, "secrets/x", Role::Owner),
     (Method::DELETE, "secrets/x", Role::Owner),
     (Method::POST, "secrets/x/rotate", Role::Owner),
+    (Method::POST, "secrets/x/login", Role::Owner),
     (Method::PUT, "groups/x/y", Role::Owner),
     (Method::DELETE, "groups/x/y", Role::Owner),
 ];

@@ -23,6 +23,7 @@ use domain::{AgentName, PersonName, SessionId, SessionState};
 use gateway::ModelService;
 use gateway::egress::Outside;
 use gateway::tools::Servers;
+use oauth::Lender;
 use store::{Event as Happened, Store, StoreError};
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
@@ -59,7 +60,7 @@ const INPUTS: usize = 16;
 /// What is kept of this installation: what happened, and its secrets.
 pub(crate) struct Kept {
     pub(crate) store: Store,
-    pub(crate) vault: Arc<Vault>,
+    pub(crate) lender: Arc<Lender>,
 }
 
 /// All sessions, and what they share.
@@ -88,14 +89,14 @@ impl Sessions {
         config: Config,
         host: Arc<dyn Host>,
         (models, outside): (ModelService, Outside),
-        Kept { store, vault }: Kept,
+        Kept { store, lender }: Kept,
     ) -> Result<Self, DaemonError> {
         let known = KnownServers::read(&folders.config)?;
         let authority = keeping::authority(&folders.state.join("egress"))?;
         let (emulated, logs) = (config.allow_emulation, folders.state.join("servers"));
         let cells = ServerCells::new(Arc::clone(&host), emulated, logs);
         let dialer = outside.dialer.clone();
-        let servers = Arc::new(ToolServers { known, cells, vault, dialer });
+        let servers = Arc::new(ToolServers { known, cells, lender, dialer });
         let connector: Arc<dyn gateway::tools::Connector> = Arc::clone(&servers) as _;
         let tools = Arc::new(Servers::new(store, Arc::new(System), now, connector));
         servers.known.classify(&tools);
@@ -274,7 +275,7 @@ impl Sessions {
 
     /// The secrets.
     pub(crate) fn vault(&self) -> &Arc<Vault> {
-        &self.servers.vault
+        self.servers.lender.vault()
     }
 
     /// The users of this machine that are people here, as they change.

@@ -264,9 +264,10 @@ async fn lab(fake: Fake) -> Lab {
     let nobody = crate::secrets::Passphrase { file: None, command: None, ask: &|| None };
     let vault = Arc::new(crate::secrets::open(&at("s").join("vault"), nobody).await.unwrap());
     let dialer = crate::outside::dialer(&Config::default()).unwrap();
-    let models = crate::models::service(&Config::default(), &vault, &dialer, |_| None).unwrap();
-    let outside = crate::outside::outside(&Config::default(), dialer, &vault);
-    let kept = Kept { store, vault };
+    let lender = oauth::Lender::new(vault, dialer.clone(), crate::keeping::means());
+    let models = crate::models::service(&Config::default(), &lender, &dialer, |_| None).unwrap();
+    let outside = crate::outside::outside(&Config::default(), dialer, &lender);
+    let kept = Kept { store, lender };
     let sessions =
         Sessions::open(&folders, Config::default(), Arc::new(fake), (models, outside), kept).unwrap();
     Lab { sessions: Arc::new(sessions), most, _folder: folder }

@@ -120,8 +120,8 @@ impl SessionEgress {
             None => Body::Upto(most),
         };
         let mut headers = request.headers;
-        if let Some(vault) = &self.outside.vault {
-            headers.retain(|(name, _)| !vault.strips(&for_vault(&target), name));
+        if let Some(lender) = &self.outside.lender {
+            headers.retain(|(name, _)| !lender.vault().strips(&for_vault(&target), name));
         }
         let action = Connect { target, headers, push: request.push.as_ref().map(pushed), body };
         let (labels, known) = {
@@ -141,9 +141,9 @@ impl SessionEgress {
     }
 
     async fn secret_for(&self, target: &EgressTarget) -> Result<Option<Injection>, EgressRefusal> {
-        let Some(vault) = &self.outside.vault else { return Ok(None) };
+        let Some(lender) = &self.outside.lender else { return Ok(None) };
         let policy = Arc::clone(&self.gate.policy.borrow());
-        match vault.inject(policy.secrets(), &for_vault(target)) {
+        match lender.inject(policy.secrets(), &for_vault(target)).await {
             Ok(lent) => Ok(lent),
             Err(error) => self.refuse(target, 403, error.to_string(), PERSON_DECIDES).await,
         }

@@ -16,10 +16,10 @@ use hyper::body::Frame;
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::{Connected, Connection};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use oauth::Lender;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tower_service::Service;
-use vault::Vault;
 use wire::egress::MAX_ANSWER;
 
 use super::Gone;
@@ -71,8 +71,8 @@ pub struct Outside {
     pub dialer: Dialer,
     /// The organisation's own hosts.
     pub own: Arc<[HostPattern]>,
-    /// The secrets that may be added; none: there is no vault.
-    pub vault: Option<Arc<Vault>>,
+    /// Who lends the secrets that may be added; none: there is no vault.
+    pub lender: Option<Arc<Lender>>,
     /// What bounds an exchange.
     pub bounds: Bounds,
 }

@@ -90,6 +90,10 @@ impl SessionEgress {
             return Came::broke(Outcome::Done, 502, format!("the gateway failed: {error}"));
         }
         let status = response.status().as_u16();
+        if let (401, Some(lender), Some(lent)) = (status, &self.outside.lender, &ready.lent) {
+            // What was sent can't be sent again from here; the program's next try finds another token, if there is one.
+            lender.refused(lent).await;
+        }
         let passed = tokio::select! {
             passed = self.pass(response, answer, ready.lent.as_ref()) => passed,
             why = self.withdrawn(changes, ready) => return cut(why),
@@ -108,8 +112,8 @@ impl SessionEgress {
     /// Waits until policy, labels or a revoked secret end the right to what was begun.
     async fn withdrawn(&self, changes: &mut Changes, ready: &Ready) -> String {
         let secret = async {
-            match (&self.outside.vault, &ready.lent) {
-                (Some(vault), Some(lent)) => vault.withdrawn(lent).await,
+            match (&self.outside.lender, &ready.lent) {
+                (Some(lender), Some(lent)) => lender.vault().withdrawn(lent).await,
                 (None, _) | (_, None) => std::future::pending().await,
             }
         };

@@ -2,8 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use ::vault::{Key, Vault};
+use ::vault::{Key, Login, Tokens, Vault};
 use domain::{SecretBinding, SecretName};
+use oauth::{Lender, Means};
 use store::{Event, Outcome};
 use tokio::io::AsyncReadExt as _;
 
@@ -22,6 +23,12 @@ pub(super) fn vault() -> (Arc<Vault>, tempfile::TempDir) {
     (Arc::new(vault), folder)
 }
 
+/// Who lends its secrets.
+pub(super) fn lender(vault: &Arc<Vault>) -> Arc<Lender> {
+    let means = Means { now: Arc::new(|| 1), random: |_| Ok(()) };
+    Lender::new(Arc::clone(vault), dialer(), means)
+}
+
 fn name(text: &str) -> SecretName {
     text.parse().unwrap()
 }
@@ -37,7 +44,7 @@ pub(super) fn set(vault: &Vault, secret: &str, value: &str, to: &str, how: &str)
 async fn rig(vault: &Arc<Vault>, key: Option<&str>, teams: &[(&str, &str)]) -> (Rig, String) {
     let teams: BTreeMap<_, _> =
         teams.iter().map(|(team, secret)| (team.parse().unwrap(), name(secret))).collect();
-    let credential = Credential::Vault(VaultKey { vault: Arc::clone(vault), key: key.map(name), teams });
+    let credential = Credential::Vault(VaultKey { lender: lender(vault), key: key.map(name), teams });
     let rig = Rig::with(1_000_000, credential, quick()).await;
     let base = rig.base.clone();
     (rig, base)
@@ -162,4 +169,79 @@ async fn a_provider_that_says_the_key_is_not_heard() {
 
 fn hex(text: &str) -> String {
     text.bytes().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// A token endpoint that answers so, each time.
+async fn token_endpoint(answer: &'static str) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/token", listener.local_addr().unwrap());
+    tokio::spawn(async move {
+        while let Ok((mut connection, _)) = listener.accept().await {
+            drop(connection.read(&mut [0; 4096]).await);
+            drop(connection.write_all(answer.as_bytes()).await);
+        }
+    });
+    url
+}
+
+/// What a log-in gave, which this endpoint renews.
+fn logged_in(vault: &Vault, token_url: String, to: &str) {
+    let login = Login {
+        issuer: "https://id.example".to_owned(),
+        token_url,
+        client: "lazaret".to_owned(),
+        basic: false,
+        resource: None,
+        scopes: Vec::new(),
+        expires: None,
+    };
+    let tokens = Tokens {
+        access: "canary-of-yesterday".into(),
+        refresh: Some("canary-refresh".into()),
+        client_secret: None,
+    };
+    let binding = SecretBinding { to: to.parse().unwrap(), methods: [].into(), how: domain::How::Bearer };
+    vault.log_in(&name("claude"), (login, tokens), vec![binding], 0).unwrap();
+}
+
+fn lending_late(vault: &Arc<Vault>) -> Credential {
+    let means = Means { now: Arc::new(|| 3_600_000), random: |_| Ok(()) };
+    let lender = Lender::new(Arc::clone(vault), dialer(), means);
+    Credential::Vault(VaultKey { lender, key: Some(name("claude")), teams: BTreeMap::new() })
+}
+
+#[tokio::test]
+async fn a_subscriptions_token_is_renewed_once_when_the_provider_refuses_it() {
+    let given = "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\nconnection: close\r\n\r\n\
+                 {\"access_token\":\"canary-key-of-the-host\",\"token_type\":\"bearer\",\"refresh_token\":\"canary-next\"}";
+    let (vault, _folder) = vault();
+    let rig = Rig::with(1_000_000, lending_late(&vault), quick()).await;
+    logged_in(&vault, token_endpoint(given).await, &rig.base);
+    assert_eq!(status(&rig.ask(anthropic()).await), 200);
+    let asked = rig.model.recorded();
+    let shown = |at: usize, header: &str, value: &str| {
+        asked[at].headers.contains(&(header.to_owned(), value.to_owned()))
+    };
+    assert_eq!(asked.len(), 2);
+    assert!(shown(0, "authorization", "Bearer canary-of-yesterday"));
+    assert!(shown(1, "authorization", &format!("Bearer {KEY}")));
+    assert!(shown(1, "anthropic-beta", "oauth-2025-04-20"), "{asked:?}");
+    // One call: what the first answer cost is not counted twice.
+    assert_eq!(vault.login(&name("claude")).unwrap().tokens.refresh.unwrap().reveal(), b"canary-next");
+    assert!(!format!("{:?}", rig.kept.ledger().await).contains("canary"));
+}
+
+#[tokio::test]
+async fn a_log_in_that_has_ended_is_told_to_whoever_asks_a_model() {
+    let refused = "HTTP/1.1 400 Bad Request\r\nconnection: close\r\n\r\n{\"error\":\"invalid_grant\",\"error_description\":\"canary-refresh\"}";
+    let (vault, _folder) = vault();
+    let rig = Rig::with(1_000_000, lending_late(&vault), quick()).await;
+    logged_in(&vault, token_endpoint(refused).await, &rig.base);
+    let mut kept = vault.login(&name("claude")).unwrap();
+    kept.login.expires = Some(1000);
+    vault.renewed(&name("claude"), kept, 0).unwrap();
+    let failure = rig.failure(anthropic()).await;
+    assert!(failure.message.contains("log in again by `lazaret secret login claude`"), "{}", failure.message);
+    assert!(!failure.message.contains("canary"), "{}", failure.message);
+    assert!(rig.model.recorded().is_empty());
 }

@@ -14,7 +14,7 @@ pub(crate) use people::{
     LedgerCommand, LowerArgs, MailboxArgs, PersonCommand, ServerAddArgs, ServerCommand,
 };
 pub(crate) use policy::{PolicyArgs, PolicyCommand};
-pub(crate) use secrets::{SecretCommand, SecretFrom, SecretSetArgs};
+pub(crate) use secrets::{LoginAtArgs, SecretCommand, SecretFrom, SecretLoginArgs, SecretSetArgs};
 
 const EXIT_CODES: &str = "\
 Exit codes of `run` and `exec`:

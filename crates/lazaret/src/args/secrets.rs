@@ -18,12 +18,25 @@ An agent may use it only where its agent.toml says so too:
 
 It takes the place of a secret of the same name. Its bytes never enter a cell, and are never shown again.";
 
+const LOGIN_HELP: &str = "\
+Examples:
+  lazaret secret login crm --server https://mcp.example.com/mcp
+  lazaret secret login wiki --issuer https://id.example.com --client lazaret --to https://wiki.example.com
+  lazaret secret login ci --issuer https://id.example.com --client lazaret --to https://ci.example.com --device
+
+Without --device, a browser on this machine comes back to a port of it that listens for this one log-in.
+The token is a secret like others: bound to where it may go, and used by agents only where their agent.toml
+says so.";
+
 /// `secret`.
 #[derive(Debug, Subcommand)]
 pub(crate) enum SecretCommand {
     /// Store a secret, and say where it may go. It is asked for, or read from standard input.
     #[command(after_help = SET_HELP)]
     Set(SecretSetArgs),
+    /// Log in somewhere (OAuth), and store the token as a secret that is renewed by itself.
+    #[command(after_help = LOGIN_HELP)]
+    Login(Box<SecretLoginArgs>),
     /// List the secrets and where each may go, never what they are.
     Ls {
         /// One JSON document instead of a table.
@@ -60,6 +73,53 @@ pub(crate) struct SecretSetArgs {
     pub(crate) methods: Vec<String>,
     #[command(flatten)]
     pub(crate) from: SecretFrom,
+}
+
+/// `secret login`.
+#[derive(Debug, Args)]
+pub(crate) struct SecretLoginArgs {
+    /// Its name.
+    pub(crate) name: SecretName,
+    #[command(flatten)]
+    pub(crate) at: LoginAtArgs,
+    /// Where the token may go; without it, to the tool server. May be given again.
+    #[arg(long, value_name = "URL", required_unless_present = "server")]
+    pub(crate) to: Vec<Destination>,
+    /// How: bearer, or header:NAME.
+    #[arg(long = "as", value_name = "HOW", default_value = "bearer")]
+    pub(crate) how: How,
+    /// The client's name at the authorization server. Without it: registers one, where that is offered.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) client: Option<String>,
+    /// The file with the client's secret.
+    #[arg(long, value_name = "FILE", requires = "client")]
+    pub(crate) client_secret_file: Option<PathBuf>,
+    /// What the token shall allow. Without it: what the tool server asks for.
+    #[arg(long = "scope", value_name = "SCOPE", value_delimiter = ',')]
+    pub(crate) scopes: Vec<String>,
+    /// Show a code to type at any browser, instead of waiting for one on this machine.
+    #[arg(long, conflicts_with = "refresh_token")]
+    pub(crate) device: bool,
+    /// Take a refresh token that was given elsewhere. It is asked for, or read from standard input.
+    #[arg(long, requires = "client")]
+    pub(crate) refresh_token: bool,
+    #[command(flatten)]
+    pub(crate) from: SecretFrom,
+}
+
+/// Where a log-in begins.
+#[derive(Debug, Args)]
+#[group(required = true, multiple = false)]
+pub(crate) struct LoginAtArgs {
+    /// A tool server, which says who gives tokens for it.
+    #[arg(long, value_name = "URL")]
+    pub(crate) server: Option<String>,
+    /// An authorization server.
+    #[arg(long, value_name = "URL")]
+    pub(crate) issuer: Option<String>,
+    /// A token endpoint, of a server that doesn't say where it is.
+    #[arg(long, value_name = "URL", requires = "refresh_token")]
+    pub(crate) token_url: Option<String>,
 }
 
 /// Where its bytes come from, if nobody is asked.

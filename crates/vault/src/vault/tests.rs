@@ -32,7 +32,7 @@ fn secrets_are_there_after_a_restart_and_gone_once_removed() {
     let again = open(folder.path());
     assert_eq!(again.list(), listed);
     let values: Vec<String> =
-        again.entries().values().map(|entry| entry.value.reveal_text().unwrap().to_owned()).collect();
+        again.entries().values().map(|entry| entry.tokens.access.reveal_text().unwrap().to_owned()).collect();
     assert_eq!(values, ["canary-333", "canary-22"]);
     again.remove(&name("github")).unwrap();
     assert!(matches!(again.remove(&name("github")), Err(ChangeError::Unknown(_))));
@@ -74,8 +74,10 @@ fn a_full_vault_takes_no_more_but_lets_go() {
     let vault = open(folder.path());
     vault.entries().extend((0..MAX_SECRETS).map(|n| {
         let name = name(&format!("s{n}"));
-        let described = Described { name: name.clone(), bindings: bound("https://a"), set: 0, rotated: 0 };
-        (name, Entry { described, value: "long enough".into(), since: 0 })
+        let described =
+            Described { name: name.clone(), bindings: bound("https://a"), set: 0, rotated: 0, login: None };
+        let tokens = Tokens { access: "long enough".into(), refresh: None, client_secret: None };
+        (name, Entry { described, tokens, since: 0 })
     }));
     let set = |text: &str| vault.set(&name(text), "long enough".into(), bound("https://a"), 1);
     assert!(matches!(set("more"), Err(ChangeError::Full)));
@@ -95,4 +97,52 @@ fn content_that_is_not_ours_is_not_read() {
         assert!(read(bad).is_none(), "{bad:?}");
     }
     assert!(read(b"\0\0\0\0\0\0\0\x02[]").is_some());
+}
+
+fn log_in(vault: &Vault, access: &str, refresh: Option<&str>) {
+    let login = Login {
+        issuer: "https://id.example".to_owned(),
+        token_url: "https://id.example/token".to_owned(),
+        client: "lazaret".to_owned(),
+        basic: false,
+        resource: None,
+        scopes: vec!["read".to_owned()],
+        expires: Some(100),
+    };
+    let tokens = Tokens { access: access.into(), refresh: refresh.map(Secret::from), client_secret: None };
+    vault.log_in(&name("crm"), (login, tokens), bound("https://crm.example"), 5).unwrap();
+}
+
+#[test]
+fn what_a_log_in_gave_is_there_after_a_restart_and_is_renewed_only_while_it_is_the_same() {
+    let folder = tempfile::tempdir().unwrap();
+    let vault = open(folder.path());
+    log_in(&vault, "canary-access", Some("canary-refresh"));
+    vault.set(&name("plain"), "canary-plain".into(), bound("https://a.example"), 6).unwrap();
+    drop(vault);
+    let vault = open(folder.path());
+    let kept = vault.login(&name("crm")).unwrap();
+    assert_eq!(kept.tokens.access.reveal(), b"canary-access");
+    assert_eq!(kept.tokens.refresh.as_ref().unwrap().reveal(), b"canary-refresh");
+    assert!(vault.login(&name("plain")).is_none());
+    assert!(!format!("{:?}", vault.list()).contains("canary"));
+    assert!(matches!(vault.rotate(&name("crm"), "canary-other".into(), 7), Err(ChangeError::LoggedIn(_))));
+    // Renewed: what was lent before goes on.
+    let to = domain::Target {
+        scheme: domain::Scheme::Https,
+        host: "crm.example",
+        port: 443,
+        method: "GET",
+        path: "/",
+    };
+    let lent = vault.lend(&name("crm"), &to).unwrap();
+    let tokens = Tokens { access: "canary-new".into(), ..kept.tokens.share() };
+    vault.renewed(&name("crm"), kept.with(kept.login.clone(), tokens), 8).unwrap();
+    assert!(vault.stands(&name("crm"), &lent.right));
+    assert_eq!(vault.lend(&name("crm"), &to).unwrap().value.reveal(), b"Bearer canary-new");
+    // Another log-in meanwhile: the renewal of the one before is not kept.
+    log_in(&vault, "canary-second", None);
+    assert!(!vault.stands(&name("crm"), &lent.right));
+    assert!(matches!(vault.renewed(&name("crm"), kept, 9), Err(ChangeError::Unknown(_))));
+    assert!(open(folder.path()).login(&name("crm")).unwrap().tokens.refresh.is_none());
 }

@@ -147,7 +147,8 @@ impl Rig {
         };
         let dialer = Dialer::resolving(network, Here(AtomicUsize::new(0))).unwrap();
         let own = Arc::from(["*.corp.example".parse().unwrap()]);
-        let outside = Outside { dialer, own, vault, bounds };
+        let lender = vault.as_ref().map(super::vault::lender);
+        let outside = Outside { dialer, own, lender, bounds };
         let egress = Arc::new(SessionEgress::new(Arc::clone(&gate), outside));
         Self { site, store, gate, egress, events, owner, policy, pause, _folder: folder }
     }

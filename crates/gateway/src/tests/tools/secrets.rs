@@ -10,14 +10,14 @@ use vault::Vault;
 use super::hostile_http::{Reply, events, json, listening, reply, status, text_result};
 use super::*;
 use crate::tests::dialer;
-use crate::tests::vault::{set, vault};
+use crate::tests::vault::{lender, set, vault};
 use crate::{Credential, VaultKey};
 
 const TOKEN: &str = "canary-token-of-the-host";
 
 fn shown(vault: &Arc<Vault>) -> Credential {
     let key = Some("crm".parse().unwrap());
-    Credential::Vault(VaultKey { vault: Arc::clone(vault), key, teams: BTreeMap::new() })
+    Credential::Vault(VaultKey { lender: lender(vault), key, teams: BTreeMap::new() })
 }
 
 /// Connects to a server that is shown the token.

@@ -79,13 +79,7 @@ impl Post {
         session: Option<Arc<str>>,
         headers: HashMap<HeaderName, HeaderValue>,
     ) -> Result<Answered, Failed> {
-        let mut all = HeaderMap::new();
-        let asks = Asks { url: &self.url, method: method.as_str(), team: None, anthropic: false };
-        let shown = self
-            .credential
-            .put_into(&mut all, asks)
-            .map_err(|why| self.fault(failed(format_args!("it can't be asked: {why}"))))?;
-        all.extend(headers);
+        let mut all: HeaderMap = headers.into_iter().collect();
         if let Some(session) = session.and_then(|session| HeaderValue::from_str(&session).ok()) {
             all.insert(SESSION, session);
         }
@@ -93,17 +87,13 @@ impl Post {
         if !body.is_empty() {
             all.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         }
-        let sent = tokio::time::timeout(self.patience, self.request(method)?.headers(all).body(body).send());
-        let sent = tokio::select! {
-            sent = sent => sent,
-            why = self.credential.withdrawn(shown.lent.as_ref()) => return Err(self.fault(failed(why))),
-        };
-        let response = match sent {
-            Ok(Ok(response)) => response,
-            Ok(Err(error)) => return Err(self.fault(failed(crate::upstream::cause(error)))),
-            Err(_elapsed) => return Err(self.fault(self.silent())),
-        };
-        let status = response.status();
+        let mut answered = self.once(&method, body.clone(), all.clone()).await?;
+        let refused = answered.response.status() == StatusCode::UNAUTHORIZED;
+        if refused && self.credential.refused(answered.shown.lent.as_ref()).await {
+            // Its token had ended early: there is another, and the message was not looked at.
+            answered = self.once(&method, body, all).await?;
+        }
+        let status = answered.response.status();
         if status.is_redirection() {
             let why = "it answered with a redirect, and none is ever followed";
             return Err(self.fault(failed(why).hint("a person can give the server's own address")));
@@ -112,7 +102,24 @@ impl Post {
             let why = format!("it refused the host's credential (HTTP {})", status.as_u16());
             return Err(self.fault(failed(why).hint("a person can check the server's credential")));
         }
-        Ok(Answered { response, shown })
+        Ok(answered)
+    }
+
+    /// Sends a message as it is, with what the server wants to see.
+    async fn once(&self, method: &Method, body: String, mut headers: HeaderMap) -> Result<Answered, Failed> {
+        let asks = Asks { url: &self.url, method: method.as_str(), team: None, anthropic: false };
+        let shown = self.credential.put_into(&mut headers, asks).await;
+        let shown = shown.map_err(|why| self.fault(failed(format_args!("it can't be asked: {why}"))))?;
+        let sent = self.request(method.clone())?.headers(headers).body(body).send();
+        let sent = tokio::select! {
+            sent = tokio::time::timeout(self.patience, sent) => sent,
+            why = self.credential.withdrawn(shown.lent.as_ref()) => return Err(self.fault(failed(why))),
+        };
+        match sent {
+            Ok(Ok(response)) => Ok(Answered { response, shown }),
+            Ok(Err(error)) => Err(self.fault(failed(crate::upstream::cause(error)))),
+            Err(_elapsed) => Err(self.fault(self.silent())),
+        }
     }
 
     fn silent(&self) -> ToolFailure {

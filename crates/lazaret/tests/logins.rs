@@ -1,0 +1,94 @@
+//! A person logs in at a tool server by the command line and a browser; its token is a secret that nobody reads.
+
+#![expect(clippy::unwrap_used, reason = "a test that fails says where")]
+
+use std::fs;
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::TcpStream;
+use std::path::Path;
+use std::process::{Child, Stdio};
+use std::time::Duration;
+
+use testkit::authorization::Authorization;
+use testkit::{Lab, deadline};
+
+/// What a browser gets there: the whole answer.
+fn browsed(url: &str) -> Option<String> {
+    let (host, path) = url.strip_prefix("http://")?.split_once('/')?;
+    let mut stream = TcpStream::connect(host).ok()?;
+    write!(stream, "GET /{path} HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n\r\n").ok()?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).ok()?;
+    Some(answer)
+}
+
+/// Begins a log-in; what waits for the browser, and where the browser is sent back to.
+fn begun(lab: &Lab, server: &str) -> (Child, String) {
+    let mut command = lab.command(&["secret", "login", "crm", "--server", server]);
+    let mut child = command.stdin(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+    let told = lines.find_map(|line| Some(line.unwrap().split_once("machine: ")?.1.to_owned())).unwrap();
+    std::thread::spawn(move || lines.for_each(drop));
+    let url: String = told.chars().take_while(|letter| !letter.is_control() && *letter != ' ').collect();
+    let answer = browsed(&url).unwrap();
+    let back = answer.lines().find_map(|line| line.strip_prefix("location: ")).unwrap().to_owned();
+    (child, back)
+}
+
+/// Whether any file below holds a token.
+fn written(folder: &Path) -> bool {
+    fs::read_dir(folder).unwrap().flatten().any(|entry| {
+        let path = entry.path();
+        match entry.file_type().unwrap() {
+            kind if kind.is_dir() => written(&path),
+            kind if kind.is_file() => {
+                let bytes = fs::read(&path).unwrap_or_default();
+                ["canary-access", "canary-refresh"]
+                    .iter()
+                    .any(|token| memchr::memmem::find(&bytes, token.as_bytes()).is_some())
+            }
+            _other => false,
+        }
+    })
+}
+
+#[test]
+fn a_person_logs_in_at_a_tool_server_and_its_token_is_shown_to_nobody_else() {
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let server = runtime.block_on(Authorization::start());
+    let mut lab = Lab::start(env!("CARGO_BIN_EXE_lazaret"), Vec::new());
+    // Given up: nothing listens any more, and nothing is kept.
+    let (mut child, back) = begun(&lab, &server.mcp());
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let here = back.split_once("/callback").unwrap().0.trim_start_matches("http://").to_owned();
+    deadline("nobody listens", Duration::from_secs(10), || TcpStream::connect(&here).err());
+    assert!(!lab.run(&["secret", "ls"], "").expect(0).stdout.contains("crm"));
+
+    let (mut child, back) = begun(&lab, &server.mcp());
+    assert!(browsed(&back).unwrap().starts_with("HTTP/1.1 200"));
+    assert!(child.wait().unwrap().success());
+    let listed = lab.run(&["secret", "ls"], "").expect(0).stdout;
+    for told in [server.mcp(), format!("{} (tools:use), until 2", server.issuer())] {
+        assert!(listed.contains(&told), "{listed}");
+    }
+    let refused = lab.run(&["secret", "rotate", "crm"], "another-token").expect(1);
+    assert!(refused.stderr.contains("lazaret secret login crm"), "{}", refused.stderr);
+    drop(lab.run(&["server", "add", "crm", "--url", &server.mcp(), "--secret", "crm"], "").expect(0));
+    let shown = lab.run(&["server", "show", "crm"], "").expect(0).stdout;
+    assert!(shown.contains("look"), "{shown}");
+    assert!(server.called().iter().any(|one| one.starts_with("Bearer canary-access")));
+    let ledger = lab.run(&["ledger", "export"], "").expect(0).stdout;
+    assert!(ledger.contains("secret-set") && !ledger.contains("canary-"), "{ledger}");
+    assert!(!written(&lab.path(".")));
+
+    // The log-in is there after a restart, until it is forgotten.
+    lab.kill_daemon();
+    lab.restart_daemon();
+    assert!(lab.run(&["server", "show", "crm"], "").expect(0).stdout.contains("look"));
+    drop(lab.run(&["secret", "rm", "crm"], "").expect(0));
+    lab.kill_daemon();
+    lab.restart_daemon();
+    let told = lab.run(&["server", "show", "crm"], "");
+    assert!(told.stdout.contains("there is no secret called `crm`"), "{}{}", told.stdout, told.stderr);
+}

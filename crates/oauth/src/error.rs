@@ -1,0 +1,64 @@
+//! Why nobody is logged in.
+
+use dial::DialError;
+
+/// Why nobody is logged in. What a server said is told in short, and never a token.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum OauthError {
+    /// Not asked at all.
+    #[error(transparent)]
+    Dial(#[from] DialError),
+    /// Not an address that tokens may be asked at.
+    #[error("`{0}` can't be asked for tokens: write https://host, or http:// for this machine")]
+    BadUrl(String),
+    /// It failed on the way.
+    #[error("`{url}` can't be asked: {why}")]
+    Network {
+        /// Where.
+        url: String,
+        /// The reason.
+        why: String,
+    },
+    /// What it answers is not what it should.
+    #[error("`{url}` {why}")]
+    Metadata {
+        /// Where.
+        url: String,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// The server doesn't say who gives tokens for it.
+    #[error("`{0}` doesn't say who gives tokens for it: name its authorization server with --issuer")]
+    NoServer(String),
+    /// It lacks what this way takes.
+    #[error("`{issuer}` offers no {what}")]
+    Lacks {
+        /// Who.
+        issuer: String,
+        /// What.
+        what: &'static str,
+    },
+    /// It says no.
+    #[error("`{issuer}` gives no token: {why}")]
+    Refused {
+        /// Who.
+        issuer: String,
+        /// The error's code.
+        why: String,
+    },
+    /// Nobody came back from the browser.
+    #[error("nobody logged in within {minutes} minutes: try again")]
+    Late {
+        /// How long was waited.
+        minutes: u64,
+    },
+    /// Somebody came back who should not have.
+    #[error("the answer of the browser is not of `{expected}`, where the log-in began: try again")]
+    MixedUp {
+        /// Who was asked.
+        expected: String,
+    },
+    /// Something of this host failed.
+    #[error("logging in failed: {0}")]
+    Host(String),
+}

@@ -1,0 +1,245 @@
+//! Lends secrets as the vault does, and renews those that come of a log-in before they end: once, for all who wait.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use dial::Dialer;
+use domain::{SecretName, SecretUse, Target};
+use url::Url;
+use vault::{InjectError, Injection, Kept, Login, Tokens, Vault};
+
+use crate::http::Http;
+use crate::log_in::{expires, renew};
+use crate::token::{Client, NotGiven};
+use crate::{LogIn, Means, OauthError};
+
+/// How long before its end a token is renewed, in milliseconds; a short one in the last quarter of its time.
+const BEFORE: u64 = 60_000;
+/// For how long it is not tried again, in milliseconds, when whoever renews it couldn't be asked.
+const REST: u64 = 10_000;
+/// How old a token is at least that is renewed because a server refuses it, in milliseconds: what it refuses again and
+/// again would else be renewed as often.
+const MIN_AGE: u64 = 60_000;
+
+/// Errors that may pass by themselves.
+const PASSING: &[&str] = &["server_error", "slow_down", "temporarily_unavailable"];
+
+/// Why a request gets no secret.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum LendError {
+    /// The vault says so.
+    #[error(transparent)]
+    Vault(#[from] InjectError),
+    /// The log-in is over.
+    #[error(
+        "the log-in of the secret `{secret}` at {issuer} has ended ({why}): log in again by `lazaret secret login {secret}`"
+    )]
+    Ended {
+        /// Which.
+        secret: SecretName,
+        /// Who gave it.
+        issuer: String,
+        /// What was said.
+        why: String,
+    },
+    /// It couldn't be renewed now.
+    #[error("the secret `{secret}` can't be renewed: {why}")]
+    NotNow {
+        /// Which.
+        secret: SecretName,
+        /// What went wrong.
+        why: OauthError,
+    },
+    /// It couldn't be kept.
+    #[error("what renews the secret `{secret}` can't be kept: {why}")]
+    NotKept {
+        /// Which.
+        secret: SecretName,
+        /// What went wrong.
+        why: String,
+    },
+}
+
+/// Lends.
+pub struct Lender {
+    vault: Arc<Vault>,
+    dialer: Dialer,
+    means: Means,
+    /// For each secret that was renewed: who renews it holds it, and how it failed the last time.
+    renewals: Mutex<HashMap<SecretName, Renewal>>,
+}
+
+/// The renewal of one secret.
+type Renewal = Arc<tokio::sync::Mutex<Option<Failure>>>;
+
+/// How a renewal failed: of which bytes, when, and why.
+struct Failure {
+    rotated: u64,
+    at: u64,
+    error: LendError,
+}
+
+impl Lender {
+    /// Of this vault, renewing where this dialer goes.
+    #[must_use]
+    pub fn new(vault: Arc<Vault>, dialer: Dialer, means: Means) -> Arc<Self> {
+        Arc::new(Self { vault, dialer, means, renewals: Mutex::default() })
+    }
+
+    /// The vault.
+    #[must_use]
+    pub fn vault(&self) -> &Arc<Vault> {
+        &self.vault
+    }
+
+    /// Logs in where this lender's dialer goes; `tell` gets what the person has to do. Nothing is kept yet.
+    ///
+    /// # Errors
+    /// As [`LogIn::run`].
+    pub async fn log_in(
+        &self,
+        asked: LogIn,
+        tell: &(dyn Fn(String) + Send + Sync),
+    ) -> Result<(Login, Tokens), OauthError> {
+        asked.run(&self.dialer, &self.means, tell).await
+    }
+
+    /// As [`Vault::lend`].
+    ///
+    /// # Errors
+    /// As there, or when a log-in has ended.
+    pub async fn lend(self: &Arc<Self>, name: &SecretName, to: &Target<'_>) -> Result<Injection, LendError> {
+        // First: what is not lent need not be renewed.
+        let lent = self.vault.lend(name, to)?;
+        if !self.must_renew(name).await? {
+            return Ok(lent);
+        }
+        Ok(self.vault.lend(name, to)?)
+    }
+
+    /// As [`Vault::inject`].
+    ///
+    /// # Errors
+    /// As there, or when a log-in has ended.
+    pub async fn inject(
+        self: &Arc<Self>,
+        uses: &[SecretUse],
+        to: &Target<'_>,
+    ) -> Result<Option<Injection>, LendError> {
+        match self.vault.inject(uses, to)? {
+            Some(lent) if self.must_renew(&lent.secret).await? => Ok(self.vault.inject(uses, to)?),
+            lent => Ok(lent),
+        }
+    }
+
+    /// A server refused what was lent, though it seemed good. True if there is another now, so that asking again makes sense.
+    pub async fn refused(self: &Arc<Self>, lent: &Injection) -> bool {
+        let Some(kept) = self.vault.login(&lent.secret) else { return false };
+        let old = (self.means.now)().saturating_sub(kept.rotated) >= MIN_AGE;
+        // Somebody else may have been quicker.
+        if lent.holds(&kept.tokens.access) {
+            return old && self.renew(&lent.secret, Some(kept.rotated)).await.is_ok();
+        }
+        true
+    }
+
+    /// Renews a secret that is about to end; true if that was done. Where it fails, the secret is good to its very end.
+    async fn must_renew(self: &Arc<Self>, name: &SecretName) -> Result<bool, LendError> {
+        let Some(kept) = self.vault.login(name) else { return Ok(false) };
+        if is_good(&kept, (self.means.now)()) {
+            return Ok(false);
+        }
+        match self.renew(name, None).await {
+            Err(_) if kept.login.expires.is_some_and(|end| (self.means.now)() < end) => Ok(false),
+            renewed => renewed.map(|()| true),
+        }
+    }
+
+    /// Renews a secret, unless somebody just did: one that is about to end, or whose bytes are these.
+    async fn renew(self: &Arc<Self>, name: &SecretName, of: Option<u64>) -> Result<(), LendError> {
+        let renewal = {
+            let mut renewals = self.renewals.lock().unwrap_or_else(PoisonError::into_inner);
+            Arc::clone(renewals.entry(name.clone()).or_default())
+        };
+        let (lender, secret) = (Arc::clone(self), name.clone());
+        // A task of its own, which ends by itself: whoever waits may go away, and a refresh token that was used up must be
+        // followed by the new one.
+        let renewed = tokio::spawn(async move {
+            let mut failure = renewal.lock().await;
+            let Some(kept) = lender.vault.login(&secret) else { return Ok(()) };
+            let now = (lender.means.now)();
+            if of.is_some_and(|rotated| rotated != kept.rotated) || (of.is_none() && is_good(&kept, now)) {
+                return Ok(());
+            }
+            let rotated = kept.rotated;
+            if let Some(known) = failure.as_ref().filter(|known| known.still_counts(rotated, now)) {
+                return Err(known.error.clone());
+            }
+            let renewed = lender.renewed(&secret, kept).await;
+            *failure = renewed.as_ref().err().map(|error| Failure { rotated, at: now, error: error.clone() });
+            renewed
+        });
+        renewed.await.unwrap_or_else(|failed| {
+            let why = OauthError::Host(failed.to_string());
+            Err(LendError::NotNow { secret: name.clone(), why })
+        })
+    }
+
+    async fn renewed(&self, name: &SecretName, kept: Kept) -> Result<(), LendError> {
+        let ended = |why: &str| LendError::Ended {
+            secret: name.clone(),
+            issuer: kept.login.issuer.clone(),
+            why: why.to_owned(),
+        };
+        let not_now = |why: OauthError| LendError::NotNow { secret: name.clone(), why };
+        let Some(refresh) = &kept.tokens.refresh else {
+            return Err(ended("there is nothing to renew it with"));
+        };
+        let url: Url = kept.login.token_url.parse().map_err(|_| ended("its address is none"))?;
+        // It was asked at the log-in, where it stood in what a person named, or was public.
+        let http = Http::new(&self.dialer, &url).map_err(not_now)?;
+        let client = Client {
+            id: kept.login.client.clone(),
+            secret: kept.tokens.client_secret.as_ref().map(vault::Secret::share),
+            basic: kept.login.basic,
+        };
+        let given = match renew((&http, &url, &client), refresh, kept.login.resource.as_deref()).await {
+            Ok(given) => given,
+            Err(NotGiven::Said(why)) if PASSING.contains(&why.as_str()) => {
+                let issuer = kept.login.issuer.clone();
+                return Err(not_now(OauthError::Refused { issuer, why }));
+            }
+            Err(NotGiven::Said(why)) => return Err(ended(&why)),
+            Err(NotGiven::Failed(why)) => return Err(not_now(why)),
+        };
+        let mut login = kept.login.clone();
+        login.expires = expires(&self.means, given.good_for);
+        login.scopes = given.scopes.unwrap_or(login.scopes);
+        let tokens = Tokens {
+            access: given.access,
+            refresh: given.refresh.or_else(|| Some(refresh.share())),
+            client_secret: client.secret,
+        };
+        // On the disk before anybody uses it: the old refresh token may be worth nothing any more.
+        let (vault, stored, now) = (Arc::clone(&self.vault), name.clone(), (self.means.now)());
+        let renewed = kept.with(login, tokens);
+        let written = tokio::task::spawn_blocking(move || vault.renewed(&stored, renewed, now)).await;
+        let not_kept = |why: String| LendError::NotKept { secret: name.clone(), why };
+        written.map_err(|e| not_kept(e.to_string()))?.map_err(|e| not_kept(e.to_string()))
+    }
+}
+
+impl Failure {
+    /// Whether it would fail again.
+    fn still_counts(&self, rotated: u64, now: u64) -> bool {
+        let final_ = matches!(self.error, LendError::Ended { .. });
+        self.rotated == rotated && (final_ || now.saturating_sub(self.at) < REST)
+    }
+}
+
+fn is_good(kept: &Kept, now: u64) -> bool {
+    kept.login.expires.is_none_or(|end| {
+        let before = BEFORE.min(end.saturating_sub(kept.rotated) / 4);
+        now < end.saturating_sub(before)
+    })
+}

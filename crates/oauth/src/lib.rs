@@ -1,0 +1,34 @@
+//! OAuth on the host: a person logs in once, and the token is a secret of the vault, renewed before it ends.
+//!
+//! ```text
+//! person ▶ LogIn ── who gives tokens? ▶ register ▶ browser (PKCE) or device code ▶ token ──▶ vault
+//! request ▶ Lender ── about to end? ▶ renew, once for all who wait ▶ vault ── Injection ──▶ server
+//! ```
+//! Everything that servers answer is a stranger's: bounded, read strictly, and asked for by the one dialer. A token is asked
+//! for one resource (RFC 8707), of the server that this resource names (RFC 9728, RFC 8414), and of no other.
+
+mod code;
+mod device;
+mod discover;
+mod error;
+mod http;
+mod lend;
+mod listen;
+mod log_in;
+mod token;
+
+pub use error::OauthError;
+pub use lend::{LendError, Lender};
+pub use log_in::{At, LogIn, Way};
+
+use std::io;
+use std::sync::Arc;
+
+/// What is taken of the machine, so that tests are exact.
+#[derive(Clone)]
+pub struct Means {
+    /// Milliseconds since 1970.
+    pub now: Arc<dyn Fn() -> u64 + Send + Sync>,
+    /// Fills a buffer with what nobody can guess.
+    pub random: fn(&mut [u8]) -> io::Result<()>,
+}

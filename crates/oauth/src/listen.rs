@@ -1,0 +1,161 @@
+//! Where the browser comes back to: one answer, to a question that only its own log-in knows, on this machine's loopback.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ::http::header::{CACHE_CONTROL, CONTENT_TYPE, HOST, HeaderValue, REFERRER_POLICY};
+use ::http::{Method, Request, Response, StatusCode};
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use ring::digest::{Digest, SHA256, digest};
+use secrecy::zeroize::Zeroizing;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+
+use crate::OauthError;
+
+const PATH: &str = "/callback";
+/// How long a person has.
+const PATIENCE: Duration = Duration::from_secs(10 * 60);
+/// How long one connection may last, and how many there are at once.
+const CONNECTION: Duration = Duration::from_secs(10);
+const AT_ONCE: usize = 16;
+/// Most bytes of a request.
+const MAX_REQUEST: usize = 16 << 10;
+/// How long the browser is given to read that it is done.
+const LAST_WORDS: Duration = Duration::from_secs(2);
+
+/// Listens.
+#[derive(Debug)]
+pub(crate) struct Listener {
+    listener: TcpListener,
+    /// Host and port, as a browser says them.
+    here: String,
+}
+
+/// What the browser brought.
+pub(crate) struct Back {
+    /// The code, or the code of an error.
+    pub(crate) code: Result<Zeroizing<String>, String>,
+    /// Whose it is said to be.
+    pub(crate) issuer: Option<String>,
+}
+
+/// What is waited for.
+struct Awaited {
+    here: String,
+    /// Compared as digests: how long that takes tells nothing.
+    state: Digest,
+    /// Takes one answer.
+    tell: mpsc::Sender<Back>,
+}
+
+impl Listener {
+    pub(crate) async fn bind() -> Result<Self, OauthError> {
+        let failed = |error: std::io::Error| OauthError::Host(format!("nothing can listen here: {error}"));
+        let listener = TcpListener::bind("127.0.0.1:0").await.map_err(failed)?;
+        let here = listener.local_addr().map_err(failed)?.to_string();
+        Ok(Self { listener, here })
+    }
+
+    /// Where browsers are sent.
+    pub(crate) fn uri(&self) -> String {
+        format!("http://{}{PATH}", self.here)
+    }
+
+    /// Waits for the browser that knows the state. Others are told to go away.
+    pub(crate) async fn wait(self, state: &str) -> Result<Back, OauthError> {
+        let (tell, mut told) = mpsc::channel(1);
+        let state = digest(&SHA256, state.as_bytes());
+        let awaited = Arc::new(Awaited { here: self.here, state, tell });
+        let mut connections = JoinSet::new();
+        let late = tokio::time::sleep(PATIENCE);
+        tokio::pin!(late);
+        let back = loop {
+            tokio::select! {
+                Some(back) = told.recv() => break back,
+                Ok((stream, _)) = self.listener.accept(), if connections.len() < AT_ONCE => {
+                    connections.spawn(tokio::time::timeout(CONNECTION, serve(stream, Arc::clone(&awaited))));
+                }
+                Some(_ended) = connections.join_next() => {}
+                () = &mut late => return Err(OauthError::Late { minutes: PATIENCE.as_secs() / 60 }),
+            }
+        };
+        // Nobody is heard any more.
+        drop(self.listener);
+        let all = async { while connections.join_next().await.is_some() {} };
+        // Whoever hasn't read it by then has only missed a kind word.
+        drop(tokio::time::timeout(LAST_WORDS, all).await);
+        Ok(back)
+    }
+}
+
+async fn serve(stream: TcpStream, awaited: Arc<Awaited>) {
+    let service = service_fn(|request: Request<Incoming>| {
+        let answer = answer(&request, &awaited);
+        async { Ok::<_, Infallible>(answer) }
+    });
+    let served = http1::Builder::new()
+        .keep_alive(false)
+        .timer(TokioTimer::new())
+        .header_read_timeout(CONNECTION)
+        .max_buf_size(MAX_REQUEST)
+        .serve_connection(TokioIo::new(stream), service)
+        .await;
+    // Whatever a stranger does with a connection is nothing to tell.
+    drop(served);
+}
+
+fn answer(request: &Request<Incoming>, awaited: &Awaited) -> Response<Full<Bytes>> {
+    let uri = request.uri();
+    let mut hosts = request.headers().get_all(HOST).iter();
+    let named_here = hosts.next().is_some_and(|host| host.as_bytes() == awaited.here.as_bytes());
+    // A page that leads here under another name (rebinding) is a stranger.
+    if !named_here || hosts.next().is_some() || uri.authority().is_some() {
+        return said(StatusCode::MISDIRECTED_REQUEST, "This is another host.");
+    }
+    if request.method() != Method::GET || uri.path() != PATH {
+        return said(StatusCode::NOT_FOUND, "There is nothing here.");
+    }
+    let query = uri.query().unwrap_or_default();
+    let one = |name: &str| {
+        let mut found = url::form_urlencoded::parse(query.as_bytes()).filter(|(key, _)| key == name);
+        let value = found.next().map(|(_, value)| value.into_owned());
+        if found.next().is_some() { Err(()) } else { Ok(value) }
+    };
+    let (Ok(Some(state)), Ok(code), Ok(error), Ok(issuer)) =
+        (one("state"), one("code"), one("error"), one("iss"))
+    else {
+        return said(StatusCode::BAD_REQUEST, "This is no log-in that was begun here.");
+    };
+    if digest(&SHA256, state.as_bytes()).as_ref() != awaited.state.as_ref() {
+        return said(StatusCode::BAD_REQUEST, "This is no log-in that was begun here.");
+    }
+    let code = match (code, error) {
+        (Some(code), None) => Ok(Zeroizing::new(code)),
+        (None, Some(error)) => Err(error),
+        (Some(_) | None, _) => {
+            return said(StatusCode::BAD_REQUEST, "This is no log-in that was begun here.");
+        }
+    };
+    match awaited.tell.try_send(Back { code, issuer }) {
+        Ok(()) => said(StatusCode::OK, "Lazaret goes on at the terminal. You can close this window."),
+        Err(_full) => said(StatusCode::GONE, "This log-in was used already."),
+    }
+}
+
+fn said(status: StatusCode, text: &'static str) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::new(Bytes::from_static(text.as_bytes())));
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert(REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
+    response
+}

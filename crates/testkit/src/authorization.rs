@@ -1,0 +1,309 @@
+//! An authorization server on loopback, and a tool server that wants its tokens: strict as a good one (PKCE, state's way back,
+//! resource, rotation, codes that are good once), or wrong in one way.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use axum::Json;
+use axum::body::Body;
+use axum::extract::{Query, State};
+use axum::http::header::{AUTHORIZATION, LOCATION, WWW_AUTHENTICATE};
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{any, get, post};
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use serde_json::{Value, json};
+use sha2::{Digest as _, Sha256};
+use tokio::net::TcpListener;
+use tokio::sync::Notify;
+
+/// In which way it is wrong.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Wrong {
+    /// Its description says that it is somebody else.
+    OtherIssuer,
+    /// The browser is sent back in somebody else's name.
+    OtherIssuerBack,
+    /// It doesn't protect codes.
+    NoPkce,
+    /// The tool server describes another one.
+    OtherResource,
+    /// The tool server says that its description lies on another host.
+    DescribedElsewhere,
+    /// Tokens are given at an address of the local link.
+    PrivateEndpoint,
+    /// Its description has no end.
+    Endless,
+    /// It renews nothing any more.
+    NoRenewal,
+    /// It can't be reached for renewals.
+    Broken,
+}
+
+/// Form and query fields.
+type Fields = HashMap<String, String>;
+
+#[derive(Default)]
+struct Known {
+    wrong: Option<Wrong>,
+    /// Where browsers may be sent back to, by client.
+    clients: HashMap<String, String>,
+    /// What was said when each code was asked for.
+    codes: HashMap<String, Fields>,
+    /// Device codes; whether a person has approved.
+    devices: HashMap<String, bool>,
+    refresh: HashSet<String>,
+    access: HashSet<String>,
+    count: u64,
+    renewals: u64,
+    /// Renewals wait for this.
+    held: Option<Arc<Notify>>,
+    /// Headers and messages that the tool server got with a good token.
+    called: Vec<String>,
+}
+
+/// Both servers. Clones are the same.
+#[derive(Clone)]
+pub struct Authorization {
+    /// Where: `http://127.0.0.1:PORT`.
+    pub base: String,
+    known: Arc<Mutex<Known>>,
+}
+
+impl Authorization {
+    /// Starts them; they end with the test.
+    ///
+    /// # Panics
+    /// When they can't be started.
+    pub async fn start() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let base = format!("http://{}", listener.local_addr().expect("an address"));
+        let this = Self { base, known: Arc::default() };
+        let router = axum::Router::new()
+            .route("/mcp", any(mcp))
+            .route("/.well-known/oauth-protected-resource/mcp", get(resource))
+            .route("/.well-known/oauth-authorization-server/as", get(described))
+            .route("/as/register", post(register))
+            .route("/as/authorize", get(authorize))
+            .route("/as/token", post(token))
+            .route("/as/device", post(device))
+            .with_state(this.clone());
+        tokio::spawn(async move { axum::serve(listener, router).await });
+        this
+    }
+
+    fn known(&self) -> MutexGuard<'_, Known> {
+        self.known.lock().expect("nobody panicked with it")
+    }
+
+    /// From now on, it is wrong in this way.
+    pub fn be(&self, wrong: Wrong) {
+        self.known().wrong = Some(wrong);
+    }
+
+    /// The tool server.
+    #[must_use]
+    pub fn mcp(&self) -> String {
+        format!("{}/mcp", self.base)
+    }
+
+    /// Who gives tokens.
+    #[must_use]
+    pub fn issuer(&self) -> String {
+        format!("{}/as", self.base)
+    }
+
+    /// A person types the code that they were shown.
+    pub fn approve_devices(&self) {
+        self.known().devices.values_mut().for_each(|approved| *approved = true);
+    }
+
+    /// No access token is good any more.
+    pub fn revoke(&self) {
+        self.known().access.clear();
+    }
+
+    /// How often a token was renewed.
+    #[must_use]
+    pub fn renewals(&self) -> u64 {
+        self.known().renewals
+    }
+
+    /// Renewals wait until this is told.
+    #[must_use]
+    pub fn hold_renewals(&self) -> Arc<Notify> {
+        let held = Arc::new(Notify::new());
+        self.known().held = Some(Arc::clone(&held));
+        held
+    }
+
+    /// What the tool server got with good tokens.
+    #[must_use]
+    pub fn called(&self) -> Vec<String> {
+        self.known().called.clone()
+    }
+
+    fn is(&self, wrong: Wrong) -> bool {
+        self.known().wrong == Some(wrong)
+    }
+}
+
+async fn mcp(State(server): State<Authorization>, headers: HeaderMap, body: String) -> Response {
+    let shown = headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let good = shown.strip_prefix("Bearer ").is_some_and(|token| server.known().access.contains(token));
+    if !good {
+        let host = if server.is(Wrong::DescribedElsewhere) { "http://169.254.169.254" } else { &server.base };
+        let challenge = format!(
+            "Bearer error=\"invalid_token\", resource_metadata=\"{host}/.well-known/oauth-protected-resource/mcp\", scope=\"tools:use\""
+        );
+        return (StatusCode::UNAUTHORIZED, [(WWW_AUTHENTICATE, challenge)]).into_response();
+    }
+    server.known().called.push(format!("{shown} {body}"));
+    let Ok(message) = serde_json::from_str::<Value>(&body) else {
+        return StatusCode::METHOD_NOT_ALLOWED.into_response();
+    };
+    let result = match message["method"].as_str() {
+        Some("initialize") => json!({
+            "protocolVersion": "2025-11-25", "capabilities": {"tools": {}}, "serverInfo": {"name": "crm", "version": "1"}
+        }),
+        Some("tools/list") => json!({"tools": [{"name": "look", "inputSchema": {"type": "object"}}]}),
+        Some("tools/call") => json!({"content": [{"type": "text", "text": format!("you showed {shown}")}]}),
+        Some("server/discover") => return StatusCode::NOT_FOUND.into_response(),
+        _other => return StatusCode::ACCEPTED.into_response(),
+    };
+    Json(json!({"jsonrpc": "2.0", "id": message["id"], "result": result})).into_response()
+}
+
+async fn resource(State(server): State<Authorization>) -> Json<Value> {
+    let resource =
+        if server.is(Wrong::OtherResource) { "https://bank.example/mcp".to_owned() } else { server.mcp() };
+    Json(
+        json!({"resource": resource, "authorization_servers": [server.issuer()], "scopes_supported": ["all"]}),
+    )
+}
+
+async fn described(State(server): State<Authorization>) -> Response {
+    if server.is(Wrong::Endless) {
+        let pieces = futures::stream::repeat_with(|| Ok::<_, std::io::Error>("[".repeat(4096)));
+        return Body::from_stream(pieces).into_response();
+    }
+    let base = &server.base;
+    let issuer =
+        if server.is(Wrong::OtherIssuer) { "https://bank.example".to_owned() } else { server.issuer() };
+    let at = if server.is(Wrong::PrivateEndpoint) { "https://169.254.169.254" } else { base };
+    let methods = if server.is(Wrong::NoPkce) { json!(["plain"]) } else { json!(["S256"]) };
+    Json(json!({
+        "issuer": issuer,
+        "authorization_endpoint": format!("{base}/as/authorize"),
+        "token_endpoint": format!("{at}/as/token"),
+        "registration_endpoint": format!("{base}/as/register"),
+        "device_authorization_endpoint": format!("{base}/as/device"),
+        "code_challenge_methods_supported": methods,
+        "authorization_response_iss_parameter_supported": true,
+    }))
+    .into_response()
+}
+
+async fn register(State(server): State<Authorization>, Json(asked): Json<Value>) -> Response {
+    let mut known = server.known();
+    known.count += 1;
+    let id = format!("client-{}", known.count);
+    let redirect = asked["redirect_uris"][0].as_str().unwrap_or_default().to_owned();
+    known.clients.insert(id.clone(), redirect);
+    (StatusCode::CREATED, Json(json!({"client_id": id, "token_endpoint_auth_method": "none"})))
+        .into_response()
+}
+
+/// The person behind the browser says yes at once.
+async fn authorize(State(server): State<Authorization>, Query(asked): Query<Fields>) -> Response {
+    let is = |name: &str, value: &str| asked.get(name).is_some_and(|found| found == value);
+    let mut known = server.known();
+    let redirect = asked.get("client_id").and_then(|id| known.clients.get(id)).cloned().unwrap_or_default();
+    let right = is("redirect_uri", &redirect)
+        && is("response_type", "code")
+        && is("code_challenge_method", "S256")
+        && is("resource", &server.mcp())
+        && is("scope", "tools:use");
+    let Some(state) = asked.get("state").cloned().filter(|_| right) else {
+        return StatusCode::BAD_REQUEST.into_response();
+    };
+    known.count += 1;
+    let code = format!("code-{}", known.count);
+    known.codes.insert(code.clone(), asked);
+    let wrong = known.wrong == Some(Wrong::OtherIssuerBack);
+    let issuer = if wrong { "https://bank.example".to_owned() } else { server.issuer() };
+    let back = format!("{redirect}?code={code}&state={state}&iss={issuer}");
+    (StatusCode::FOUND, [(LOCATION, back)]).into_response()
+}
+
+async fn device(State(server): State<Authorization>) -> Json<Value> {
+    let mut known = server.known();
+    known.count += 1;
+    let code = format!("device-{}", known.count);
+    known.devices.insert(code.clone(), false);
+    let base = &server.base;
+    Json(json!({
+        "device_code": code, "user_code": "ABCD-EFGH", "verification_uri": format!("{base}/as/type"),
+        "expires_in": 60, "interval": 1,
+    }))
+}
+
+async fn token(State(server): State<Authorization>, form: String) -> Response {
+    let asked: Fields = url::form_urlencoded::parse(form.as_bytes()).into_owned().collect();
+    let said = |name: &str| asked.get(name).cloned().unwrap_or_default();
+    let no = |code: &str| (StatusCode::BAD_REQUEST, Json(json!({"error": code}))).into_response();
+    if said("resource") != server.mcp() {
+        return no("invalid_target");
+    }
+    match said("grant_type").as_str() {
+        "authorization_code" => {
+            // Good once.
+            let begun = server.known().codes.remove(&said("code"));
+            let challenge = URL_SAFE_NO_PAD.encode(Sha256::digest(said("code_verifier")));
+            let right = begun.is_some_and(|begun| {
+                begun["code_challenge"] == challenge
+                    && begun["redirect_uri"] == said("redirect_uri")
+                    && begun["client_id"] == said("client_id")
+            });
+            if right { given(&server) } else { no("invalid_grant") }
+        }
+        "refresh_token" => {
+            let held = server.known().held.clone();
+            if let Some(held) = held {
+                held.notified().await;
+            }
+            if server.is(Wrong::Broken) {
+                return StatusCode::BAD_GATEWAY.into_response();
+            }
+            let used = server.known().refresh.remove(&said("refresh_token"));
+            if !used || server.is(Wrong::NoRenewal) {
+                return no("invalid_grant");
+            }
+            server.known().renewals += 1;
+            given(&server)
+        }
+        "urn:ietf:params:oauth:grant-type:device_code" => {
+            match server.known().devices.get(&said("device_code")).copied() {
+                None => return no("invalid_grant"),
+                Some(false) => return no("authorization_pending"),
+                Some(true) => {}
+            }
+            given(&server)
+        }
+        _other => no("unsupported_grant_type"),
+    }
+}
+
+fn given(server: &Authorization) -> Response {
+    let mut known = server.known();
+    known.count += 1;
+    let (access, refresh) =
+        (format!("canary-access-{}", known.count), format!("canary-refresh-{}", known.count));
+    known.access.insert(access.clone());
+    known.refresh.insert(refresh.clone());
+    Json(
+        json!({"access_token": access, "token_type": "Bearer", "expires_in": 3600, "refresh_token": refresh}),
+    )
+    .into_response()
+}

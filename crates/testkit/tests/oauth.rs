@@ -1,0 +1,326 @@
+//! Logging in against a real authorization server on loopback, strict or wrong in one way; and tokens that are renewed.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use dial::{Dialer, Network};
+use domain::{How, Scheme, SecretBinding, SecretName, Target};
+use gateway::tools::ProgressSink;
+use gateway::tools::upstream::{Upstream, UpstreamLimits};
+use gateway::{BaseUrl, Credential, VaultKey};
+use oauth::{At, Lender, LogIn, Means, OauthError, Way};
+use testkit::authorization::{Authorization, Wrong};
+use tokio::sync::mpsc;
+use url::Url;
+use vault::{Key, Login, Tokens, Vault};
+
+const START: u64 = 1_795_000_000_000;
+const HOUR: u64 = 3_600_000;
+
+fn random(bytes: &mut [u8]) -> std::io::Result<()> {
+    static COUNT: AtomicU64 = AtomicU64::new(1);
+    bytes.fill_with(|| COUNT.fetch_add(1, Ordering::Relaxed) as u8);
+    Ok(())
+}
+
+/// A clock that tests set, and what else is taken of the machine.
+fn means() -> (Means, Arc<AtomicU64>) {
+    let clock = Arc::new(AtomicU64::new(START));
+    let shown = Arc::clone(&clock);
+    (Means { now: Arc::new(move || shown.load(Ordering::SeqCst)), random }, clock)
+}
+
+fn dialer() -> Dialer {
+    Dialer::new(Network::default()).unwrap()
+}
+
+fn at(server: &Authorization) -> At {
+    At::Server(server.mcp().parse().unwrap())
+}
+
+/// Logs in, with a browser that does as `browses` says with what the person is told.
+async fn log_in<B>(at: At, way: Way, browses: impl FnOnce(String) -> B) -> Result<(Login, Tokens), OauthError>
+where
+    B: Future<Output = ()>,
+{
+    let (tell, mut told) = mpsc::unbounded_channel();
+    let tell = move |text: String| drop(tell.send(text));
+    let asked = LogIn { at, client: None, scopes: Vec::new(), way };
+    let (means, _) = means();
+    let dialer = dialer();
+    let browsed = async {
+        let text = told.recv().await.unwrap_or_default();
+        browses(text).await;
+    };
+    // Whoever waits for a browser in vain waits for long.
+    tokio::time::timeout(Duration::from_secs(20), async {
+        tokio::select! {
+            ended = asked.run(&dialer, &means, &tell) => ended,
+            () = async { browsed.await; std::future::pending().await } => unreachable!(),
+        }
+    })
+    .await
+    .expect("in time")
+}
+
+/// The person's browser.
+fn browser() -> reqwest::Client {
+    reqwest::Client::builder().redirect(reqwest::redirect::Policy::none()).no_proxy().build().unwrap()
+}
+
+fn url_in(told: &str) -> Url {
+    told.rsplit_once(": ").unwrap().1.parse().unwrap()
+}
+
+/// Where the authorization server sends the browser back to.
+async fn sent_back(told: &str) -> String {
+    let answer = browser().get(url_in(told)).send().await.unwrap();
+    assert_eq!(answer.status(), 302, "{told}");
+    answer.headers()["location"].to_str().unwrap().to_owned()
+}
+
+async fn status(url: &str) -> Option<u16> {
+    browser().get(url).send().await.ok().map(|answer| answer.status().as_u16())
+}
+
+async fn honest(told: String) {
+    let back = sent_back(&told).await;
+    assert_eq!(status(&back).await, Some(200));
+}
+
+#[tokio::test]
+async fn a_person_logs_in_by_a_browser_and_the_code_is_good_once() {
+    let server = Authorization::start().await;
+    let replayed = Arc::new(std::sync::Mutex::new(String::new()));
+    let noted = Arc::clone(&replayed);
+    let browses = |told: String| async move {
+        assert!(told.contains("code_challenge_method=S256") && told.contains("resource="), "{told}");
+        let back = sent_back(&told).await;
+        noted.lock().unwrap().clone_from(&back);
+        assert_eq!(status(&back).await, Some(200));
+    };
+    let (login, tokens) = log_in(at(&server), Way::Browser, browses).await.unwrap();
+    assert_eq!(login.issuer, server.issuer());
+    assert_eq!(login.resource, Some(server.mcp()));
+    assert_eq!(login.scopes, ["tools:use"]);
+    assert_eq!(login.expires, Some(START + HOUR));
+    assert!(tokens.access.reveal_text().unwrap().starts_with("canary-access"));
+    assert!(tokens.refresh.is_some());
+    let again = replayed.lock().unwrap().clone();
+    assert_eq!(status(&again).await, None, "nobody listens any more");
+}
+
+#[tokio::test]
+async fn strangers_who_call_where_the_browser_comes_back_get_nothing_and_end_nothing() {
+    let server = Authorization::start().await;
+    let browses = |told: String| async move {
+        let back = sent_back(&told).await;
+        let url: Url = back.parse().unwrap();
+        let state = url.query_pairs().find(|(name, _)| name == "state").unwrap().1.into_owned();
+        let here = format!("http://{}:{}", url.host_str().unwrap(), url.port().unwrap());
+        for (path, expected) in [
+            ("/callback?code=evil&state=guess".to_owned(), 400),
+            ("/callback?code=evil".to_owned(), 400),
+            (format!("/callback?code=evil&state={state}&state={state}"), 400),
+            (format!("/callback?code=evil&code=evil&state={state}"), 400),
+            (format!("/callback?code=evil&error=x&state={state}"), 400),
+            (format!("/callback?state={state}"), 400),
+            (format!("/other?code=evil&state={state}"), 404),
+        ] {
+            assert_eq!(status(&format!("{here}{path}")).await, Some(expected), "{path}");
+        }
+        // A page that leads here under another name, though it knew the state; another method; no HTTP at all.
+        let rebound = browser().get(&back).header("host", "evil.example").send().await.unwrap();
+        assert_eq!(rebound.status(), 421);
+        assert_eq!(browser().post(&back).send().await.unwrap().status(), 404);
+        let mut silent = tokio::net::TcpStream::connect(url.socket_addrs(|| None).unwrap()[0]).await.unwrap();
+        tokio::io::AsyncWriteExt::write_all(&mut silent, b"\0\0").await.unwrap();
+        assert_eq!(status(&back).await, Some(200));
+    };
+    log_in(at(&server), Way::Browser, browses).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_person_who_says_no_is_believed() {
+    let server = Authorization::start().await;
+    let browses = |told: String| async move {
+        let back: Url = sent_back(&told).await.parse().unwrap();
+        let pairs = back
+            .query_pairs()
+            .filter(|(name, _)| name != "code")
+            .map(|(a, b)| (a.into_owned(), b.into_owned()));
+        let mut no = back.clone();
+        no.query_pairs_mut()
+            .clear()
+            .extend_pairs(pairs.collect::<Vec<_>>())
+            .append_pair("error", "access_denied");
+        assert_eq!(status(no.as_str()).await, Some(200));
+    };
+    let error = log_in(at(&server), Way::Browser, browses).await.err().unwrap();
+    assert!(error.to_string().ends_with("gives no token: access_denied"), "{error}");
+}
+
+#[tokio::test]
+async fn a_person_logs_in_with_a_code_on_another_machine() {
+    let server = Authorization::start().await;
+    let approving = server.clone();
+    let browses = |told: String| async move {
+        assert!(told.ends_with("/as/type with the code ABCD-EFGH"), "{told}");
+        approving.approve_devices();
+    };
+    let (login, tokens) = log_in(at(&server), Way::Device, browses).await.unwrap();
+    assert_eq!(login.issuer, server.issuer());
+    assert!(tokens.refresh.is_some());
+}
+
+#[tokio::test]
+async fn a_server_that_is_wrong_gets_no_code_and_gives_no_token() {
+    for (wrong, told) in [
+        (Wrong::OtherIssuer, "speaks for another than the one that was asked for"),
+        (Wrong::OtherIssuerBack, "is not of `http://127.0.0.1"),
+        (Wrong::NoPkce, "offers no protection of codes"),
+        (Wrong::OtherResource, "describes another server"),
+        (Wrong::DescribedElsewhere, "another host describes it"),
+        (Wrong::PrivateEndpoint, "leads to 169.254.169.254"),
+        (Wrong::Endless, "its answer has more than 128 KiB"),
+    ] {
+        let server = Authorization::start().await;
+        server.be(wrong);
+        let error = log_in(at(&server), Way::Browser, honest).await.err().unwrap().to_string();
+        assert!(error.contains(told), "{wrong:?}: {error}");
+    }
+}
+
+#[tokio::test]
+async fn what_is_not_encrypted_is_not_asked() {
+    for (at, told) in [
+        ("http://login.example/", "can't be asked for tokens"),
+        ("https://user:word@login.example/", "can't be asked for tokens"),
+    ] {
+        let error = log_in(At::Issuer(at.parse().unwrap()), Way::Browser, honest).await.err().unwrap();
+        assert!(error.to_string().contains(told) && !error.to_string().contains("word"), "{error}");
+    }
+}
+
+/// A vault with a token of this server, as a log-in gave it.
+async fn logged_in(server: &Authorization) -> (Arc<Lender>, Arc<AtomicU64>, tempfile::TempDir) {
+    let folder = tempfile::tempdir().unwrap();
+    let key = Key::File(folder.path().join("key"));
+    let vault = Vault::open(&folder.path().join("secrets"), &key, Box::new(random)).unwrap();
+    let got = log_in(at(server), Way::Browser, honest).await.unwrap();
+    let to = server.mcp().parse().unwrap();
+    let binding = SecretBinding { to, methods: [].into(), how: How::Bearer };
+    vault.log_in(&name(), got, vec![binding], START).unwrap();
+    let (means, clock) = means();
+    (Lender::new(Arc::new(vault), dialer(), means), clock, folder)
+}
+
+fn name() -> SecretName {
+    "crm".parse().unwrap()
+}
+
+async fn lent(lender: &Arc<Lender>, server: &Authorization) -> Result<String, String> {
+    let url: Url = server.mcp().parse().unwrap();
+    let port = url.port().unwrap();
+    let to = Target { scheme: Scheme::Http, host: "127.0.0.1", port, method: "POST", path: "/mcp" };
+    let lent = lender.lend(&name(), &to).await.map_err(|error| error.to_string())?;
+    Ok(lent.value.reveal_text().unwrap().to_owned())
+}
+
+#[tokio::test]
+async fn a_token_is_renewed_before_it_ends_once_for_all_who_wait() {
+    let server = Authorization::start().await;
+    let (lender, clock, folder) = logged_in(&server).await;
+    let first = lent(&lender, &server).await.unwrap();
+    assert_eq!(lent(&lender, &server).await.unwrap(), first);
+    assert_eq!(server.renewals(), 0);
+    clock.fetch_add(HOUR - 30_000, Ordering::SeqCst);
+    let both = futures::future::join_all((0..8).map(|_| lent(&lender, &server))).await;
+    let second = both[0].clone().unwrap();
+    assert!(second != first && both.iter().all(|one| one.as_ref() == Ok(&second)), "{both:?}");
+    assert_eq!(server.renewals(), 1);
+    // What renews it next is on the disk: the one before is good for nothing any more.
+    drop(lender);
+    let key = Key::File(folder.path().join("key"));
+    let vault = Vault::open(&folder.path().join("secrets"), &key, Box::new(random)).unwrap();
+    let (means, clock) = means();
+    clock.store(START + 2 * HOUR, Ordering::SeqCst);
+    let lender = Lender::new(Arc::new(vault), dialer(), means);
+    assert_ne!(lent(&lender, &server).await.unwrap(), second);
+    assert_eq!(server.renewals(), 2);
+}
+
+#[tokio::test]
+async fn a_renewal_whose_caller_went_away_is_kept() {
+    let server = Authorization::start().await;
+    let (lender, clock, _folder) = logged_in(&server).await;
+    clock.fetch_add(HOUR, Ordering::SeqCst);
+    let held = server.hold_renewals();
+    let given_up = tokio::time::timeout(Duration::from_millis(200), lent(&lender, &server)).await;
+    assert!(given_up.is_err());
+    // A token of its own for each renewal: were it asked twice, the second would wait for ever.
+    held.notify_one();
+    let renewed = tokio::time::timeout(Duration::from_secs(5), lent(&lender, &server)).await;
+    renewed.expect("what was begun ended").unwrap();
+    assert_eq!(server.renewals(), 1);
+}
+
+#[tokio::test]
+async fn a_log_in_that_has_ended_says_so_and_is_not_asked_again() {
+    let server = Authorization::start().await;
+    let (lender, clock, _folder) = logged_in(&server).await;
+    server.be(Wrong::NoRenewal);
+    clock.fetch_add(HOUR - 1000, Ordering::SeqCst);
+    assert!(lent(&lender, &server).await.is_ok(), "it is good to its very end");
+    clock.fetch_add(HOUR, Ordering::SeqCst);
+    let told = lent(&lender, &server).await.unwrap_err();
+    assert!(
+        told.contains("invalid_grant") && told.contains("log in again by `lazaret secret login crm`"),
+        "{told}"
+    );
+    assert!(!told.contains("canary"), "{told}");
+}
+
+#[tokio::test]
+async fn a_server_that_can_not_be_asked_now_is_asked_later() {
+    let server = Authorization::start().await;
+    let (lender, clock, _folder) = logged_in(&server).await;
+    server.be(Wrong::Broken);
+    clock.fetch_add(HOUR, Ordering::SeqCst);
+    let told = lent(&lender, &server).await.unwrap_err();
+    assert!(told.contains("can't be renewed") && told.contains("HTTP 502"), "{told}");
+    // The refresh token was not used up.
+    server.be(Wrong::OtherResource);
+    assert!(lent(&lender, &server).await.is_err(), "not at once");
+    clock.fetch_add(11_000, Ordering::SeqCst);
+    assert!(lent(&lender, &server).await.is_ok());
+}
+
+#[tokio::test]
+async fn a_tool_servers_token_that_was_revoked_is_renewed_once_and_never_told() {
+    let server = Authorization::start().await;
+    let (lender, clock, _folder) = logged_in(&server).await;
+    let key = VaultKey { lender, key: Some(name()), teams: [].into() };
+    let address = BaseUrl::parse(&server.mcp(), false).unwrap();
+    let limits = UpstreamLimits::default();
+    let upstream = Upstream::over_http(&dialer(), &address, Credential::Vault(key), limits).await.unwrap();
+    let call = async || {
+        let never = tokio_util::sync::CancellationToken::new();
+        let called = upstream.call(&"look".parse().unwrap(), "{}", ProgressSink::NONE, &never).await;
+        called.map(|result| format!("{:?}", result.content)).map_err(|failed| failed.failure.message)
+    };
+    let text = call().await.unwrap();
+    assert!(text.contains("you showed Bearer [redacted]"), "{text}");
+    // A token that was given just now is not asked for anew: whoever refuses it would refuse the next.
+    clock.fetch_add(61_000, Ordering::SeqCst);
+    server.revoke();
+    assert!(call().await.is_ok());
+    assert_eq!(server.renewals(), 1);
+    let called = server.called();
+    assert_eq!(called.iter().filter(|one| one.contains("tools/call")).count(), 2, "{called:?}");
+    server.revoke();
+    let refused = call().await.unwrap_err();
+    assert!(refused.contains("refused the host's credential") && !refused.contains("canary"), "{refused}");
+    assert_eq!(server.renewals(), 1);
+}

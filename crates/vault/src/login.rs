@@ -1,0 +1,117 @@
+//! Tokens that a log-in gave (OAuth): what it takes to renew one is kept beside it, and shown to nobody but who gave it.
+
+use domain::{SecretBinding, SecretName};
+use serde::{Deserialize, Serialize};
+
+use crate::secret::Secret;
+use crate::vault::{ChangeError, Vault, held};
+
+/// What may be told of a log-in.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Login {
+    /// Who gave the token: the authorization server.
+    pub issuer: String,
+    /// Where it is renewed.
+    pub token_url: String,
+    /// The name of the client that asks.
+    pub client: String,
+    /// Whether the client shows its secret in a header, not in the form.
+    pub basic: bool,
+    /// What the token is for (RFC 8707), where the log-in said so.
+    pub resource: Option<String>,
+    /// What it allows, as far as is known.
+    pub scopes: Vec<String>,
+    /// Until when it is good, in milliseconds since 1970, as far as is known.
+    pub expires: Option<u64>,
+}
+
+/// The secret parts of a log-in.
+pub struct Tokens {
+    /// What requests carry.
+    pub access: Secret,
+    /// What renews it; none: people log in again.
+    pub refresh: Option<Secret>,
+    /// The client's own secret, where it has one.
+    pub client_secret: Option<Secret>,
+}
+
+/// A log-in as it is kept.
+pub struct Kept {
+    /// What may be told of it.
+    pub login: Login,
+    /// Its secret parts.
+    pub tokens: Tokens,
+    /// When its bytes were last changed, in milliseconds since 1970.
+    pub rotated: u64,
+    /// Which log-in it is, of those that the secret had.
+    since: u64,
+}
+
+impl Kept {
+    /// The same log-in, renewed.
+    #[must_use]
+    pub fn with(&self, login: Login, tokens: Tokens) -> Self {
+        Self { login, tokens, rotated: self.rotated, since: self.since }
+    }
+}
+
+impl Tokens {
+    pub(crate) fn share(&self) -> Self {
+        Self {
+            access: self.access.share(),
+            refresh: self.refresh.as_ref().map(Secret::share),
+            client_secret: self.client_secret.as_ref().map(Secret::share),
+        }
+    }
+
+    fn check(&self) -> Result<(), ChangeError> {
+        let all = [Some(&self.access), self.refresh.as_ref(), self.client_secret.as_ref()];
+        Ok(all.into_iter().flatten().try_for_each(Secret::check)?)
+    }
+}
+
+impl Vault {
+    /// Stores what a log-in gave, in place of a secret of the same name.
+    ///
+    /// # Errors
+    /// As [`Vault::set`].
+    pub fn log_in(
+        &self,
+        name: &SecretName,
+        (login, tokens): (Login, Tokens),
+        bindings: Vec<SecretBinding>,
+        now: u64,
+    ) -> Result<(), ChangeError> {
+        tokens.check()?;
+        self.put(name, (tokens, Some(login)), bindings, now)
+    }
+
+    /// The log-in that a secret comes of; none if it comes of none, or is not there.
+    #[must_use]
+    pub fn login(&self, name: &SecretName) -> Option<Kept> {
+        let entries = self.entries();
+        let entry = entries.get(name)?;
+        let described = &entry.described;
+        let login = described.login.clone()?;
+        Some(Kept { login, tokens: entry.tokens.share(), rotated: described.rotated, since: entry.since })
+    }
+
+    /// Keeps what the renewal of a log-in gave, unless the secret is another by now. Requests that run go on.
+    ///
+    /// # Errors
+    /// There is none any more, it can't be kept, or the file can't be written.
+    pub fn renewed(&self, name: &SecretName, renewed: Kept, now: u64) -> Result<(), ChangeError> {
+        renewed.tokens.check()?;
+        self.change(|entries, _| {
+            let entry = held(entries, name)?;
+            if entry.since != renewed.since {
+                return Err(ChangeError::Unknown(name.clone()));
+            }
+            entry.described.login = Some(renewed.login);
+            entry.described.rotated = now;
+            entry.tokens = renewed.tokens;
+            Ok(())
+        })
+    }
+}
