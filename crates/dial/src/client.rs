@@ -118,6 +118,18 @@ impl Dialer {
         }
     }
 
+    /// The same dialer for what others lead to who begin at this URL, which a person gave: where that is named, so may be what it
+    /// leads to; a stranger leads to public addresses only.
+    #[must_use]
+    pub fn led_by(&self, url: &Url) -> Self {
+        let dialer = self.configured(url);
+        let host = url.host_str().unwrap_or_default();
+        if dialer.is_named(host, url.port_or_known_default().unwrap_or_default()) {
+            return dialer;
+        }
+        dialer.only_naming(Vec::new())
+    }
+
     /// Whether a URL's host may be asked for, as far as the URL tells: reqwest resolves no literal address.
     fn admits(&self, url: &Url) -> Result<(), DialError> {
         let host = url.host_str().unwrap_or_default();

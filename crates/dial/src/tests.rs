@@ -291,3 +291,27 @@ async fn a_client_of_reqwest_believes_the_certificates_that_the_person_added() {
     }
     served.abort();
 }
+
+#[tokio::test]
+async fn a_client_of_reqwest_asks_the_outer_proxy_for_all_that_is_not_named() {
+    let proxy = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let at = proxy.local_addr().unwrap();
+    let direct = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://127.0.0.1:{}/", direct.local_addr().unwrap().port());
+    let served = serving(direct, &[DONE]);
+    let asked_of_it = tokio::spawn(async move {
+        let (mut stream, _) = proxy.accept().await.unwrap();
+        let mut head = vec![0; 1024];
+        let n = stream.read(&mut head).await.unwrap();
+        stream.write_all(b"HTTP/1.1 403 No\r\nconnection: close\r\n\r\n").await.unwrap();
+        String::from_utf8_lossy(&head[..n]).into_owned()
+    });
+    let network = Network { proxy: Some(format!("http://{at}").parse().unwrap()), ..Network::default() };
+    let dialer = Dialer::new(network).unwrap();
+    let configured = dialer.configured(&url.parse().unwrap());
+    assert_eq!(asked(&configured, &url).await, Ok(204), "what is named is asked directly");
+    served.await.unwrap();
+    assert!(asked(&dialer, &url).await.unwrap_err().contains("this machine"), "an address is judged here");
+    assert!(asked(&dialer, "https://far.example/").await.is_err());
+    assert!(asked_of_it.await.unwrap().starts_with("CONNECT far.example:443 HTTP/1.1"));
+}

@@ -30,9 +30,9 @@ pub(crate) struct Answer {
 }
 
 impl Http {
-    /// Asks where this dialer goes; a literal address in this URL, which a person gave, is named by that.
+    /// Asks where this dialer goes, led by this URL, which a person gave.
     pub(crate) fn new(dialer: &Dialer, given: &Url) -> Result<Self, OauthError> {
-        let client = dialer.configured(given).client(|builder| builder.connect_timeout(CONNECT));
+        let client = dialer.led_by(given).client(|builder| builder.connect_timeout(CONNECT));
         client.map(Self).map_err(|error| OauthError::Host(error.to_string()))
     }
 
@@ -132,4 +132,30 @@ fn innermost(error: reqwest::Error) -> String {
         cause = inner;
     }
     cause.to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use dial::Network;
+
+    #[tokio::test]
+    async fn a_stranger_leads_to_no_private_host_though_a_person_named_it_for_others() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let here = listener.local_addr().unwrap();
+        let served = tokio::spawn(async move { listener.accept().await.map(drop) });
+        let private = vec![here.to_string().parse().unwrap(), "tools.corp.example".parse().unwrap()];
+        let dialer = Dialer::new(Network { private, ..Network::default() }).unwrap();
+        let url: Url = format!("http://{here}/").parse().unwrap();
+        let led = async |by: &str| {
+            let http = Http::new(&dialer, &by.parse().unwrap()).unwrap();
+            http.get(&url).await.err().unwrap()
+        };
+        let refused = led("https://tools.example/mcp").await;
+        assert!(matches!(refused, OauthError::Dial(_)), "{refused}");
+        assert!(!served.is_finished());
+        let reached = led("https://tools.corp.example/mcp").await;
+        assert!(matches!(reached, OauthError::Network { .. }), "{reached}");
+        served.await.unwrap().unwrap();
+    }
 }

@@ -171,8 +171,14 @@ fn hex(text: &str) -> String {
     text.bytes().map(|byte| format!("{byte:02x}")).collect()
 }
 
+/// A new token, and that there is none any more.
+pub(super) const GIVEN: &str = "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\nconnection: close\r\n\r\n\
+    {\"access_token\":\"canary-key-of-the-host\",\"token_type\":\"bearer\",\"refresh_token\":\"canary-next\"}";
+pub(super) const REFUSED: &str = "HTTP/1.1 400 Bad Request\r\nconnection: close\r\n\r\n\
+    {\"error\":\"invalid_grant\",\"error_description\":\"canary-refresh\"}";
+
 /// A token endpoint that answers so, each time.
-async fn token_endpoint(answer: &'static str) -> String {
+pub(super) async fn token_endpoint(answer: &'static str) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}/token", listener.local_addr().unwrap());
     tokio::spawn(async move {
@@ -185,7 +191,7 @@ async fn token_endpoint(answer: &'static str) -> String {
 }
 
 /// What a log-in gave, which this endpoint renews.
-fn logged_in(vault: &Vault, token_url: String, to: &str) {
+pub(super) fn logged_in(vault: &Vault, token_url: String, to: &str, expires: Option<u64>) {
     let login = Login {
         issuer: "https://id.example".to_owned(),
         token_url,
@@ -193,7 +199,7 @@ fn logged_in(vault: &Vault, token_url: String, to: &str) {
         basic: false,
         resource: None,
         scopes: Vec::new(),
-        expires: None,
+        expires,
     };
     let tokens = Tokens {
         access: "canary-of-yesterday".into(),
@@ -212,11 +218,9 @@ fn lending_late(vault: &Arc<Vault>) -> Credential {
 
 #[tokio::test]
 async fn a_subscriptions_token_is_renewed_once_when_the_provider_refuses_it() {
-    let given = "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\nconnection: close\r\n\r\n\
-                 {\"access_token\":\"canary-key-of-the-host\",\"token_type\":\"bearer\",\"refresh_token\":\"canary-next\"}";
     let (vault, _folder) = vault();
     let rig = Rig::with(1_000_000, lending_late(&vault), quick()).await;
-    logged_in(&vault, token_endpoint(given).await, &rig.base);
+    logged_in(&vault, token_endpoint(GIVEN).await, &rig.base, None);
     assert_eq!(status(&rig.ask(anthropic()).await), 200);
     let asked = rig.model.recorded();
     let shown = |at: usize, header: &str, value: &str| {
@@ -233,13 +237,9 @@ async fn a_subscriptions_token_is_renewed_once_when_the_provider_refuses_it() {
 
 #[tokio::test]
 async fn a_log_in_that_has_ended_is_told_to_whoever_asks_a_model() {
-    let refused = "HTTP/1.1 400 Bad Request\r\nconnection: close\r\n\r\n{\"error\":\"invalid_grant\",\"error_description\":\"canary-refresh\"}";
     let (vault, _folder) = vault();
     let rig = Rig::with(1_000_000, lending_late(&vault), quick()).await;
-    logged_in(&vault, token_endpoint(refused).await, &rig.base);
-    let mut kept = vault.login(&name("claude")).unwrap();
-    kept.login.expires = Some(1000);
-    vault.renewed(&name("claude"), kept, 0).unwrap();
+    logged_in(&vault, token_endpoint(REFUSED).await, &rig.base, Some(1000));
     let failure = rig.failure(anthropic()).await;
     assert!(failure.message.contains("log in again by `lazaret secret login claude`"), "{}", failure.message);
     assert!(!failure.message.contains("canary"), "{}", failure.message);

@@ -8,6 +8,7 @@ use vault::{Key, Secret};
 
 use super::server::PACKED;
 use super::*;
+use crate::tests::vault::{GIVEN, REFUSED, logged_in, token_endpoint, vault};
 
 fn confidential() -> Labels {
     Labels { confidentiality: Confidentiality::Confidential, ..Labels::default() }
@@ -266,6 +267,26 @@ async fn a_rise_at_the_moment_of_an_answer_is_not_hidden_by_the_answers_own() {
     drop(state);
     let back = open.await.unwrap();
     assert!(!back.whole, "{back:?}");
+}
+
+#[tokio::test]
+async fn an_agents_request_carries_a_token_that_is_renewed_and_says_when_its_log_in_has_ended() {
+    let lending = format!("{EGRESS}[secrets]\nclaude = [\"https://api.example:PORT\"]\n");
+    for (answer, status, told) in [
+        (GIVEN, 200, "authorization: Bearer [redacted]"),
+        (REFUSED, 403, "log in again by `lazaret secret login claude`"),
+    ] {
+        let (vault, _folder) = vault();
+        let rig = Rig::with(&lending, false, Bounds::default(), Some(Arc::clone(&vault))).await;
+        let place = format!("https://api.example:{}", rig.site.port);
+        logged_in(&vault, token_endpoint(answer).await, &place, Some(1));
+        let back = rig.ask("GET api.example/echo").await;
+        assert_eq!(back.status, status, "{back:?}");
+        let all = format!("{} {:?}", back.text(), back.headers);
+        assert!(all.contains(told) && !all.contains("canary"), "{all}");
+        let now = vault.login(&"claude".parse().unwrap()).unwrap().tokens.access;
+        assert_eq!(now.reveal() == b"canary-key-of-the-host", status == 200);
+    }
 }
 
 #[tokio::test]
