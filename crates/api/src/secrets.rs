@@ -114,6 +114,8 @@ pub enum LoginAt {
     Issuer(String),
     /// At a token endpoint, for who has a refresh token already.
     Token(String),
+    /// Where the secret's log-in began before: all but the way is as it was.
+    Again,
 }
 
 /// How a log-in goes.

@@ -70,7 +70,17 @@ async fn login(args: SecretLoginArgs) -> Outcome {
         Some(_) | None => to,
     };
     let at = [server.map(LoginAt::Server), issuer.map(LoginAt::Issuer), token_url.map(LoginAt::Token)];
-    let at = at.into_iter().flatten().next().ok_or_else(|| Failure::new("nobody to ask is named"))?;
+    let at = at.into_iter().flatten().next().unwrap_or(LoginAt::Again);
+    match (&at, to.is_empty()) {
+        (LoginAt::Again, false) => {
+            return Err(Failure::new("where it may go is said, but not where the log-in begins")
+                .hint("name that by --server, --issuer or --token-url"));
+        }
+        (LoginAt::Issuer(_) | LoginAt::Token(_), true) => {
+            return Err(Failure::new("it isn't said where the token may go").hint("say it by --to URL"));
+        }
+        (_, _) => {}
+    }
     let bind = |to| SecretBinding { to, methods: [].into(), how: how.clone() };
     let bindings: Vec<SecretBinding> = to.into_iter().map(bind).collect();
     bindings.iter().try_for_each(SecretBinding::check).map_err(|e| Failure::new(e.to_string()))?;

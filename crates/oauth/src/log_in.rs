@@ -4,7 +4,7 @@ use dial::Dialer;
 use serde::Deserialize;
 use serde_json::json;
 use url::Url;
-use vault::{Login, Secret, Tokens};
+use vault::{Kept, Login, Secret, Tokens};
 
 use crate::discover::{self, Server};
 use crate::http::{self, Http, shown};
@@ -62,6 +62,22 @@ pub(crate) struct Asking<'a> {
 }
 
 impl LogIn {
+    /// The log-in once more that gave what is kept, this way.
+    ///
+    /// # Errors
+    /// When it can't be repeated.
+    pub fn again(kept: &Kept, way: Way) -> Result<Self, OauthError> {
+        let Login { server, issuer, client, registered, scopes, .. } = &kept.login;
+        let url = |text: &String| text.parse().map_err(|_| OauthError::BadUrl(text.clone()));
+        let at = match server {
+            Some(server) => At::Server(url(server)?),
+            None => At::Issuer(url(issuer)?),
+        };
+        let secret = kept.tokens.client_secret.as_ref().map(Secret::share);
+        let client = Some((client.clone(), secret)).filter(|_| !registered);
+        Ok(Self { at, client, scopes: scopes.clone(), way })
+    }
+
     /// Logs in; `tell` gets what the person has to do.
     ///
     /// # Errors
@@ -76,11 +92,16 @@ impl LogIn {
         http::check(begin)?;
         let http = Http::new(dialer, begin)?;
         let (server, resource, offered) = self.found(&http).await?;
+        let began = match &self.at {
+            At::Server(url) => Some(url.clone()),
+            At::Issuer(_) | At::Token(_) => None,
+        };
         let scopes = if self.scopes.is_empty() { offered } else { self.scopes };
         let listener = match self.way {
             Way::Browser => Some(Listener::bind().await?),
             Way::Device | Way::Had(_) => None,
         };
+        let registered = self.client.is_none();
         let client = match self.client {
             Some((id, secret)) => Client { id, secret, basic: server.wants_header() },
             None => register(&http, &server, listener.as_ref()).await?,
@@ -94,6 +115,8 @@ impl LogIn {
             (_, None) => device::anywhere(&asking, tell).await?,
         };
         let login = Login {
+            server: began.map(|url| url.to_string()),
+            registered,
             issuer: server.issuer.clone(),
             token_url: server.token_endpoint.to_string(),
             client: client.id.clone(),

@@ -10,12 +10,18 @@ use crate::vault::{ChangeError, Vault, held};
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Login {
+    /// The tool server at which it began; none: it began at who gave the token.
+    #[serde(default)]
+    pub server: Option<String>,
     /// Who gave the token: the authorization server.
     pub issuer: String,
     /// Where it is renewed.
     pub token_url: String,
     /// The name of the client that asks.
     pub client: String,
+    /// Whether it was registered for this log-in alone.
+    #[serde(default)]
+    pub registered: bool,
     /// Whether the client shows its secret in a header, not in the form.
     pub basic: bool,
     /// What the token is for (RFC 8707), where the log-in said so.

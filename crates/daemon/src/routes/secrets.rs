@@ -47,28 +47,8 @@ pub(super) async fn login(
     Path(name): Path<SecretName>,
     body: Bytes,
 ) -> Answer<Response> {
-    let LoginRequest { at, way, client, client_secret, scopes, bindings } = read(body)?;
-    let invalid = |e: &dyn std::fmt::Display| Failed(Problem::new(ProblemKind::Invalid, e.to_string()));
-    bindings.iter().try_for_each(SecretBinding::check).map_err(|e| invalid(&e))?;
-    if bindings.iter().any(|binding| binding.how == How::Password) {
-        return Err(invalid(&"a log-in's token goes in a header: mail servers take passwords only"));
-    }
-    let url = |text: String| Url::parse(&text).map_err(|e| invalid(&format!("`{text}` is no URL: {e}")));
-    let hidden = |text: SecretText| Secret::from(text.0.as_str());
-    let asked = LogIn {
-        at: match at {
-            LoginAt::Server(text) => At::Server(url(text)?),
-            LoginAt::Issuer(text) => At::Issuer(url(text)?),
-            LoginAt::Token(text) => At::Token(url(text)?),
-        },
-        client: client.map(|id| (id, client_secret.map(hidden))),
-        scopes,
-        way: match way {
-            LoginWay::Browser => Way::Browser,
-            LoginWay::Device => Way::Device,
-            LoginWay::Had(refresh) => Way::Had(hidden(refresh)),
-        },
-    };
+    let request: LoginRequest = read(body)?;
+    let (asked, bindings) = asked(sessions.vault(), &name, request)?;
     let work = async move |tell: Tell| -> Answer<()> {
         let got = sessions.servers.lender.log_in(asked, &|text| tell(text)).await;
         let got = got.map_err(|e| Failed(Problem::new(ProblemKind::Refused, e.to_string())))?;
@@ -117,6 +97,39 @@ pub(super) async fn remove(
     let stored = name.clone();
     change(&sessions, move |vault| vault.remove(&stored)).await?;
     record(&sessions, &Event::SecretRemoved { secret: name, by: by.name }).await
+}
+
+/// What a person asks for, and where its token may go.
+fn asked(vault: &Vault, name: &SecretName, request: LoginRequest) -> Answer<(LogIn, Vec<SecretBinding>)> {
+    let LoginRequest { at, way, client, client_secret, scopes, bindings } = request;
+    let invalid = |e: &dyn std::fmt::Display| Failed(Problem::new(ProblemKind::Invalid, e.to_string()));
+    let url = |text: String| Url::parse(&text).map_err(|e| invalid(&format!("`{text}` is no URL: {e}")));
+    let hidden = |text: SecretText| Secret::from(text.0.as_str());
+    let way = match way {
+        LoginWay::Browser => Way::Browser,
+        LoginWay::Device => Way::Device,
+        LoginWay::Had(refresh) => Way::Had(hidden(refresh)),
+    };
+    let at = match at {
+        LoginAt::Server(text) => At::Server(url(text)?),
+        LoginAt::Issuer(text) => At::Issuer(url(text)?),
+        LoginAt::Token(text) => At::Token(url(text)?),
+        LoginAt::Again => {
+            let known = vault.list().into_iter().find(|described| described.name == *name);
+            let (Some(known), Some(kept)) = (known, vault.login(name)) else {
+                let why = format!("there is no log-in `{name}` to repeat");
+                let hint = "say where it begins: --server, --issuer or --token-url";
+                return Err(Failed(Problem::new(ProblemKind::NotFound, why).hint(hint)));
+            };
+            return Ok((LogIn::again(&kept, way).map_err(|e| invalid(&e))?, known.bindings));
+        }
+    };
+    bindings.iter().try_for_each(SecretBinding::check).map_err(|e| invalid(&e))?;
+    if bindings.iter().any(|binding| binding.how == How::Password) {
+        return Err(invalid(&"a log-in's token goes in a header: mail servers take passwords only"));
+    }
+    let client = client.map(|id| (id, client_secret.map(hidden)));
+    Ok((LogIn { at, client, scopes, way }, bindings))
 }
 
 /// Reads a body that holds a secret: what is wrong with it is told by place, not by quoting it.

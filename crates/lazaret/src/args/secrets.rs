@@ -23,6 +23,7 @@ Examples:
   lazaret secret login crm --server https://mcp.example.com/mcp
   lazaret secret login wiki --issuer https://id.example.com --client lazaret --to https://wiki.example.com
   lazaret secret login ci --issuer https://id.example.com --client lazaret --to https://ci.example.com --device
+  lazaret secret login crm     # once more, as before
 
 Without --device, a browser on this machine comes back to a port of it that listens for this one log-in.
 The token is a secret like others: bound to where it may go, and used by agents only where their agent.toml
@@ -83,7 +84,7 @@ pub(crate) struct SecretLoginArgs {
     #[command(flatten)]
     pub(crate) at: LoginAtArgs,
     /// Where the token may go; without it, to the tool server. May be given again.
-    #[arg(long, value_name = "URL", required_unless_present = "server")]
+    #[arg(long, value_name = "URL")]
     pub(crate) to: Vec<Destination>,
     /// How: bearer, or header:NAME.
     #[arg(long = "as", value_name = "HOW", default_value = "bearer")]
@@ -107,9 +108,9 @@ pub(crate) struct SecretLoginArgs {
     pub(crate) from: SecretFrom,
 }
 
-/// Where a log-in begins.
+/// Where a log-in begins; without any: where it did before.
 #[derive(Debug, Args)]
-#[group(required = true, multiple = false)]
+#[group(multiple = false)]
 pub(crate) struct LoginAtArgs {
     /// A tool server, which says who gives tokens for it.
     #[arg(long, value_name = "URL")]

@@ -101,6 +101,8 @@ fn content_that_is_not_ours_is_not_read() {
 
 fn log_in(vault: &Vault, access: &str, refresh: Option<&str>) {
     let login = Login {
+        server: None,
+        registered: false,
         issuer: "https://id.example".to_owned(),
         token_url: "https://id.example/token".to_owned(),
         client: "lazaret".to_owned(),
