@@ -4,7 +4,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use dial::{Dialer, Network};
+use dial::{Dialer, Network, Resolve, System};
 use domain::AgentFile;
 use gateway::egress::{Authority, Bounds, EgressGate, Leaves, Outside, SessionEgress};
 use gateway::tools::{Servers, SessionGate};
@@ -35,6 +35,14 @@ impl WayOut {
     /// # Panics
     /// When anything of it fails: it is for tests.
     pub async fn open(agent: &str, network: Network) -> Self {
+        Self::resolving(agent, network, System).await
+    }
+
+    /// The same where names are known to another resolver.
+    ///
+    /// # Panics
+    /// When anything of it fails: it is for tests.
+    pub async fn resolving(agent: &str, network: Network, resolve: impl Resolve + 'static) -> Self {
         let (folder, store) = fresh_store().await;
         let file = AgentFile::parse(agent).expect("the agent's file");
         let from = Sources {
@@ -51,7 +59,7 @@ impl WayOut {
         let (tell, _) = mpsc::channel(8);
         let session = session(&file, None);
         let gate = SessionGate::open(Arc::new(servers), session, policy, Seen::new([0; 32]), tell).await;
-        let dialer = Dialer::new(network).expect("a dialer");
+        let dialer = Dialer::resolving(network, resolve).expect("a dialer");
         let outside = Outside { dialer, own: Arc::from([]), lender: None, bounds: Bounds::default() };
         let egress = Arc::new(SessionEgress::new(Arc::new(gate.expect("a gate")), outside));
         let authority = Authority::open(&folder.path().join("authority.key")).expect("an authority");

@@ -140,6 +140,50 @@ fn a_yes_is_good_for_exactly_the_request_that_was_shown() {
     assert_eq!(first.session_binding(), None);
 }
 
+/// A new credential is a new way out: what makes one is denied by the presets, also where another rule allows all.
+#[test]
+fn no_credential_is_made_through_an_api_of_a_preset_whatever_else_is_allowed() {
+    let all = ["api.github.com", "github.com", "registry.npmjs.org", "pypi.org", "crates.io"]
+        .map(|host| format!("\"GET,POST,PUT,PATCH,DELETE https://{host}/**?*\""));
+    let presets = "presets = [\"cargo\", \"github\", \"npm\", \"pip\"]";
+    let open = compile(&agent(&format!("[egress]\n{presets}\nallow = [{}]\n", all.join(", "))), None, &[]);
+    let open = open.unwrap();
+    let answer =
+        |target: &str| asked(&open, request(target), facts(Labels::default(), false, Origin::Unknown));
+    for target in [
+        "POST https://api.github.com/app/installations/1/access_tokens",
+        "POST https://api.github.com/app/installations/1/access_tokens?x=y",
+        "POST https://api.github.com/applications/Iv1.a/token/scoped",
+        "POST https://api.github.com/app-manifests/code/conversions",
+        "GET https://api.github.com/copilot_internal/v2/token",
+        "POST https://api.github.com/user/keys",
+        "POST https://api.github.com/user/gpg_keys",
+        "POST https://api.github.com/user/ssh_signing_keys",
+        "POST https://api.github.com/repos/acme/a/keys",
+        "POST https://api.github.com/repos/acme/a/hooks",
+        "POST https://api.github.com/orgs/acme/hooks",
+        "POST https://api.github.com/repos/acme/a/actions/runners/registration-token",
+        "POST https://api.github.com/orgs/acme/actions/runners/registration-token",
+        "PUT https://api.github.com/repos/acme/a/environments/prod/secrets/A",
+        "PUT https://api.github.com/repos/acme/a/dependabot/secrets/A",
+        "POST https://api.github.com/orgs/acme/personal-access-token-requests/1",
+        "POST https://github.com/login/oauth/access_token",
+        "POST https://github.com/login/device/code",
+        "POST https://registry.npmjs.org/-/npm/v1/tokens",
+        "GET https://registry.npmjs.org/-/npm/v1/tokens",
+        "PUT https://registry.npmjs.org/-/user/org.couchdb.user:eve",
+        "POST https://registry.npmjs.org/-/npm/v1/oidc/token/exchange/package/a",
+        "POST https://pypi.org/_/oidc/mint-token",
+        "POST https://crates.io/api/v1/trusted_publishing/tokens",
+        "PUT https://crates.io/api/v1/me/tokens",
+    ] {
+        let (found, why) = answer(target);
+        assert_eq!(found, Answer::Deny, "{target}: {why}");
+    }
+    // The rule beside them does allow what is no credential.
+    assert_eq!(answer("POST https://api.github.com/repos/acme/a/issues").0, Answer::Allow);
+}
+
 #[test]
 fn rules_in_cedar_see_a_request() {
     let own = r#"
