@@ -31,6 +31,16 @@ pub struct LedgerQuery {
 /// and `signature`.
 pub type LedgerEntry = Value;
 
+/// A person wants what is sealed in an entry made unreadable for good.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EraseRequest {
+    /// The entry's number.
+    pub seq: u64,
+    /// Why, for the ledger: at most [`crate::MAX_WHY`] bytes.
+    pub why: String,
+}
+
 /// What was verified.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LedgerVerdict {

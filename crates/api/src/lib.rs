@@ -24,6 +24,7 @@
 //! | `POST /v1/approvals/{id}/answer` | [`AnswerRequest`] | [`ApprovalView`] |
 //! | `POST /v1/ledger/entries` | [`LedgerQuery`] | [`LedgerEntry`] list |
 //! | `POST /v1/ledger/verify` | a head seen before, or null | [`LedgerVerdict`] |
+//! | `POST /v1/ledger/erase` | [`EraseRequest`] | |
 //! | `GET /v1/people` | | [`PersonView`] list |
 //! | `PUT /v1/people/{name}`, `DELETE /v1/people/{name}` | [`PersonView`] | |
 //! | `GET /v1/groups` | | [`GroupView`] list |
@@ -62,7 +63,7 @@ pub use data::Data;
 pub use folders::{FolderError, Folders};
 pub use host::{Check, CheckStatus, DoctorReport, ImageRequest, ImageView, PackageView, Status, Step};
 pub use labels::{LabelsView, LowerRequest};
-pub use ledger::{LedgerEntry, LedgerQuery, LedgerVerdict, MAX_ENTRIES};
+pub use ledger::{EraseRequest, LedgerEntry, LedgerQuery, LedgerVerdict, MAX_ENTRIES};
 pub use people::{GroupView, PersonView};
 pub use problem::{Problem, ProblemKind};
 pub use secrets::{

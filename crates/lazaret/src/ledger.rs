@@ -5,7 +5,7 @@ use std::io::{ErrorKind, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
-use api::{Client, LedgerEntry, LedgerQuery, LedgerVerdict, MAX_ENTRIES};
+use api::{Client, EraseRequest, LedgerEntry, LedgerQuery, LedgerVerdict, MAX_ENTRIES};
 use serde_json::Value;
 
 use crate::args::{EntriesArgs, LedgerCommand};
@@ -24,6 +24,11 @@ pub(crate) async fn command(command: LedgerCommand) -> Outcome {
         }
         LedgerCommand::Show { seq } => show(&client, seq).await,
         LedgerCommand::Verify { seen, json } => verify(&client, seen.as_deref(), json).await,
+        LedgerCommand::Erase { seq, why } => {
+            client.erase_from_ledger(&EraseRequest { seq, why }).await?;
+            note(format!("what was sealed in entry {seq} is gone; copies and backups keep what they have"));
+            Ok(0)
+        }
         LedgerCommand::Export { which } => export(&client, &which).await,
     }
 }

@@ -6,8 +6,8 @@ use http::Method;
 
 use super::{Client, Lines, Result, json};
 use crate::{
-    AnswerRequest, ApprovalView, GroupView, LabelsView, LedgerEntry, LedgerQuery, LedgerVerdict,
-    LowerRequest, PersonView,
+    AnswerRequest, ApprovalView, EraseRequest, GroupView, LabelsView, LedgerEntry, LedgerQuery,
+    LedgerVerdict, LowerRequest, PersonView,
 };
 
 impl Client {
@@ -65,6 +65,14 @@ impl Client {
     /// [`crate::ClientError`].
     pub async fn verify_ledger(&self, seen: Option<&serde_json::Value>) -> Result<LedgerVerdict> {
         self.send(Method::POST, "ledger/verify", json(&seen)?).await
+    }
+
+    /// Makes what is sealed in an entry of the ledger unreadable for good.
+    ///
+    /// # Errors
+    /// [`crate::ClientError`].
+    pub async fn erase_from_ledger(&self, request: &EraseRequest) -> Result<()> {
+        self.send(Method::POST, "ledger/erase", json(request)?).await
     }
 
     /// Everybody.

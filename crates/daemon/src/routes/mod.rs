@@ -95,6 +95,7 @@ fn owners() -> Router<Arc<Sessions>> {
         .route("/doctor", post(host::doctor))
         .route("/images", post(host::add_image).delete(host::remove_image))
         .route("/labels/lower", post(labels::lower))
+        .route("/ledger/erase", post(people::erase))
         .route("/people/{name}", put(people::put_person).delete(people::remove_person))
         .route("/servers/{name}", put(tools::put_server).delete(tools::remove_server))
         .route("/servers/{name}/table", put(tools::put_table))

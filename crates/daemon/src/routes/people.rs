@@ -4,8 +4,8 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use api::{
-    AnswerRequest, AnswerView, ApprovalView, GroupView, LedgerEntry, LedgerQuery, LedgerVerdict, MAX_ENTRIES,
-    MAX_WHY, PersonView, Problem, ProblemKind, ShownView, Standing,
+    AnswerRequest, AnswerView, ApprovalView, EraseRequest, GroupView, LedgerEntry, LedgerQuery,
+    LedgerVerdict, MAX_ENTRIES, MAX_WHY, PersonView, Problem, ProblemKind, ShownView, Standing,
 };
 use axum::Json;
 use axum::body::{Body, Bytes};
@@ -157,6 +157,15 @@ pub(super) async fn verify(State(sessions): Shared, body: Bytes) -> Answer<Json<
         }
         Err(VerifyError::Store(error)) => Err(of_store(error)),
     }
+}
+
+pub(super) async fn erase(State(sessions): Shared, Caller(by): Caller, body: Bytes) -> Answer<Json<()>> {
+    let EraseRequest { seq, why } = json(&body)?;
+    if why.trim().is_empty() || why.len() > MAX_WHY {
+        return Err(invalid(format!("`why` has 1 to {MAX_WHY} bytes, for the ledger")));
+    }
+    sessions.store().erase(seq, &by.name, &why, now()).await.map_err(of_store)?;
+    Ok(Json(()))
 }
 
 // ---- who is who ----

@@ -46,6 +46,7 @@ const ENDPOINTS: &[(Method, &str, Role)] = &[
     (Method::POST, "images", Role::Owner),
     (Method::DELETE, "images", Role::Owner),
     (Method::POST, "labels/lower", Role::Owner),
+    (Method::POST, "ledger/erase", Role::Owner),
     (Method::PUT, "people/x", Role::Owner),
     (Method::DELETE, "people/x", Role::Owner),
     (Method::PUT, "servers/x", Role::Owner),
@@ -181,6 +182,45 @@ async fn a_secret_is_stored_rotated_and_removed_and_the_ledger_has_its_name_alon
         "{ledger}"
     );
     drop(folder);
+}
+
+#[tokio::test]
+async fn what_an_owner_erases_is_gone_from_every_answer_and_the_ledger_says_who_and_why() {
+    let (sessions, _folder) = sessions_for_tests().await;
+    let store = sessions.store();
+    let owner = store.people().await.unwrap().remove(0);
+    let act = store::Act::Connect("GET https://api.example:443".to_owned());
+    let refused = store::Event::Refused { act, why: "no".to_owned() };
+    let sealed = store::Private::new("canary-of-a-person".to_owned());
+    let seq = store.record(&About::default(), &refused, Some(&sealed), now()).await.unwrap();
+    let ask = async |path: &str, body: String| {
+        let request = Request::builder().method(Method::POST).uri(format!("/{}/{path}", api::VERSION));
+        let mut request = request.body(Body::from(body)).unwrap();
+        request.extensions_mut().insert(ConnectInfo(Peer(owner.uid.unwrap())));
+        let response = router(&sessions).call(request).await.unwrap();
+        let status = response.status();
+        let body = axum::body::to_bytes(response.into_body(), 1 << 20).await.unwrap();
+        (status, String::from_utf8(body.to_vec()).unwrap())
+    };
+    // As `lazaret ledger export` asks.
+    let export = async || ask("ledger/entries", r#"{"count":1000,"after":0}"#.to_owned()).await.1;
+    assert!(export().await.contains("canary-of-a-person"));
+    let erase =
+        async |seq: u64, why: &str| ask("ledger/erase", format!(r#"{{"seq":{seq},"why":"{why}"}}"#)).await.0;
+    assert_eq!(erase(seq, " ").await, StatusCode::BAD_REQUEST);
+    assert_eq!(erase(seq + 100, "not there").await, StatusCode::NOT_FOUND);
+    assert!(export().await.contains("canary-of-a-person"));
+    assert_eq!(erase(seq, "asked for by its subject").await, StatusCode::OK);
+    let all = export().await;
+    assert!(!all.contains("canary-of-a-person") && all.contains(r#""sealed":"gone""#), "{all}");
+    let entries: Vec<serde_json::Value> = serde_json::from_str(&all).unwrap();
+    let erased = entries.iter().find(|entry| entry["event"]["kind"] == "erased").unwrap();
+    assert_eq!(erased["event"]["seq"], seq);
+    assert_eq!(erased["event"]["by"], owner.name.as_str());
+    assert_eq!(erased["event"]["why"], "asked for by its subject");
+    assert_eq!(erase(seq, "again").await, StatusCode::NOT_FOUND);
+    let (_, verdict) = ask("ledger/verify", "null".to_owned()).await;
+    assert!(verdict.contains(r#""erased":1"#) && verdict.contains(r#""fault":null"#), "{verdict}");
 }
 
 #[tokio::test]

@@ -90,6 +90,18 @@ pub(crate) enum LedgerCommand {
         #[arg(long)]
         json: bool,
     },
+    /// Make what is sealed in an entry unreadable for good: arguments, what a question showed, why somebody said no.
+    #[command(
+        after_help = "The entry stays, and the ledger still verifies; who erased it and why is an entry of its own. What a call \
+                      said may stand in several entries: its question, its commit."
+    )]
+    Erase {
+        /// Its number.
+        seq: u64,
+        /// Why, for the ledger.
+        #[arg(long, value_name = "TEXT")]
+        why: String,
+    },
     /// Print every entry, one JSON document a line.
     Export {
         #[command(flatten)]
