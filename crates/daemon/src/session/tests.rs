@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use api::{DoctorReport, Event, ImageRequest, ImageView, Stamped, StartOptions};
-use domain::{EndReason, ImageName, Isolation};
+use domain::{Confidentiality, EndReason, ImageName, Integrity, Isolation};
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
 use tokio::io::AsyncReadExt as _;
@@ -429,6 +429,29 @@ async fn input_reaches_the_harness_and_a_workspace_goes_in_and_comes_out() {
         .map(|entry| entry.unwrap().path().unwrap().into_owned())
         .collect();
     assert_eq!(names, [Path::new("d/f"), Path::new("l")]);
+}
+
+#[tokio::test]
+async fn what_is_piped_in_or_lent_is_anybodys_words() {
+    let lab = lab(Fake::default()).await;
+    for (stdin, workspace, confidentiality, integrity) in [
+        (false, false, Confidentiality::Public, Integrity::Person),
+        (true, false, Confidentiality::Internal, Integrity::Web),
+        (false, true, Confidentiality::Confidential, Integrity::Web),
+    ] {
+        let session = NewSession { stdin, workspace, ..request(agent("hello", "")) };
+        let id = lab.sessions.start(session, None).await.unwrap().id;
+        let live = lab.sessions.running(id).unwrap();
+        if workspace {
+            assert!(live.put_workspace(vec![0; 1024]));
+        }
+        if stdin {
+            live.input().send(ToProcess::StdinEnd).await.unwrap();
+        }
+        assert_eq!(lab.end(id).await, EndReason::Finished { code: 0 });
+        let met = lab.sessions.store().labels(&store::Keeper::Session(id)).await.unwrap();
+        assert_eq!((met.confidentiality, met.integrity), (confidentiality, integrity), "{stdin} {workspace}");
+    }
 }
 
 #[tokio::test]

@@ -272,24 +272,33 @@ impl SessionGate {
     /// Waits until a request may no longer go on, and says why. What people approved is cut by a no alone. Safe to cancel:
     /// no change is forgotten.
     pub(super) async fn connect_withdrawn(&self, changes: &mut Changes, ready: &Ready) -> String {
-        let action = ready.permit.action();
         loop {
             changes.next().await;
-            if let Some(lent) = ready.lent.as_ref().filter(|lent| !self.still_lends(&lent.secret, action)) {
-                return format!(
-                    "the agent's file no longer lends `{}` to {}",
-                    lent.secret,
-                    action.target.site()
-                );
-            }
-            match self.may_connect(action, ready.own).await {
-                Ok(Decision::Allow(_)) => changes.undecided = false,
-                Ok(Decision::Ask(_)) if ready.granted => changes.undecided = false,
-                Ok(Decision::Ask(question)) => return texts(question.reasons()).join("; "),
-                Ok(Decision::Deny(reasons)) => return texts(&reasons).join("; "),
-                Err(error) => return error.to_string(),
+            if let Some(why) = self.decided_anew(changes, ready).await {
+                return why;
             }
         }
+    }
+
+    /// Why a request may not be sent any more, if something has changed since it was decided on.
+    pub(super) async fn overtaken(&self, changes: &mut Changes, ready: &Ready) -> Option<String> {
+        if changes.has_any() { self.decided_anew(changes, ready).await } else { None }
+    }
+
+    async fn decided_anew(&self, changes: &mut Changes, ready: &Ready) -> Option<String> {
+        let action = ready.permit.action();
+        if let Some(lent) = ready.lent.as_ref().filter(|lent| !self.still_lends(&lent.secret, action)) {
+            let site = action.target.site();
+            return Some(format!("the agent's file no longer lends `{}` to {site}", lent.secret));
+        }
+        match self.may_connect(action, ready.own).await {
+            Ok(Decision::Allow(_)) => changes.undecided = false,
+            Ok(Decision::Ask(_)) if ready.granted => changes.undecided = false,
+            Ok(Decision::Ask(question)) => return Some(texts(question.reasons()).join("; ")),
+            Ok(Decision::Deny(reasons)) => return Some(texts(&reasons).join("; ")),
+            Err(error) => return Some(error.to_string()),
+        }
+        None
     }
 
     /// Whether the agent's file still lets a secret go with a request.
@@ -307,11 +316,10 @@ impl SessionGate {
     /// what else rose meanwhile still counts.
     pub(super) async fn brought(&self, changes: &mut Changes, labels: &Labels) -> Result<(), StoreError> {
         let mut state = self.state.lock().await;
-        let others = changes.undecided || changes.rises.has_changed().unwrap_or(true);
+        let others = changes.has_any();
         self.raise(&mut state, labels).await?;
-        if !others {
-            changes.rises.mark_unchanged();
-        }
+        changes.rises.mark_unchanged();
+        changes.undecided = others;
         Ok(())
     }
 }
@@ -325,6 +333,17 @@ pub(super) struct Changes {
 }
 
 impl Changes {
+    /// Whether there is one on which nothing is decided yet.
+    fn has_any(&mut self) -> bool {
+        let changed = |seen: Result<bool, _>| seen.unwrap_or(true);
+        self.undecided |= changed(self.rises.has_changed()) || changed(self.policies.has_changed());
+        if self.undecided {
+            self.rises.mark_unchanged();
+            self.policies.mark_unchanged();
+        }
+        self.undecided
+    }
+
     /// Waits for one on which nothing is decided yet.
     async fn next(&mut self) {
         while !self.undecided {

@@ -5,9 +5,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
-use futures::StreamExt as _;
-use futures::stream;
-use http::header::{ACCEPT_ENCODING, CONTENT_LENGTH};
+use futures::{FutureExt as _, StreamExt as _, stream};
+use http::header::{ACCEPT_ENCODING, CONTENT_LENGTH, IF_RANGE, RANGE};
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response};
 use http_body_util::{BodyExt as _, Either, Full, StreamBody};
 use hyper::body::{Frame, Incoming};
@@ -66,6 +65,9 @@ impl SessionEgress {
         (cancelled, sent): (&CancellationToken, &Arc<AtomicU64>),
     ) -> Came {
         let action = ready.permit.action();
+        if let Some(why) = self.overtaken(changes, ready).await {
+            return Came::broke(Outcome::NotDone { why: why.clone() }, 403, why);
+        }
         let request = match request(ready, body, sent) {
             Ok(request) => request,
             Err(why) => return Came::broke(Outcome::NotDone { why: why.clone() }, 400, why),
@@ -107,6 +109,16 @@ impl SessionEgress {
             (Err(refusal), _) => Outcome::Failed { why: refusal.why.clone() },
         };
         Came { outcome, told: passed }
+    }
+
+    /// Why a request is not even sent: its right ended between the decision and now.
+    async fn overtaken(&self, changes: &mut Changes, ready: &Ready) -> Option<String> {
+        if let (Some(lender), Some(lent)) = (&self.outside.lender, &ready.lent)
+            && let Some(why) = lender.vault().withdrawn(lent).now_or_never()
+        {
+            return Some(why);
+        }
+        self.gate.overtaken(changes, ready).await
     }
 
     /// Waits until policy, labels or a revoked secret end the right to what was begun.
@@ -192,8 +204,10 @@ fn request(ready: &Ready, body: RequestBody, sent: &Arc<AtomicU64>) -> Result<Re
         let mut value = HeaderValue::from_bytes(lent.value.reveal()).map_err(|_| unfit("secret"))?;
         value.set_sensitive(true);
         headers.insert(name, value);
-        // What is packed can't be searched for the secret.
+        // What is packed, or comes in pieces that the agent chooses, can't be searched for the secret.
         headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+        headers.remove(RANGE);
+        headers.remove(IF_RANGE);
     }
     // A push begins with what was decided on.
     let begin = action.push.as_ref().map(|push| Bytes::from(push.bytes.clone()));
