@@ -2,7 +2,6 @@
 //! password that the cell never has.
 
 use std::fs;
-use std::io::Write as _;
 
 use demo::{GIT_HOST, GitHost};
 use serde_json::Value;
@@ -65,14 +64,14 @@ fn a_cell_clones_and_pushes_where_its_rules_say_with_a_password_that_it_never_ha
     let before = runtime.block_on(host.refs("acme/app.git")).unwrap();
     let lab = Lab::without_daemon(env!("CARGO_BIN_EXE_lazaret"), Vec::new());
     fs::write(lab.path("git-ca.pem"), &host.authority).unwrap();
-    let mut config =
-        fs::OpenOptions::new().append(true).open(lab.path("config/lazaret/config.toml")).unwrap();
+    let config = fs::read_to_string(lab.path("config/lazaret/config.toml")).unwrap();
     let network = format!(
-        "[network]\nprivate = [\"{GIT_HOST}:{}\"]\nown = [\"{GIT_HOST}\"]\nca = \"{}\"\n",
-        host.port,
-        lab.path("git-ca.pem").display()
+        "[network]\nown = [\"{GIT_HOST}\"]\nca = \"{}\"\nprivate = [\"{GIT_HOST}:{}\", ",
+        lab.path("git-ca.pem").display(),
+        host.port
     );
-    config.write_all(network.as_bytes()).unwrap();
+    let config = config.replacen("[network]\nprivate = [", &network, 1);
+    fs::write(lab.path("config/lazaret/config.toml"), config).unwrap();
     lab.agent("courier", &agent(&host));
     let to = host.url("acme/");
     let set = ["secret", "set", "app", "--to", to.trim_end_matches('/'), "--as", "basic:x-access-token"];
