@@ -24,7 +24,7 @@ fn a_vault_opens_with_the_passphrase_that_the_platforms_keyring_holds() {
     let tools = ["dbus-run-session", "gnome-keyring-daemon", "secret-tool"];
     let missing = tools.into_iter().find(|tool| !Path::new("/usr/bin").join(tool).exists());
     if let Some(missing) = missing {
-        assert!(std::env::var_os("CI").is_none(), "{missing} is missing: `./x setup --test` installs it");
+        assert!(std::env::var_os("LAZARET_CI").is_none(), "{missing} is missing: `./x setup --test` installs it");
         eprintln!("not tried: {missing} is missing; `./x setup --test` installs it");
         return;
     }
