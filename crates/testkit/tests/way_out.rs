@@ -244,10 +244,11 @@ async fn a_server_hears_one_request_for_each_that_was_decided_on() {
             drop(said(&way, &format!("{open}{post}")).await);
         }
     }
-    let heard = api.heard();
+    // A request whose body turns out to be none may end when its connection stands, and before anything is said on it.
+    let heard: Vec<String> = api.heard().into_iter().filter(|heard| !heard.is_empty()).collect();
     assert!(!heard.is_empty(), "those that hide nothing leave");
     for request in &heard {
-        let (head, body) = request.split_once("\r\n\r\n").unwrap();
+        let (head, body) = request.split_once("\r\n\r\n").expect("a whole head");
         assert!(head.starts_with("POST /open/seen HTTP/1.1\r\n"), "{request}");
         let framings = head
             .lines()
