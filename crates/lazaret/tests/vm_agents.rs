@@ -62,6 +62,48 @@ fn codex_edits_a_file() {
     );
 }
 
+/// Has an agent do its work as its maker means it to be run, with nothing of it switched off; what it was refused meanwhile.
+fn refused_meanwhile(name: &str, model: &str, image: &str, command: &str) -> String {
+    let lab = Lab::start(env!("CARGO_BIN_EXE_lazaret"), Vec::new());
+    drop(lab.run(&["image", "build", image], "").expect(0));
+    lab.agent(
+        name,
+        &format!(
+            "name = \"{name}\"\nharness = {{ command = [\"sh\", \"-c\", '''{command}''', \"sh\"] }}\nimage = \"{image}\"\n\
+             models = [\"{model}\"]\n[limits]\nmemory = \"768MiB\"\n"
+        ),
+    );
+    let folder = workspace(&lab, "workspace");
+    let path = folder.to_str().unwrap();
+    let done = lab.session(&[name, "--workspace", path, "--apply", "change the greeting"], "").expect(0);
+    assert_eq!(fs::read_to_string(folder.join("greeting.txt")).unwrap(), "hello from inside\n", "{done:?}");
+    let export = lab.run(&["ledger", "export"], "").expect(0).stdout;
+    let refused: Vec<&str> = export.lines().filter(|line| line.contains("egress is closed")).collect();
+    refused.join("\n")
+}
+
+#[test]
+fn telemetry_of_claude_code_is_refused_without_harm() {
+    let command = r#"
+        export ANTHROPIC_BASE_URL=$LAZARET_MODEL_URL ANTHROPIC_API_KEY=placeholder ANTHROPIC_MODEL=greeter
+        exec claude --dangerously-skip-permissions --print -- "$1"
+    "#;
+    let refused = refused_meanwhile("claude-teller", "scripted/greeter", "claude-code", command);
+    assert!(refused.contains("api.anthropic.com/"), "{refused}");
+}
+
+#[test]
+fn telemetry_of_codex_is_refused_without_harm() {
+    let command = r#"
+        provider="{name=\"lazaret\",base_url=\"$LAZARET_MODEL_URL/v1\",env_key=\"KEY\",wire_api=\"responses\"}"
+        export KEY=placeholder
+        exec codex exec --skip-git-repo-check --dangerously-bypass-approvals-and-sandbox -m greeter \
+            -c model_provider=lazaret -c "model_providers.lazaret=$provider" -c web_search=disabled -- "$1"
+    "#;
+    let refused = refused_meanwhile("codex-teller", "scripted-responses/greeter", "codex", command);
+    assert!(refused.contains("chatgpt.com/"), "{refused}");
+}
+
 #[test]
 fn claude_code_is_spoken_to_at_a_terminal() {
     let script = Script::new("talker").then(Action::Say { text: "Spoken from inside.".to_owned() });

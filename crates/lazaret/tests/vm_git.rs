@@ -64,14 +64,11 @@ fn a_cell_clones_and_pushes_where_its_rules_say_with_a_password_that_it_never_ha
     let before = runtime.block_on(host.refs("acme/app.git")).unwrap();
     let lab = Lab::without_daemon(env!("CARGO_BIN_EXE_lazaret"), Vec::new());
     fs::write(lab.path("git-ca.pem"), &host.authority).unwrap();
-    let config = fs::read_to_string(lab.path("config/lazaret/config.toml")).unwrap();
-    let network = format!(
-        "[network]\nown = [\"{GIT_HOST}\"]\nca = \"{}\"\nprivate = [\"{GIT_HOST}:{}\", ",
-        lab.path("git-ca.pem").display(),
-        host.port
-    );
-    let config = config.replacen("[network]\nprivate = [", &network, 1);
-    fs::write(lab.path("config/lazaret/config.toml"), config).unwrap();
+    lab.network(&format!(
+        "private = [\"{GIT_HOST}:{}\"]\nown = [\"{GIT_HOST}\"]\nca = \"{}\"\n",
+        host.port,
+        lab.path("git-ca.pem").display()
+    ));
     lab.agent("courier", &agent(&host));
     let to = host.url("acme/");
     let set = ["secret", "set", "app", "--to", to.trim_end_matches('/'), "--as", "basic:x-access-token"];

@@ -14,6 +14,10 @@ use demo::scripted::{Script, ScriptedModel, serve};
 /// The provider's key, which must be found nowhere but in the daemon and at the provider.
 pub const CANARY: &str = "sk-lazaret-canary-4f9d1c7be2a86035";
 
+/// Where tests run, mirrors of these may stand at addresses that aren't public.
+const REGISTRIES: &str =
+    "private = [\"registry.npmjs.org:443\", \"pypi.org:443\", \"files.pythonhosted.org:443\"]\n";
+
 /// Longest time that one command may take, under emulation on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(280);
 
@@ -109,8 +113,18 @@ impl Lab {
         for name in ["run", "state", "home"] {
             fs::create_dir_all(lab.path(name)).expect("its folders");
         }
-        fs::write(lab.path("config/lazaret/config.toml"), config(&url)).expect("its configuration");
+        fs::write(lab.path("config/lazaret/config.toml"), config(&url, REGISTRIES))
+            .expect("its configuration");
         lab
+    }
+
+    /// Has it reach the network so, as the table `[network]` says, from the next start of its daemon on.
+    ///
+    /// # Panics
+    /// When that can't be written.
+    pub fn network(&self, table: &str) {
+        let text = config(&self.provider, table);
+        fs::write(self.path("config/lazaret/config.toml"), text).expect("its configuration");
     }
 
     fn start_daemon(&mut self) {
@@ -145,7 +159,7 @@ impl Lab {
         child.wait().expect("it ends");
     }
 
-    /// Starts the daemon again.
+    /// Starts the daemon, or starts it again.
     pub fn restart_daemon(&mut self) {
         self.start_daemon();
     }
@@ -278,10 +292,8 @@ fn shared_folder(lazaret: &Path) -> PathBuf {
     folder
 }
 
-fn config(url: &str) -> String {
-    // Where tests run, mirrors of these may stand at addresses that aren't public.
-    let registries = ["registry.npmjs.org:443", "pypi.org:443", "files.pythonhosted.org:443"];
-    let mut text = format!("[network]\nprivate = {registries:?}\n");
+fn config(url: &str, network: &str) -> String {
+    let mut text = String::new();
     for (name, api, key) in [
         ("scripted", "anthropic", "key_env = \"SCRIPTED_KEY\""),
         ("scripted-responses", "responses", "key_env = \"SCRIPTED_KEY\""),
@@ -290,7 +302,7 @@ fn config(url: &str) -> String {
     ] {
         text.push_str(&format!("[providers.{name}]\nurl = \"{url}\"\napi = \"{api}\"\n{key}\n"));
     }
-    text
+    text + "[network]\n" + network
 }
 
 fn finish(mut command: Command, input: &str) -> Done {

@@ -1,14 +1,16 @@
 //! For tests only: a laboratory around the real `lazaret` binary, with the scripted model as its provider; a session's
-//! tools and its way out without a cell; an authorization server; and real mail servers.
+//! tools and its way out without a cell; a site that it may reach; an authorization server; and real mail servers.
 
 pub mod authorization;
 pub mod cell_less;
 mod lab;
 mod machines;
 pub mod mail;
+mod site;
 mod terminal;
 pub mod way_out;
 
 pub use lab::{CANARY, Done, Lab, deadline};
 pub use machines::{machines, none_left};
+pub use site::{Asked, Reply, SITE, Site};
 pub use terminal::Terminal;
