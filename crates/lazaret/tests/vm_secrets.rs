@@ -8,7 +8,7 @@ use std::path::Path;
 
 use demo::scripted::{Action, Script};
 use nix::unistd::geteuid;
-use testkit::{CANARY, Lab};
+use testkit::{Asked, CANARY, Lab, Reply, Site};
 
 /// The key as it might have been written down: as it is, in hex, and in base64 at each of the three alignments.
 fn spellings() -> Vec<Vec<u8>> {
@@ -157,22 +157,73 @@ fn the_providers_key_is_used_and_is_nowhere_in_the_guest() {
     child.wait().unwrap();
 }
 
-#[test]
-fn twenty_secrets_are_kept_and_one_is_used_and_none_is_in_a_file_a_log_or_the_ledger() {
-    let step = || Action::Shell { command: "env; sleep 100".to_owned() };
-    let wait = Script::new("user").then(step()).then(step()).then(step()).then(step());
-    let lab = Lab::start(env!("CARGO_BIN_EXE_lazaret"), vec![wait]);
-    let mut file = "name = \"user\"\nharness = \"builtin\"\nmodels = [\"vaulted/user\"]\n[limits]\ndisk = \"64MiB\"\n[secrets]\n".to_owned();
+/// How secret `n` of the twenty is shown: `--as`, and the header that the host then sends.
+fn shown(n: usize) -> (&'static str, String, String) {
+    let secret = format!("{CANARY}-{n:02}");
+    match n % 3 {
+        0 => ("bearer", "authorization".to_owned(), format!("Bearer {secret}")),
+        1 => {
+            let pair = base64(format!("ann:{secret}").as_bytes());
+            let padded = format!("{pair}{}", "=".repeat((4 - pair.len() % 4) % 4));
+            ("basic:ann", "authorization".to_owned(), format!("Basic {padded}"))
+        }
+        _ => ("header:x-key", "x-key".to_owned(), secret),
+    }
+}
+
+/// Asks every host for what only its secret opens, and looks for it where it is.
+const USES: &str = r#"
+import os, time, urllib.request
+for n in range(1, 20):
+    url = "https://api%d.example/use" % n
+    for asked in [url, urllib.request.Request(url, headers={"x-key": os.environ["LAZARET_SECRET_S%d" % n]})]:
+        print(n, urllib.request.urlopen(asked, timeout=60).read().decode())
+print(os.environ)
+print("all used", flush=True)
+time.sleep(60)
+"#;
+
+/// Everybody's host: echoes what it was sent to whoever shows the right key.
+fn echo(asked: &Asked) -> Reply {
+    let n = asked.host.trim_start_matches("api").trim_end_matches(".example").parse().unwrap_or(0);
+    let (_, header, value) = shown(n);
+    if asked.header(&header) != Some(&value) {
+        return Reply::Status(401);
+    }
+    Reply::Bytes(
+        "text/plain",
+        format!("opened by {value} {} {}", hex(&value), value.replace('-', "%2D")).into_bytes(),
+    )
+}
+
+/// Stores all but the model's, each for its host; the file of an agent that may use them.
+fn stored(lab: &Lab, hosts: &[String]) -> String {
+    let mut file = "name = \"user\"\nharness = \"builtin\"\nmodels = [\"vaulted/user\"]\n[limits]\ndisk = \"64MiB\"\n[egress]\nallow = [".to_owned();
+    let rules: Vec<String> = hosts.iter().map(|host| format!("\"GET https://{host}/use\"")).collect();
+    file.push_str(&format!("{}]\n[secrets]\n", rules.join(", ")));
     for n in 1..20 {
-        file.push_str(&format!("s{n} = [\"https://api{n}.example\"]\n"));
         let to = format!("https://api{n}.example");
-        let how = ["bearer", "basic:ann", "header:x-key"][n % 3];
+        file.push_str(&format!("s{n} = [\"{to}\"]\n"));
         let secret = lab.run(
-            &["secret", "set", &format!("s{n}"), "--to", &to, "--as", how],
+            &["secret", "set", &format!("s{n}"), "--to", &to, "--as", shown(n).0],
             &format!("{CANARY}-{n:02}\n"),
         );
         assert!(!holds_canary(secret.expect(0).stderr.as_bytes()));
     }
+    file
+}
+
+#[test]
+fn twenty_secrets_are_used_and_none_is_in_the_guest_a_file_a_log_an_answer_or_the_ledger() {
+    let hosts: Vec<String> = (1..20).map(|n| format!("api{n}.example")).collect();
+    let site = Site::start(&hosts.iter().map(String::as_str).collect::<Vec<_>>(), echo);
+    let command = format!("python3 -c '{USES}'");
+    let script = Script::new("user").then(Action::Shell { command });
+    let script = script.then(Action::Shell { command: "sleep 100".to_owned() });
+    let mut lab = Lab::without_daemon(env!("CARGO_BIN_EXE_lazaret"), vec![script]);
+    lab.network(&site.network(&lab.path("")));
+    lab.restart_daemon();
+    let file = stored(&lab, &hosts);
     // As the provider has it, once it was rotated.
     let set =
         ["secret", "set", "vaulted", "--to", &lab.provider, "--as", "header:x-api-key", "--method", "POST"];
@@ -187,23 +238,32 @@ fn twenty_secrets_are_kept_and_one_is_used_and_none_is_in_a_file_a_log_or_the_le
     );
 
     lab.agent("user", &file);
+    drop(lab.run(&["agent", "apply", "user", "--yes"], "").expect(0));
     let mut child = lab.running("user");
-    std::io::Write::write_all(&mut child.stdin.take().unwrap(), b"use it").unwrap();
-    testkit::deadline("the model was asked", std::time::Duration::from_secs(60), || {
-        (!lab.model.recorded().is_empty()).then_some(())
+    std::io::Write::write_all(&mut child.stdin.take().unwrap(), b"use them").unwrap();
+    testkit::deadline("all were used, twice", std::time::Duration::from_secs(200), || {
+        (site.asked().len() == 2 * 19).then_some(())
     });
     assert!(lab.model.recorded()[0].headers.contains(&("x-api-key".to_owned(), CANARY.to_owned())));
-    let env = lab.run(&["logs", "user"], "").expect(0).stdout + &lab.model.recorded()[0].body;
-    assert!(!holds_escaped(env.as_bytes()));
+    for asked in site.asked() {
+        assert!(matches!(echo(&asked), Reply::Bytes(..)), "{asked:?}");
+    }
     if geteuid().is_root() {
         for pid in descendants(lab.daemon_pid()) {
             search_memory(pid, |piece| {
-                assert!(!holds_canary(piece), "a secret is in the memory of process {pid}")
+                assert!(!holds_escaped(piece), "a secret is in the memory of process {pid}")
             });
         }
     }
     let disk = find_disk(lab.data(), "user");
     assert!(!holds_escaped(&fs::read(disk).unwrap()), "a secret is on the agent's disk");
+    // What came back, as the program printed it and as its model was told.
+    let told = testkit::deadline("the model is told", std::time::Duration::from_secs(200), || {
+        lab.model.recorded().get(1).map(|asked| asked.body.clone())
+    });
+    assert!(told.contains("all used") && told.matches("opened by").count() == 2 * 19, "{told}");
+    assert!(told.contains("[redacted]") && !holds_escaped(told.as_bytes()), "{told}");
+    assert!(!holds_escaped(lab.run(&["logs", "user"], "").expect(0).stdout.as_bytes()));
 
     // The key goes, and with it what the model may still be asked.
     drop(lab.run(&["secret", "rm", "vaulted"], "").expect(0));
