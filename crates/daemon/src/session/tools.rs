@@ -19,8 +19,8 @@ use crate::narrowing::{Version, compare};
 
 /// Events of tools that wait to be told.
 const EVENTS: usize = 32;
-/// How often a running session looks whether its agent's files were narrowed.
-const LOOK: Duration = Duration::from_secs(1);
+/// How often a running session looks whether its agent's files were narrowed: what is taken back counts within a second.
+const LOOK: Duration = Duration::from_millis(500);
 
 /// A session's tools.
 pub(super) struct Tools {
