@@ -172,6 +172,31 @@ async fn a_program_that_goes_away_ends_its_request() {
 }
 
 #[tokio::test]
+async fn a_program_that_goes_away_while_its_whole_body_is_held_ends_its_request() {
+    let mut proxy = Proxy::usual().await;
+    const LONG: usize = 300 << 10;
+    let known = format!("content-length: {LONG}\r\n\r\n{}", "x".repeat(LONG));
+    let chunked = format!("transfer-encoding: chunked\r\n\r\n{LONG:x}\r\n{}\r\n0\r\n\r\n", "x".repeat(LONG));
+    for body in [known, chunked] {
+        let mut stream = proxy.connect().await;
+        let request = format!("PUT http://example.com/ HTTP/1.1\r\n{body}");
+        let sending = async {
+            stream.write_all(request.as_bytes()).await.unwrap();
+            stream.flush().await.unwrap();
+            stream
+        };
+        let held = async {
+            let mut asked = proxy.next().await;
+            assert_eq!(asked.body().await.len(), LONG);
+            asked
+        };
+        let (stream, mut asked) = tokio::join!(sending, held);
+        drop(stream);
+        assert_eq!(asked.piece().await, None, "nobody waits for the answer any more");
+    }
+}
+
+#[tokio::test]
 async fn a_body_that_nobody_takes_makes_its_program_wait() {
     let mut proxy = Proxy::usual().await;
     let mut stream = proxy.connect().await;

@@ -62,3 +62,30 @@ async fn a_push_that_asks_shows_each_change_and_waits() {
     assert_eq!((back.status, rig.hits()), (200, 1), "{back:?}");
     assert!(back.text().contains("refs/heads/main\0 report-status0000"), "{back:?}");
 }
+
+#[tokio::test]
+async fn a_program_that_goes_away_while_people_are_asked_is_not_waited_for() {
+    for pack in [16, 1 << 20] {
+        let mut rig = Rig::with(RULES, false, Bounds::default(), None).await;
+        let pieces = || vec![b'x'; pack].chunks(8 << 10).map(<[u8]>::to_vec).collect::<Vec<_>>();
+        let (door, daemon) = tokio::io::duplex(1 << 16);
+        let (request, egress) = (rig.push(&["refs/heads/main"]), Arc::clone(&rig.egress));
+        let served =
+            tokio::spawn(async move { crate::egress::serve(request, daemon, egress.as_ref()).await });
+        let (read, mut write) = tokio::io::split(door);
+        for piece in pieces() {
+            frame::write(&mut write, &EgressBody::Bytes(piece), LARGE).await.unwrap();
+        }
+        frame::write(&mut write, &EgressBody::End, LARGE).await.unwrap();
+        let ToolEvent::Waits { approval, .. } = rig.events.recv().await.unwrap() else { panic!("it asks") };
+        drop((read, write));
+        let over = tokio::time::timeout(Duration::from_secs(60), served).await;
+        over.expect("nobody is waited for").unwrap().unwrap();
+        // A yes that comes later sends nothing by itself; whoever sends the same again need not ask again.
+        let answer = store::Answer { person: rig.owner.clone(), yes: true, for_session: false, why: None };
+        rig.store.answer(approval, &answer, NOW).await.unwrap();
+        assert_eq!(rig.hits(), 0);
+        let back = rig.send(rig.push(&["refs/heads/main"]), pieces()).await;
+        assert_eq!((back.status, rig.hits()), (200, 1), "{back:?}");
+    }
+}
