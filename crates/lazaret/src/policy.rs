@@ -16,7 +16,7 @@ use domain::{
 };
 use policy::{
     AgentPolicy, Arguments, Body, Call, Case, Connect, ConnectFacts, Counts, Explanation, Kind, KnownModel,
-    KnownTool, Push, Row, Seen, Sources, Table, Text, ToolCall, ToolFacts, Verdict, difference, explain,
+    KnownTool, Row, Seen, Sources, Table, Text, ToolCall, ToolFacts, Verdict, difference, explain,
     explain_connect,
 };
 use serde_json::{Value, json};
@@ -80,12 +80,13 @@ fn check(agent: &str, how: &PolicyArgs) -> Outcome {
 fn test(agent: &str, how: &PolicyArgs) -> Outcome {
     let read = Agent::read(agent, how)?;
     let policy = read.policy()?;
+    let own = own_hosts(&background::folders()?.config)?;
     let mut results = Vec::new();
     for path in cases(&read.folder.join("policy"))? {
         let name = path.display().to_string();
         let text = text(&path)?;
         let case = Case::parse(Text { name: &name, text: &text }).map_err(|e| Failure::new(e.to_string()))?;
-        results.push((name, case.run(&policy).err().map(|mismatch| mismatch.to_string())));
+        results.push((name, case.run(&policy, &own).err().map(|mismatch| mismatch.to_string())));
     }
     let failed = results.iter().filter(|(_, failure)| failure.is_some()).count();
     if how.json {
@@ -148,9 +149,7 @@ fn told_of_request(agent: &str, how: &PolicyArgs, target: EgressTarget, prompt: 
     let origin = seen.origin_of(&target.url(), &Kind::Url).unwrap_or(Origin::Unknown);
     let own = own_hosts(&background::folders()?.config)?.iter().any(|own| own.names(&target.host));
     let body = if target.reads() { Body::None } else { Body::Upto(0) };
-    let refs = target.refs.clone();
-    let push = target.pushes().then(|| Push { changes: refs, deletes: false, bytes: Vec::new() });
-    let action = Connect { target, headers: Vec::new(), push, body };
+    let action = Connect::told(target, body);
     let exposed = Labels {
         confidentiality: Confidentiality::Confidential,
         integrity: Integrity::Web,

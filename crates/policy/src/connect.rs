@@ -69,6 +69,14 @@ pub const PLAIN_HEADERS: [(&str, &str); 2] = [("accept", "*/*"), ("user-agent", 
 impl Act for Connect {}
 
 impl Connect {
+    /// A request as a person tells of one: without headers, and of a push with its refs alone.
+    #[must_use]
+    pub fn told(target: EgressTarget, body: Body) -> Self {
+        let changes = target.refs.clone();
+        let push = target.pushes().then(|| Push { changes, deletes: false, bytes: Vec::new() });
+        Self { target, headers: Vec::new(), push, body }
+    }
+
     /// The same without what an agent could say in it beside its URL, if nothing else than its headers says it.
     #[must_use]
     pub fn plain(self) -> Self {

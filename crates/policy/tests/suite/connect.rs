@@ -2,8 +2,8 @@
 
 use domain::{Answer, Confidentiality, Integrity, Labels, Origin};
 use policy::{
-    AgentPolicy, Body, Call, Connect, ConnectFacts, Counts, Decision, Grant, Push, Verdict, decide,
-    explain_connect,
+    AgentPolicy, Body, Call, Case, Connect, ConnectFacts, Counts, Decision, Grant, Push, Text, Verdict,
+    decide, explain_connect,
 };
 use proptest::prelude::*;
 
@@ -388,4 +388,45 @@ fn a_fetch_reads_and_a_preset_is_named_where_it_decides() {
     let upload = request("POST https://upload.pypi.org/legacy/");
     let (found, reason) = asked(&policy, upload, facts(Labels::default(), false, Origin::Unknown));
     assert!(found == Answer::Deny && reason.contains(", deny: "), "{reason}");
+}
+
+#[test]
+fn tests_of_policies_can_be_about_requests() {
+    let policy = policy();
+    let own = ["wiki.corp.example".parse().unwrap()];
+    let run = |text: &str| Case::parse(Text { name: "a.toml", text }).unwrap().run(&policy, &own);
+    let exposed = "labels = { confidentiality = \"confidential\", integrity = \"web\" }\n";
+    for (text, expect) in [
+        ("request = \"GET https://api.example.com/repos/acme/app\"", "allow"),
+        ("request = \"POST https://api.example.com/repos/acme/app/issues\"\nbody = \"{}\"", "allow"),
+        ("request = \"PUT https://api.example.com/a\"\nbody = \"x\"", "ask"),
+        ("request = \"GET https://api.example.com/repos/acme/secret/a\"", "deny"),
+        ("request = \"GET https://other.example.com/\"\nbecause = [\"unlisted\"]", "deny"),
+    ] {
+        run(&format!("expect = \"{expect}\"\n{text}")).unwrap();
+    }
+    for (request, expect) in [
+        (
+            "request = \"GET https://api.example.com/repos/acme/app\"\nbecause = [\"connect-rule-of-two\"]",
+            "ask",
+        ),
+        (
+            "request = \"GET https://api.example.com/repos/acme/app\"\nprompt = \"Read https://api.example.com/repos/acme/app\"",
+            "allow",
+        ),
+        ("request = \"GET https://api.example.com/status\"", "allow"),
+        ("request = \"POST https://wiki.corp.example/a\"\nbody = \"x\"", "ask"),
+    ] {
+        run(&format!("expect = \"{expect}\"\n{exposed}{request}")).unwrap();
+    }
+    let found = run("request = \"PUT https://api.example.com/a\"\nexpect = \"allow\"").unwrap_err();
+    assert!(found.to_string().starts_with("a.toml: expected allow, found ask\n  because "), "{found}");
+    for bad in [
+        "request = \"GET api.example.com/\"\nexpect = \"deny\"",
+        "request = \"GET https://a.example/%2e%2e\"\nexpect = \"deny\"",
+        "request = \"GET https://a.example/\"\nmodel = \"a/b\"\nexpect = \"deny\"",
+        "model = \"a/b\"\nbody = \"x\"\nexpect = \"deny\"",
+    ] {
+        assert!(Case::parse(Text { name: "bad.toml", text: bad }).is_err(), "{bad}");
+    }
 }

@@ -119,10 +119,10 @@ fn tests_of_policies_pass_or_say_what_was_found() {
         let path = file.unwrap().path();
         let text = std::fs::read_to_string(&path).unwrap();
         let name = path.file_name().unwrap().to_string_lossy().into_owned();
-        Case::parse(Text { name: &name, text: &text }).unwrap().run(&policy).unwrap();
+        Case::parse(Text { name: &name, text: &text }).unwrap().run(&policy, &[]).unwrap();
     }
     let wrong = "tool = \"mail__send_raw\"\nexpect = \"allow\"";
-    let found = Case::parse(Text { name: "wrong.toml", text: wrong }).unwrap().run(&policy).unwrap_err();
+    let found = Case::parse(Text { name: "wrong.toml", text: wrong }).unwrap().run(&policy, &[]).unwrap_err();
     assert_eq!(
         found.to_string(),
         "wrong.toml: expected allow, found deny\n  because agent.toml:8, deny: `deny = [\"send_raw\"]` of [tools.mail]"
