@@ -113,6 +113,12 @@ pub struct ServerCell {
     /// Whether an emulated machine will do, which is no security boundary.
     #[serde(default)]
     pub allow_emulation: bool,
+    /// The requests that may leave them, written as in `allow` of an agent's `[egress]`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub egress: Vec<String>,
+    /// The secrets that such requests carry, each with the places where.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub secrets: BTreeMap<SecretName, Vec<String>>,
     /// What it may use up.
     #[serde(default)]
     pub limits: ServerLimits,

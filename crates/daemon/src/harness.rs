@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use domain::{AgentFile, Harness, ModelName};
+use domain::{AgentFile, Harness, ModelName, SecretName};
 use wire::guest::AUTHORITY;
 use wire::process::{Place, ProcessSpec, TtySize};
 
@@ -110,9 +110,19 @@ pub(crate) fn process(task: &Task<'_>) -> ProcessSpec {
     ProcessSpec { argv, env, cwd: WORKSPACE.to_owned(), tty: task.tty, place: Place::Container }
 }
 
-/// The program of a tool server's cell, which has no way out.
-pub(crate) fn server(argv: Vec<String>, image_env: &[String]) -> ProcessSpec {
-    let env = base_env(image_env, None);
+/// The program of a tool server's cell; where it has a way out, with the placeholders of the secrets that go by it.
+pub(crate) fn server(
+    argv: Vec<String>,
+    image_env: &[String],
+    out_with: Option<&[SecretName]>,
+) -> ProcessSpec {
+    let mut env = base_env(image_env, None);
+    if let Some(secrets) = out_with {
+        way_out(&mut env);
+        for secret in secrets {
+            set(&mut env, &secret.variable(), &secret.placeholder());
+        }
+    }
     ProcessSpec { argv, env, cwd: WORKSPACE.to_owned(), tty: None, place: Place::Container }
 }
 
@@ -293,7 +303,7 @@ mod tests {
     }
 
     #[test]
-    fn programs_of_a_session_know_the_way_out_and_those_of_a_tool_server_have_none() {
+    fn programs_of_a_session_know_the_way_out_and_those_of_a_tool_server_if_they_have_one() {
         let image: Vec<String> =
             ["HTTPS_PROXY=http://evil.example", "SSL_CERT_FILE=/x"].map(str::to_owned).into();
         let harness = spec("name = \"a\"\nharness = { command = [\"env\"] }", None, &image);
@@ -304,7 +314,11 @@ mod tests {
             assert_eq!(value(&spec, "SSL_CERT_FILE"), "/.lazaret/ca.pem");
             assert_eq!(value(&spec, "npm_config_cafile"), "/.lazaret/ca.pem");
         }
-        let none = [server(vec![], &[]), exec(vec![], &[], None, Place::GuestRoot)];
+        let secrets = ["api".parse().unwrap()];
+        let reaches_out = server(vec![], &image, Some(&secrets));
+        assert_eq!(value(&reaches_out, "HTTPS_PROXY"), "http://127.0.0.1:8183");
+        assert_eq!(value(&reaches_out, "LAZARET_SECRET_API"), "lazaret-secret-api");
+        let none = [server(vec![], &[], None), exec(vec![], &[], None, Place::GuestRoot)];
         assert!(none.iter().all(|spec| !format!("{spec:?}").contains("8183")));
     }
 

@@ -19,6 +19,7 @@ use wire::tools::{ToolFailure, ToolFailureKind};
 
 use crate::error::DaemonError;
 use crate::mailbox;
+use crate::server_cells;
 
 /// Most bytes in the file.
 const MAX_BYTES: u64 = 256 * 1024;
@@ -154,7 +155,10 @@ impl KnownServers {
         }
         match (&entry.url, &entry.cell, &entry.mailbox) {
             (Some(url), None, None) => drop(BaseUrl::parse(url, false).map_err(|e| invalid(e.to_string()))?),
-            (None, Some(cell), None) => check_cell(entry, cell).map_err(invalid)?,
+            (None, Some(cell), None) => {
+                check_cell(entry, cell).map_err(invalid)?;
+                drop(server_cells::rules(name, cell).map_err(invalid)?);
+            }
             (None, None, Some(_)) if entry.secret.is_some() => return Err(invalid(NO_SECRET.to_owned())),
             (None, None, Some(mailbox)) => drop(mailbox::place(mailbox).map_err(invalid)?),
             _several_or_none => {
@@ -188,6 +192,13 @@ impl KnownServers {
 
     /// What is said of a server's tools.
     fn table(&self, entry: &Entry) -> Result<Table, String> {
+        let table = self.said(entry)?;
+        let reaches_out = entry.cell.as_ref().is_some_and(|cell| !cell.egress.is_empty());
+        Ok(if reaches_out { table.reaching_out() } else { table })
+    }
+
+    /// What a person said of them.
+    fn said(&self, entry: &Entry) -> Result<Table, String> {
         let Some(name) = &entry.table else { return Ok(Table::default()) };
         if let Some(text) = Table::shipped(name) {
             return Table::parse(text).map_err(|e| format!("table {name}: {e}"));
@@ -308,6 +319,8 @@ mod tests {
             image: "npm:files@1.0.0".parse().unwrap(),
             command: command.iter().map(|word| (*word).to_owned()).collect(),
             allow_emulation: false,
+            egress: Vec::new(),
+            secrets: BTreeMap::new(),
             limits: ServerLimits::default(),
         };
         ServerView { url: None, cell: Some(cell), ..view(name, "", None) }
@@ -355,6 +368,40 @@ mod tests {
             std::fs::write(folder.path().join("servers.toml"), text).unwrap();
             let told = KnownServers::read(folder.path()).unwrap_err().to_string();
             assert!(told.contains(why), "{told}");
+        }
+    }
+
+    #[test]
+    fn a_local_server_that_reaches_out_communicates_whatever_its_table_says() {
+        let folder = tempfile::tempdir().unwrap();
+        let known = KnownServers::read(folder.path()).unwrap();
+        let table = "[tools.read]\neffects = [\"read\"]\nresults = { \"\" = \"organisation\" }\n";
+        std::fs::write(folder.path().join("t.toml"), table).unwrap();
+        let reaching = |egress: &[&str], secret: &[(&str, &str)]| {
+            let mut view = ServerView { table: Some("t.toml".to_owned()), ..in_cell("x", &["serve"]) };
+            let cell = view.cell.as_mut().unwrap();
+            cell.egress = egress.iter().map(|rule| (*rule).to_owned()).collect();
+            let lent = secret.iter().map(|(name, place)| (name.parse().unwrap(), vec![(*place).to_owned()]));
+            cell.secrets = lent.collect();
+            view
+        };
+        let row = || known.table_of(&"x".parse().unwrap()).unwrap().tools.into_values().next().unwrap();
+        known.put(reaching(&[], &[])).unwrap();
+        assert!(row().effects.only_reads());
+        let good = reaching(&["GET https://api.example/items/*"], &[("api", "https://api.example")]);
+        known.put(good.clone()).unwrap();
+        assert!(row().effects.has(domain::Effect::Communicate));
+        assert_eq!(row().labels(domain::Confidentiality::Public).integrity, domain::Integrity::Web);
+        assert_eq!(KnownServers::read(folder.path()).unwrap().list(), [good]);
+        for bad in [
+            reaching(&["GET api.example"], &[]),
+            reaching(&["* https://api.example/**"], &[]),
+            reaching(&["GET https://api.example/a\"]\nask = [\"GET https://b.example/"], &[]),
+            reaching(&[], &[("api", "https://api.example")]),
+            reaching(&["GET https://api.example/"], &[("api", "api.example")]),
+        ] {
+            let told = known.put(bad).unwrap_err().message;
+            assert!(told.contains("cell.egress") || told.contains("cell.secrets"), "{told}");
         }
     }
 

@@ -550,7 +550,7 @@ pub struct EgressRule {
     pub answer: Answer,
     /// The requests that it is about.
     pub pattern: EgressPattern,
-    /// Its line in the agent file, counted from 1; that of the preset's name, if it is of one.
+    /// Its line in the agent file, counted from 1; that of the preset's name, if it is of one. 0 if it is in no such file.
     pub line: usize,
     /// The preset that it is of.
     pub preset: Option<String>,

@@ -317,7 +317,10 @@ fn table(server: &ServerName, servers: &toml::Table, config: &Path) -> Result<Ta
         Some(text) => (format!("table {name}"), text.to_owned()),
         None => (config.join(&name).display().to_string(), text(&config.join(&name))?),
     };
-    Table::parse(&text).map_err(|e| Failure::new(format!("{place}: {e}")))
+    let table = Table::parse(&text).map_err(|e| Failure::new(format!("{place}: {e}")))?;
+    let egress = entry.and_then(|entry| entry.get("cell")?.get("egress")?.as_array());
+    let reaches_out = egress.is_some_and(|egress| !egress.is_empty());
+    Ok(if reaches_out { table.reaching_out() } else { table })
 }
 
 /// The schemas in an answer to `tools/list`, or in the list of it.

@@ -1,5 +1,6 @@
 //! `server` and `agent apply`: tool servers, and what agents may do with their tools, shown before it counts.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, BufRead as _, Write as _};
 
@@ -41,11 +42,27 @@ pub(crate) async fn command(command: ServerCommand) -> Outcome {
 }
 
 async fn add(client: &Client, args: ServerAddArgs) -> Outcome {
-    let ServerAddArgs { name, url, image, mailbox, table, teams, secret, allow_emulation, command } = args;
+    let ServerAddArgs {
+        name,
+        url,
+        image,
+        mailbox,
+        table,
+        teams,
+        secret,
+        allow_emulation,
+        egress,
+        lend,
+        command,
+    } = args;
     // What was added by hand, such as limits, stays.
     let before = client.servers().await?.into_iter().find(|server| server.name == name);
     let limits = before.and_then(|server| server.cell).map(|cell| cell.limits).unwrap_or_default();
-    let cell = image.map(|image| ServerCell { image, command, allow_emulation, limits });
+    let mut secrets = BTreeMap::<_, Vec<String>>::new();
+    for (secret, place) in lend {
+        secrets.entry(secret).or_default().push(place);
+    }
+    let cell = image.map(|image| ServerCell { image, command, allow_emulation, egress, secrets, limits });
     let teams = teams.into_iter().collect();
     let server = ServerView { name, url, table, teams, secret, cell, mailbox: of_args(mailbox) };
     client.put_server(&server).await?;
@@ -135,6 +152,9 @@ fn described(details: &ServerDetails) -> Vec<String> {
         (None, Some(cell)) => {
             lines.push(format!("  image    {}", cell.image));
             lines.push(format!("  command  {}", escape(&cell.command.join(" "))));
+            lines.extend(cell.egress.iter().map(|rule| format!("  egress   {}", escape(rule))));
+            let lent = cell.secrets.iter().map(|(secret, places)| (secret, places.join(", ")));
+            lines.extend(lent.map(|(secret, places)| format!("  lent     {secret}, to {}", escape(&places))));
             let limits = &cell.limits;
             lines.push(format!(
                 "  limits   memory {}, cpus {}, disk {}, pids {}, idle {}",

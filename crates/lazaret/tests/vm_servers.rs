@@ -6,7 +6,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use serde_json::Value;
-use testkit::{Lab, deadline, machines, none_left};
+use testkit::{Lab, Reply, Site, deadline, machines, none_left};
 
 const FILES: &str = "npm:@modelcontextprotocol/server-filesystem@2026.8.31";
 const EVERYTHING: &str = "npm:@modelcontextprotocol/server-everything@2026.8.31";
@@ -295,4 +295,84 @@ await client.close();
     let env = lines.iter().find(|line| line.starts_with("env ")).unwrap();
     assert!(!env.contains("PATH") && !env.contains("LAZARET"), "a tool that was denied answered: {env}");
     drop(lab.run(&["ledger", "verify"], "").expect(0));
+}
+
+/// A server without any library that fetches what it is told to, and says what it finds of a key.
+const FETCHER: &str = r#"
+import json, os, sys, urllib.error, urllib.request
+def fetch(url, key):
+    headers = {"x-key": os.environ["LAZARET_SECRET_API"]} if key else {}
+    try:
+        answer = urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=100)
+        return "%d %s" % (answer.status, answer.read().decode())
+    except urllib.error.HTTPError as error:
+        return "%d %s" % (error.code, error.read().decode())
+for line in sys.stdin:
+    message = json.loads(line)
+    if "id" not in message:
+        continue
+    answer = {"jsonrpc": "2.0", "id": message["id"]}
+    if message["method"] == "initialize":
+        answer["result"] = {"protocolVersion": "2025-06-18", "capabilities": {"tools": {}}, "serverInfo": {"name": "f", "version": "1"}}
+    elif message["method"] == "tools/list":
+        texts = {"type": "object", "properties": {"url": {"type": "string"}}}
+        answer["result"] = {"tools": [{"name": n, "inputSchema": texts} for n in ["fetch", "fetch_keyed", "look"]]}
+    elif message["method"] == "tools/call":
+        name, arguments = message["params"]["name"], message["params"]["arguments"]
+        text = str(dict(os.environ)) if name == "look" else fetch(arguments["url"], name == "fetch_keyed")
+        answer["result"] = {"content": [{"type": "text", "text": text}]}
+    else:
+        answer["error"] = {"code": -32601, "message": "no such method"}
+    print(json.dumps(answer), flush=True)
+"#;
+const FETCHER_TABLE: &str = "[tools.fetch]\neffects = [\"read\"]\n[tools.fetch_keyed]\neffects = [\"read\"]\n[tools.look]\neffects = [\"read\"]\n";
+
+#[test]
+fn a_server_reaches_out_where_its_entry_says_with_a_key_that_it_never_has() {
+    const KEY: &str = "key-canary-51c7a0e9";
+    let site = Site::start(&["api.example", "other.example"], |asked| {
+        let key = asked.header("x-key").unwrap_or("none");
+        Reply::Bytes("text/plain", format!("{} with {key}", asked.line).into_bytes())
+    });
+    let mut lab = Lab::without_daemon(env!("CARGO_BIN_EXE_lazaret"), Vec::new());
+    lab.network(&site.network(&lab.path("")));
+    lab.restart_daemon();
+    fs::write(lab.path("config/lazaret/fetcher.toml"), FETCHER_TABLE).unwrap();
+    let set = ["secret", "set", "api", "--to", "https://api.example", "--as", "header:x-key"];
+    drop(lab.run(&set, KEY).expect(0));
+    let server = ["fetcher", "--table", "fetcher.toml", "--image", "base", "--allow-emulation"];
+    let out = ["--egress", "GET https://api.example/items/*", "--lend", "api=https://api.example/items"];
+    add(&lab, &[&server[..], &out, &["--", "python3", "-c", FETCHER]].concat());
+    let shown = lab.run(&["server", "show", "fetcher"], "").expect(0).stdout;
+    assert!(
+        shown.contains("egress   GET https://api.example/items/*") && shown.contains("lent     api"),
+        "{shown}"
+    );
+
+    caller(&lab, "ann", "sales", "[tools.fetcher]\nallow = [\"*\"]\n");
+    // What its tools are told may leave: that is so whatever its table says.
+    let asked = applied(&lab, "ann");
+    assert!(asked.contains("communicate"), "{asked}");
+    let ask = |tool: &str, url: &str| format!(r#"["fetcher__{tool}", {{"url": "{url}"}}]"#);
+    let asks = [
+        ask("fetch", "https://api.example/items/1"),
+        ask("fetch_keyed", "https://api.example/items/2"),
+        ask("fetch", "https://api.example/else"),
+        ask("fetch", "https://other.example/items/1"),
+        ask("look", ""),
+    ];
+    let told = calls(&lab, "ann", &format!("[{}]", asks.join(", ")));
+    assert_eq!(told[0], "200 GET /items/1 with [redacted]", "{told:?}");
+    assert_eq!(told[1], "200 GET /items/2 with [redacted]", "{told:?}");
+    for refused in &told[2..4] {
+        assert!(refused.starts_with("403 lazaret: ") && refused.contains("no rule allows"), "{told:?}");
+    }
+    assert!(told[4].contains("lazaret-secret-api") && told[4].contains("127.0.0.1:8183"), "{told:?}");
+    let left: Vec<String> =
+        site.asked().iter().map(|a| format!("{} {:?}", a.line, a.header("x-key"))).collect();
+    assert_eq!(left, [format!("GET /items/1 Some({KEY:?})"), format!("GET /items/2 Some({KEY:?})")]);
+
+    let ledger = lab.run(&["ledger", "export"], "").expect(0).stdout;
+    assert!(ledger.contains("servers.toml, [fetcher.cell]") && ledger.contains("other.example"), "{ledger}");
+    assert!(!told.join("").contains(KEY) && !ledger.contains(KEY));
 }

@@ -336,7 +336,7 @@ fn generated(from: &Sources<'_>) -> Result<Vec<Statement>, PolicyError> {
         // Which rules name a request is found out before: Cedar's patterns know no segments of a path.
         let when = format!("when {{ context.rules.contains({}) }}", quoted(pattern.as_str()));
         for text in answering(rule.answer, &scope, &when) {
-            add(Some(rule.line), None, name, says.clone(), text)?;
+            add((rule.line > 0).then_some(rule.line), None, name, says.clone(), text)?;
         }
     }
     Ok(statements)

@@ -365,6 +365,19 @@ impl Table {
         Ok(table)
     }
 
+    /// The table of a server that has a way out of its own: what its tools are told may leave by it, and what they tell may be
+    /// anybody's words.
+    #[must_use]
+    pub fn reaching_out(mut self) -> Self {
+        for row in self.tools.values_mut() {
+            row.effects =
+                Effects::of(&[Effect::Communicate]).map_or(row.effects, |more| row.effects.and(more));
+            row.staged = false;
+            row.results.clear();
+        }
+        self
+    }
+
     /// The reviewed table that ships for a product, by its short name: `filesystem`, `everything`, `github`, `hubspot`, `mail`.
     #[must_use]
     pub fn shipped(name: &str) -> Option<&'static str> {

@@ -10,6 +10,7 @@ mod owner;
 mod restarts;
 #[cfg(test)]
 mod tests;
+mod way_out;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -28,6 +29,7 @@ use wire::tools::{ToolFailure, ToolFailureKind};
 use crate::session::{Host, StartFailure};
 use owner::{Ended, Owner};
 use restarts::Restarts;
+pub(crate) use way_out::{Ways, rules};
 
 /// Bytes between the gateway and a program that are on their way.
 const PIPE: usize = 64 * 1024;
@@ -42,6 +44,7 @@ type Key = (TeamName, ServerName);
 /// The cells of all local tool servers.
 pub(crate) struct ServerCells {
     host: Arc<dyn Host>,
+    ways: Ways,
     allow_emulation: bool,
     logs: PathBuf,
     places: Mutex<BTreeMap<Key, Arc<Place>>>,
@@ -67,10 +70,10 @@ struct Turn {
 
 impl ServerCells {
     /// None yet.
-    pub(crate) fn new(host: Arc<dyn Host>, allow_emulation: bool, logs: PathBuf) -> Self {
+    pub(crate) fn new(host: Arc<dyn Host>, ways: Ways, allow_emulation: bool, logs: PathBuf) -> Self {
         let (places, tasks, end) = (Mutex::default(), TaskTracker::new(), CancellationToken::new());
         let room = Arc::new(Semaphore::new(MAX_CELLS));
-        Self { host, allow_emulation, logs, places, tasks, room, end }
+        Self { host, ways, allow_emulation, logs, places, tasks, room, end }
     }
 
     /// Starts the team's cell of the server, and speaks to it. Letting go of the connection stops the cell.
@@ -102,6 +105,7 @@ impl ServerCells {
             return Err(failed(why).hint(format!("`lazaret server show {server}` shows why")));
         }
         tokio::time::sleep(wait).await;
+        let way_out = self.ways.open(team, server, wanted).await.map_err(failed)?;
         let (ours, theirs) = tokio::io::duplex(PIPE);
         let stop = self.end.child_token();
         let (ready, stands) = oneshot::channel();
@@ -109,6 +113,7 @@ impl ServerCells {
             host: Arc::clone(&self.host),
             key: (team.clone(), server.clone()),
             cell: wanted.clone(),
+            way_out,
             allow_emulation: self.allow_emulation || wanted.allow_emulation,
             log: self.log(team, server),
             place: Arc::clone(&place),

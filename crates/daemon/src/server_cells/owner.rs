@@ -1,5 +1,5 @@
 //! The task that owns the cell of one local tool server, from its image to its end. The cell is asked for nothing but the
-//! program's standard streams: it has no models, no tools and no network, and what its door asks for is not answered.
+//! program's standard streams: it has no models and no tools, and no way out but what its entry lets through.
 
 use std::convert::Infallible;
 use std::path::PathBuf;
@@ -13,11 +13,12 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream, ReadHalf, W
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 use wire::frame::CHUNK;
-use wire::guest::FromGuest;
+use wire::guest::{ContainerSpec, FromGuest};
 use wire::host::DoorReport;
 use wire::process::{Exit, FromProcess, ToProcess};
 
 use super::log::Log;
+use super::way_out::WayOut;
 use super::{Key, Place};
 use crate::harness;
 use crate::journal::now;
@@ -39,6 +40,8 @@ pub(super) struct Owner {
     pub(super) host: Arc<dyn Host>,
     pub(super) key: Key,
     pub(super) cell: ServerCell,
+    /// How its requests leave, if any may.
+    pub(super) way_out: Option<WayOut>,
     pub(super) allow_emulation: bool,
     pub(super) log: PathBuf,
     pub(super) place: Arc<Place>,
@@ -74,11 +77,11 @@ enum End {
 impl Owner {
     /// Lives the cell's whole life, `stream` being the gateway's.
     pub(super) async fn run(
-        self,
+        mut self,
         stream: DuplexStream,
         ready: oneshot::Sender<Result<(), StartFailure>>,
     ) -> Ended {
-        let (team, server) = &self.key;
+        let (team, server) = &self.key.clone();
         let ended = match self.up().await {
             Err(None) => Ended::LetGo { after: Duration::ZERO },
             Err(Some(failure)) => {
@@ -129,11 +132,13 @@ impl Owner {
                 return Err(Some(failure));
             }
         };
-        let spec = container_spec(&self.limits(), false);
+        let egress = self.way_out.as_ref().map(WayOut::proxy);
+        let secrets = self.way_out.as_ref().map(|way_out| way_out.secrets.as_slice());
+        let spec = ContainerSpec { egress, ..container_spec(&self.limits(), false) };
         let program = async {
             let link = Link::open(link, self.key.1.to_string(), spec).await?;
             let (input, inputs) = mpsc::channel(INPUTS);
-            let spec = harness::server(self.cell.command.clone(), &image.env);
+            let spec = harness::server(self.cell.command.clone(), &image.env, secrets);
             let process = Process::start(&link.opener, spec, inputs).await?;
             Ok::<_, String>((link, process, input))
         };
@@ -184,14 +189,14 @@ impl Owner {
     }
 
     /// Carries bytes both ways until one side has enough.
-    async fn serve(&self, mut up: Up, stream: DuplexStream) -> End {
+    async fn serve(&mut self, mut up: Up, stream: DuplexStream) -> End {
         let (from, to) = tokio::io::split(stream);
         let Up { cell, link, process, input, log } = &mut up;
         let end = tokio::select! {
             biased;
             () = self.stop.cancelled() => End::LetGo,
             why = cell.ended() => End::Died(why),
-            why = watch(link) => End::Died(why),
+            why = watch(link, self.way_out.as_mut()) => End::Died(why),
             () = feed(from, input) => End::LetGo,
             why = drain(process, to, log) => End::Died(why),
         };
@@ -270,23 +275,26 @@ async fn drain(process: &mut Process, mut to: WriteHalf<DuplexStream>, log: &mut
     }
 }
 
-/// Hears the door until the cell's end. It may ask for nothing.
-async fn watch(link: &mut Link) -> String {
+/// Hears the door until the cell's end. It may ask for nothing but to send requests, if some may leave.
+async fn watch(link: &mut Link, mut way_out: Option<&mut WayOut>) -> String {
     loop {
-        match link.heard().await {
-            Heard::Asks(stream) => {
+        match (link.heard().await, way_out.as_mut()) {
+            (Heard::Asks(stream), Some(way_out)) => way_out.serve(stream),
+            (Heard::Asks(stream), None) => {
                 tracing::debug!("a tool server's cell asks for something, which it may not");
                 drop(stream);
             }
-            Heard::Report(Ok(DoorReport::CutOff { why })) => {
+            (Heard::Report(Ok(DoorReport::CutOff { why })), _) => {
                 return format!("the door cut the guest off: {why}");
             }
-            Heard::Report(Ok(DoorReport::Guest(FromGuest::Down))) => return "the guest went down".to_owned(),
-            Heard::Report(Ok(DoorReport::Guest(FromGuest::LimitHit { limit }))) => {
+            (Heard::Report(Ok(DoorReport::Guest(FromGuest::Down))), _) => {
+                return "the guest went down".to_owned();
+            }
+            (Heard::Report(Ok(DoorReport::Guest(FromGuest::LimitHit { limit }))), _) => {
                 tracing::warn!(?limit, "a tool server met a limit");
             }
-            Heard::Report(Ok(DoorReport::Born { .. } | DoorReport::Guest(_))) => {}
-            Heard::Report(Err(why)) => return why,
+            (Heard::Report(Ok(DoorReport::Born { .. } | DoorReport::Guest(_))), _) => {}
+            (Heard::Report(Err(why)), _) => return why,
         }
     }
 }

@@ -6,6 +6,7 @@ use api::{ServerLimits, ServerState};
 use wire::tools::ToolFailureKind;
 
 use super::*;
+use crate::config::Config;
 use crate::session::Fake;
 
 fn cell(program: &str) -> ServerCell {
@@ -13,6 +14,8 @@ fn cell(program: &str) -> ServerCell {
         image: "base".parse().unwrap(),
         command: vec![program.to_owned()],
         allow_emulation: true,
+        egress: Vec::new(),
+        secrets: BTreeMap::new(),
         limits: ServerLimits::default(),
     }
 }
@@ -23,10 +26,19 @@ struct Lab {
     _folder: tempfile::TempDir,
 }
 
-fn lab(fake: Fake) -> Lab {
+async fn lab(fake: Fake) -> Lab {
     let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
     let at_once = Arc::clone(&fake.at_once);
-    let cells = ServerCells::new(Arc::new(fake), false, folder.path().join("servers"));
+    let store = crate::keeping::open(&at("store")).await.unwrap();
+    let nobody = crate::secrets::Passphrase { file: None, command: None, ask: &|| None };
+    let vault = Arc::new(crate::secrets::open(&at("vault"), nobody).await.unwrap());
+    let dialer = crate::outside::dialer(&Config::default()).unwrap();
+    let lender = oauth::Lender::new(vault, dialer.clone(), crate::keeping::means());
+    let outside = crate::outside::outside(&Config::default(), dialer, &lender);
+    let authority = Arc::new(crate::keeping::authority(&at("egress")).unwrap());
+    let ways = Ways::new(outside, authority, store);
+    let cells = ServerCells::new(Arc::new(fake), ways, false, at("servers"));
     Lab { cells, at_once, _folder: folder }
 }
 
@@ -44,7 +56,7 @@ impl Lab {
 
 #[tokio::test]
 async fn each_team_has_a_cell_of_its_own_that_goes_when_its_connection_does() {
-    let lab = lab(Fake::default());
+    let lab = lab(Fake::default()).await;
     let sales = lab.connect("sales", "mcp").await.unwrap();
     let support = lab.connect("support", "mcp").await.unwrap();
     let running = lab.cells.running();
@@ -62,7 +74,7 @@ async fn each_team_has_a_cell_of_its_own_that_goes_when_its_connection_does() {
 
 #[tokio::test]
 async fn one_that_dies_is_started_anew_and_one_that_always_does_is_waited_for() {
-    let lab = lab(Fake::default());
+    let lab = lab(Fake::default()).await;
     let first = lab.connect("sales", "mcp").await.unwrap();
     assert!(first.list().await.is_err());
     lab.until(0).await;
@@ -90,7 +102,7 @@ async fn one_that_dies_is_started_anew_and_one_that_always_does_is_waited_for() 
 
 #[tokio::test]
 async fn there_is_room_for_so_many_cells_and_no_more() {
-    let lab = lab(Fake::default());
+    let lab = lab(Fake::default()).await;
     let mut held = Vec::new();
     for team in 0..MAX_CELLS {
         held.push(lab.connect(&format!("team-{team}"), "mcp").await.unwrap());
@@ -107,7 +119,7 @@ async fn there_is_room_for_so_many_cells_and_no_more() {
 
 #[tokio::test]
 async fn a_host_that_may_not_run_it_says_why_and_what_to_do() {
-    let lab = lab(Fake { refuse: true, ..Fake::default() });
+    let lab = lab(Fake { refuse: true, ..Fake::default() }).await;
     let told = lab.connect("sales", "mcp").await.err().unwrap();
     assert_eq!((told.kind, told.message.as_str()), (ToolFailureKind::Refused, "emulated"));
     assert_eq!(told.hint.as_deref(), Some("allow it"));

@@ -38,7 +38,7 @@ use crate::error::DaemonError;
 use crate::journal::{Journal, Journals, now};
 use crate::keeping::{self, System};
 use crate::reach::ToolServers;
-use crate::server_cells::ServerCells;
+use crate::server_cells::{ServerCells, Ways};
 use crate::servers::KnownServers;
 use crate::shelf::Shelf;
 
@@ -92,9 +92,10 @@ impl Sessions {
         Kept { store, lender }: Kept,
     ) -> Result<Self, DaemonError> {
         let known = KnownServers::read(&folders.config)?;
-        let authority = keeping::authority(&folders.state.join("egress"))?;
+        let authority = Arc::new(keeping::authority(&folders.state.join("egress"))?);
+        let ways = Ways::new(outside.clone(), Arc::clone(&authority), store.clone());
         let (emulated, logs) = (config.allow_emulation, folders.state.join("servers"));
-        let cells = ServerCells::new(Arc::clone(&host), emulated, logs);
+        let cells = ServerCells::new(Arc::clone(&host), ways, emulated, logs);
         let dialer = outside.dialer.clone();
         let servers = Arc::new(ToolServers { known, cells, lender, dialer });
         let connector: Arc<dyn gateway::tools::Connector> = Arc::clone(&servers) as _;
@@ -109,7 +110,7 @@ impl Sessions {
             host,
             end: CancellationToken::new(),
             people: watch::Sender::default(),
-            behind: Behind { models: Arc::new(models), authority: Arc::new(authority), outside },
+            behind: Behind { models: Arc::new(models), authority, outside },
             live: Mutex::new(BTreeMap::new()),
             turns: Mutex::new(HashMap::new()),
             tasks: TaskTracker::new(),

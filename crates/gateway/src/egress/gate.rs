@@ -30,8 +30,18 @@ const MAX_PACK: usize = 4 << 20;
 /// Most hosts that one session reaches.
 const MAX_HOSTS: usize = 1024;
 
+/// Who makes requests.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Whose {
+    /// An agent. What it is answered is on its session's labels, and people may be asked.
+    Agent,
+    /// A tool server. What it is answered is on the results of its tools, and nobody is asked: a no takes the question's place.
+    Server,
+}
+
 /// Decides about the requests of one session, and sends them.
 pub struct SessionEgress {
+    pub(super) whose: Whose,
     pub(super) gate: Arc<SessionGate>,
     pub(super) outside: Outside,
     pub(super) client: Http,
@@ -54,8 +64,18 @@ impl SessionEgress {
     /// The gate of a session.
     #[must_use]
     pub fn new(gate: Arc<SessionGate>, outside: Outside) -> Self {
+        Self::of(Whose::Agent, gate, outside)
+    }
+
+    /// The gate of a tool server's cell.
+    #[must_use]
+    pub fn of_server(gate: Arc<SessionGate>, outside: Outside) -> Self {
+        Self::of(Whose::Server, gate, outside)
+    }
+
+    fn of(whose: Whose, gate: Arc<SessionGate>, outside: Outside) -> Self {
         let client = outside.client();
-        Self { gate, outside, client, frequency: Frequency::new(Instant::now()) }
+        Self { whose, gate, outside, client, frequency: Frequency::new(Instant::now()) }
     }
 
     async fn carry(&self, request: EgressRequest, mut exchange: Exchange) -> Result<(), EgressRefusal> {
@@ -151,7 +171,10 @@ impl SessionEgress {
 
     /// The decision on a request now. A no and a question are on the ledger before anybody hears of them.
     async fn decided(&self, action: &Connect, own: bool) -> Result<Decision<Connect>, EgressRefusal> {
-        let decision = self.gate.may_connect(action, own).await.map_err(internal)?;
+        let decision = match (self.gate.may_connect(action, own).await.map_err(internal)?, self.whose) {
+            (Decision::Ask(question), Whose::Server) => Decision::Deny(question.reasons().to_vec()),
+            (decision, Whose::Agent | Whose::Server) => decision,
+        };
         let (verdict, reasons) = match &decision {
             Decision::Allow(_) => return Ok(decision),
             Decision::Ask(question) => (Verdict::Ask, texts(question.reasons())),

@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 use vault::{Injection, Scrubber};
 use wire::egress::{MAX_ANSWER, stays};
 
-use super::gate::{Changes, Ready, SessionEgress, head_bytes, labels_of};
+use super::gate::{Changes, Ready, SessionEgress, Whose, head_bytes, labels_of};
 use super::outside::{Cut, Sent};
 use super::{Answer, EgressRefusal, Exchange, RequestBody};
 use crate::daily;
@@ -88,7 +88,9 @@ impl SessionEgress {
         };
         // Its labels are the session's before its first byte is.
         let brings = labels_of(ready.own, ready.lent.is_some());
-        if let Err(error) = self.gate.brought(changes, &brings).await {
+        if self.whose == Whose::Agent
+            && let Err(error) = self.gate.brought(changes, &brings).await
+        {
             return Came::broke(Outcome::Done, 502, format!("the gateway failed: {error}"));
         }
         let status = response.status().as_u16();

@@ -239,9 +239,22 @@ pub(crate) struct ServerAddArgs {
     /// Run its cells even where only an emulated VM is to be had, which is no security boundary.
     #[arg(long)]
     pub(crate) allow_emulation: bool,
+    /// A request that may leave its cells, METHODS URL as in an agent's file; may be given more than once.
+    #[arg(long, value_name = "RULE", requires = "image")]
+    pub(crate) egress: Vec<String>,
+    /// A secret of the vault that such requests carry, and where; may be given more than once.
+    #[arg(long, value_name = "NAME=PLACE", value_parser = lent, requires = "egress")]
+    pub(crate) lend: Vec<(SecretName, String)>,
     /// The program in its cells and its arguments.
     #[arg(last = true, requires = "image")]
     pub(crate) command: Vec<String>,
+}
+
+/// Reads `NAME=PLACE`.
+fn lent(text: &str) -> Result<(SecretName, String), String> {
+    let (name, place) =
+        text.split_once('=').ok_or("write it as NAME=PLACE, such as api=https://api.example.com")?;
+    Ok((name.parse().map_err(|e| format!("{e}"))?, place.to_owned()))
 }
 
 /// A mailbox, of `server add`.

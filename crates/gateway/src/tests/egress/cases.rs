@@ -209,6 +209,22 @@ async fn an_answer_is_a_strangers_or_the_organisations() {
 }
 
 #[tokio::test]
+async fn a_tool_server_asks_nobody_and_its_labels_stay() {
+    let mut rig = Rig::new().await;
+    rig.egress = Arc::new(SessionEgress::of_server(Arc::clone(&rig.gate), rig.outside.clone()));
+    for request in ["GET wiki.corp.example/page", "GET api.example/page", "GET api.example/all-I-know?x"] {
+        assert_eq!(rig.ask(request).await.status, 200, "{request}");
+    }
+    assert_eq!(rig.labels().await, Labels::default(), "what it brings is on the results of its tools");
+    let back = rig.post("PUT api.example/doc", b"x").await;
+    assert_eq!((back.status, back.refused, rig.hits()), (403, true, 3), "{back:?}");
+    let asked =
+        |event: &Event| matches!(event, Event::Asked { .. } | Event::Decided { verdict: Verdict::Ask, .. });
+    assert!(!rig.ledger().await.iter().any(asked));
+    assert!(rig.store.pending(None, NOW).await.unwrap().is_empty());
+}
+
+#[tokio::test]
 async fn a_rise_or_a_narrower_policy_cuts_what_is_open() {
     let rig = Rig::new().await;
     let hits = |n| {

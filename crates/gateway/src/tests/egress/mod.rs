@@ -44,6 +44,7 @@ struct Rig {
     store: Store,
     gate: Arc<SessionGate>,
     egress: Arc<SessionEgress>,
+    outside: Outside,
     events: mpsc::Receiver<ToolEvent>,
     owner: PersonName,
     policy: watch::Sender<Arc<AgentPolicy>>,
@@ -149,8 +150,8 @@ impl Rig {
         let own = Arc::from(["*.corp.example".parse().unwrap()]);
         let lender = vault.as_ref().map(super::vault::lender);
         let outside = Outside { dialer, own, lender, bounds };
-        let egress = Arc::new(SessionEgress::new(Arc::clone(&gate), outside));
-        Self { site, store, gate, egress, events, owner, policy, pause, _folder: folder }
+        let egress = Arc::new(SessionEgress::new(Arc::clone(&gate), outside.clone()));
+        Self { site, store, gate, egress, outside, events, owner, policy, pause, _folder: folder }
     }
 
     fn request(&self, text: &str) -> EgressRequest {
