@@ -24,8 +24,8 @@ fn a_vault_opens_with_the_passphrase_that_the_platforms_keyring_holds() {
     let tools = ["dbus-run-session", "gnome-keyring-daemon", "secret-tool"];
     let missing = tools.into_iter().find(|tool| !Path::new("/usr/bin").join(tool).exists());
     if let Some(missing) = missing {
-        assert!(std::env::var_os("LAZARET_CI").is_none(), "{missing} is missing: `./x setup --test` installs it");
-        eprintln!("not tried: {missing} is missing; `./x setup --test` installs it");
+        assert!(std::env::var_os("LAZARET_CI").is_none(), "{missing} is missing");
+        eprintln!("not tried: {missing} is missing (packages dbus-x11, gnome-keyring, libsecret-tools)");
         return;
     }
     let lab = Lab::without_daemon(env!("CARGO_BIN_EXE_lazaret"), Vec::new());
