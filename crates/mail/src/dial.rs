@@ -10,11 +10,11 @@ use futures::future::BoxFuture;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 /// A connection.
-pub(crate) trait Stream: AsyncRead + AsyncWrite + Debug + Send + Sync + Unpin {}
+pub trait Stream: AsyncRead + AsyncWrite + Debug + Send + Sync + Unpin {}
 impl<S: AsyncRead + AsyncWrite + Debug + Send + Sync + Unpin> Stream for S {}
 
 /// Opens connections to servers that the person named.
-pub(crate) trait Dial: Send + Sync {
+pub trait Dial: Send + Sync {
     /// Connects.
     fn connect<'a>(&'a self, to: &'a Destination) -> BoxFuture<'a, io::Result<Box<dyn Stream>>>;
 

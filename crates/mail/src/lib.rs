@@ -20,6 +20,7 @@ mod tests;
 mod tools;
 mod writing;
 
+pub use self::dial::{Dial, Stream};
 pub use account::{Account, Place, PlaceError};
 pub use address::{Address, AddressError};
 pub use failure::{Acted, Failure, Reason};

@@ -63,11 +63,12 @@ impl Mailbox {
     /// The mailbox of this account.
     #[must_use]
     pub fn new(account: Account, dialer: Dialer) -> Self {
-        Self { account, dial: Arc::new(dialer), within: CALL }
+        Self::reached(account, Arc::new(dialer), CALL)
     }
 
-    #[cfg(test)]
-    pub(crate) fn reached(account: Account, dial: Arc<dyn Dial>, within: Duration) -> Self {
+    /// The same by another way, with so much time for each call.
+    #[must_use]
+    pub fn reached(account: Account, dial: Arc<dyn Dial>, within: Duration) -> Self {
         Self { account, dial, within }
     }
 
