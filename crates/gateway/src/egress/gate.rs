@@ -110,6 +110,10 @@ impl SessionEgress {
             }
         };
         let permit = self.commit(allowed).await?;
+        if let Some(lent) = &lent {
+            let to = permit.action().target.site().to_string();
+            self.gate.secret_used(&lent.secret, &to).await.map_err(internal)?;
+        }
         Ok(Ready { permit, own, granted, length, lent })
     }
 

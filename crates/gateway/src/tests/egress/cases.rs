@@ -333,6 +333,9 @@ async fn a_secret_is_added_at_its_host_alone_and_never_comes_back() {
     assert!(!all.contains("canary-of-the-vault") && !all.contains("the-attackers-own"), "{all}");
     assert!(all.contains(&format!("authorization: Bearer {}", vault::REDACTED)), "{all}");
     assert!(!all.contains("range: "), "an echo is not handed out in pieces: {all}");
+    let used =
+        |event: &Event| matches!(event, Event::SecretUsed { secret, to } if *secret == name && *to == place);
+    assert!(rig.ledger().await.iter().any(used), "the ledger says where it went");
     assert_eq!(rig.labels().await.confidentiality, Confidentiality::Confidential);
     assert_eq!(
         rig.ask("GET wiki.corp.example/echo")
