@@ -63,7 +63,7 @@ mod tests {
     }
 
     #[tokio::test(flavor = "multi_thread")]
-    #[ignore = "the child that the tests below start and that dies"]
+    #[ignore = "no test by itself: the tests below run it as the child that dies"]
     async fn child() {
         let [place, keys, world] = ["PLACE", "KEYS", "WORLD"].map(|name| std::env::var(name).unwrap());
         let place = match place.strip_prefix("postgres:") {

@@ -626,7 +626,7 @@ async fn a_database_of_each_landed_schema_is_migrated(empty: Empty) {
 
 /// Writes the newest schema's fixture: only before that schema lands, never after.
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "writes a fixture"]
+#[ignore = "run by hand before a new schema lands: writes the fixture that a test above migrates"]
 async fn write_fixture() {
     let lab = Empty::sqlite().await.open().await.with_people().await;
     let mut two = question(7);
