@@ -241,7 +241,7 @@ impl Change<'_> {
     /// The approval as it stands now. If its time is over, that is stored and recorded first.
     pub(crate) async fn approval(&mut self, id: ApprovalId) -> Result<Stored, StoreError> {
         let query = "SELECT * FROM approvals WHERE id = $1";
-        let row = sqlx::query(query).bind(id.to_string()).fetch_optional(&mut *self.tx).await?;
+        let row = sqlx::query(query).bind(id.to_string()).fetch_optional(self.connection().await?).await?;
         let row = row.ok_or_else(|| StoreError::Unknown { what: "approval", name: id.to_string() })?;
         let stored = Stored::read(&row)?;
         self.aged(stored).await
@@ -251,7 +251,7 @@ impl Change<'_> {
     async fn open_questions(&mut self, agent: &AgentName) -> Result<Vec<Stored>, StoreError> {
         let query =
             "SELECT * FROM approvals WHERE agent = $1 AND state IN ('pending', 'approved') ORDER BY asked";
-        let rows = sqlx::query(query).bind(agent.as_str()).fetch_all(&mut *self.tx).await?;
+        let rows = sqlx::query(query).bind(agent.as_str()).fetch_all(self.connection().await?).await?;
         let mut open = Vec::new();
         for row in &rows {
             let stored = self.aged(Stored::read(row)?).await?;
@@ -268,7 +268,7 @@ impl Change<'_> {
         if stored.life.state != before {
             self.keep_life(stored.id, &stored.life).await?;
             let about = stored.about();
-            self.record(&about, &Event::Expired { approval: stored.id }, None).await?;
+            self.record(&about, &Event::Expired { approval: stored.id }, None)?;
         }
         Ok(stored)
     }
@@ -278,7 +278,7 @@ impl Change<'_> {
             .bind(json(&life.state)?.trim_matches('"').to_owned())
             .bind(json(life)?)
             .bind(id.to_string())
-            .execute(&mut *self.tx)
+            .execute(self.connection().await?)
             .await?;
         Ok(())
     }
@@ -291,7 +291,7 @@ impl Change<'_> {
             Uses::Session => None,
         };
         let event = Event::Granted { grant: grant.id, approval: of.id, uses, until: grant.until };
-        self.record(about, &event, None).await?;
+        self.record(about, &event, None)?;
         sqlx::query(
             "INSERT INTO grants (id, approval, agent, session, binding, ceiling, uses_left, until_ms) \
              VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
@@ -304,7 +304,7 @@ impl Change<'_> {
         .bind(json(&of.ceiling)?)
         .bind(uses.map(i64::from))
         .bind(signed(grant.until))
-        .execute(&mut *self.tx)
+        .execute(self.connection().await?)
         .await?;
         Ok(())
     }
@@ -325,14 +325,14 @@ impl Store {
         let open = change.open_questions(&question.agent).await?;
         let same = |stored: &&Stored| stored.binding == binding && question.ceiling.within(&stored.ceiling);
         if let Some(stored) = open.iter().find(same) {
-            change.record(&question.about, &Event::AskedAgain { approval: stored.id }, None).await?;
+            change.record(&question.about, &Event::AskedAgain { approval: stored.id }, None)?;
             change.commit().await?;
             return Ok(Asking::Merged(stored.id, stored.life.state));
         }
         if open.len() >= MAX_OPEN {
             let refused = ApprovalError::TooMany(question.agent.clone());
             let event = Event::Refused { act: question.act.clone(), why: refused.to_string() };
-            change.record(&question.about, &event, None).await?;
+            change.record(&question.about, &event, None)?;
             change.commit().await?;
             return Err(refused);
         }
@@ -345,7 +345,7 @@ impl Store {
             until: question.quorum.until,
         };
         let shown = Private::new(json(&question.shown)?);
-        let entry = change.record(&question.about, &event, Some(&shown)).await?;
+        let entry = change.record(&question.about, &event, Some(&shown))?;
         sqlx::query(
             "INSERT INTO approvals (id, asked, binding, agent, state, life, quorum, effects, ceiling, answers, until_ms) \
              VALUES ($1, $2, $3, $4, 'pending', $5, $6, $7, $8, '[]', $9)",
@@ -359,7 +359,7 @@ impl Store {
         .bind(json(&question.effects)?)
         .bind(json(&question.ceiling)?)
         .bind(signed(question.quorum.until))
-        .execute(&mut *change.tx)
+        .execute(change.connection().await?)
         .await?;
         change.commit().await?;
         Ok(Asking::New(id))
@@ -393,17 +393,17 @@ impl Store {
                     for_session,
                     state: life.state,
                 };
-                let entry = change.record(&about, &event, why.as_ref()).await?;
+                let entry = change.record(&about, &event, why.as_ref())?;
                 stored.answers.push(Kept { person, yes, for_session, entry });
                 sqlx::query("UPDATE approvals SET answers = $1 WHERE id = $2")
                     .bind(json(&stored.answers)?)
                     .bind(id.to_string())
-                    .execute(&mut *change.tx)
+                    .execute(change.connection().await?)
                     .await?;
             }
             Err(refused) => {
                 let event = Event::AnswerRefused { approval: id, person, yes, why: refused.to_string() };
-                change.record(&about, &event, None).await?;
+                change.record(&about, &event, None)?;
             }
         }
         change.commit().await?;
@@ -428,7 +428,7 @@ impl Store {
         if let Ok(life) = &next {
             change.keep_life(id, life).await?;
             let event = Event::Cancelled { approval: id, by: by.cloned(), why: why.to_owned() };
-            change.record(&about, &event, None).await?;
+            change.record(&about, &event, None)?;
         }
         change.commit().await?;
         next?;
@@ -448,7 +448,7 @@ impl Store {
         let mut change = Change::begin(self, now).await?;
         let query = "SELECT * FROM approvals \
                      WHERE state IN ('pending', 'approved') AND until_ms <= $1";
-        let rows = sqlx::query(query).bind(signed(now)).fetch_all(&mut *change.tx).await?;
+        let rows = sqlx::query(query).bind(signed(now)).fetch_all(change.connection().await?).await?;
         for row in &rows {
             change.aged(Stored::read(row)?).await?;
         }
@@ -595,7 +595,7 @@ impl Store {
             }
             Err(refused) => {
                 let event = Event::GrantRefused { approval, why: refused.to_string() };
-                change.record(about, &event, None).await?;
+                change.record(about, &event, None)?;
                 change.commit().await?;
                 Err(refused)
             }
@@ -638,9 +638,9 @@ impl Store {
     ) -> Result<u64, StoreError> {
         let mut change = Change::begin(self, now).await?;
         let ended = sqlx::query("DELETE FROM grants WHERE session = $1").bind(session.to_string());
-        let count = ended.execute(&mut *change.tx).await?.rows_affected();
+        let count = ended.execute(change.connection().await?).await?.rows_affected();
         if count > 0 {
-            change.record(about, &Event::GrantsEnded { count, why: why.to_owned() }, None).await?;
+            change.record(about, &Event::GrantsEnded { count, why: why.to_owned() }, None)?;
         }
         change.commit().await?;
         Ok(count)

@@ -4,13 +4,18 @@ use std::fmt::Write as _;
 use std::fs::{DirBuilder, OpenOptions};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use secrecy::{ExposeSecret, SecretString};
 use sqlx::any::{AnyConnectOptions, AnyPoolOptions};
-use sqlx::{Any, AnyPool, ConnectOptions, Executor, Transaction};
+use sqlx::pool::PoolConnection;
+use sqlx::{Any, AnyConnection, AnyPool, ConnectOptions, Connection, Executor};
+use tokio::runtime::Handle;
+use tokio::sync::{Mutex, OwnedMappedMutexGuard, OwnedMutexGuard};
 
 use crate::StoreError;
+use crate::batch::{self, Answers, Statement};
 
 /// Where the database is.
 #[derive(Debug, Clone)]
@@ -41,7 +46,29 @@ const PRAGMAS: &str = "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRA
 pub(crate) struct Backend {
     pub(crate) engine: Engine,
     readers: AnyPool,
-    writer: AnyPool,
+    writer: Writer,
+}
+
+/// Where transactions are made.
+#[derive(Debug, Clone)]
+enum Writer {
+    /// On one connection that is always there, by one at a time. None: it was let go.
+    One(Arc<Mutex<Option<AnyConnection>>>),
+    /// On one of many.
+    Any(AnyPool),
+}
+
+/// A transaction. Dropped before it is committed, it is undone.
+pub(crate) struct Transaction {
+    engine: Engine,
+    /// Until it is committed.
+    held: Option<Held>,
+}
+
+/// A connection that nobody else uses meanwhile.
+enum Held {
+    One(OwnedMappedMutexGuard<Option<AnyConnection>, AnyConnection>),
+    Any(PoolConnection<Any>),
 }
 
 impl Backend {
@@ -52,18 +79,24 @@ impl Backend {
             Place::File(path) => {
                 make_private(path)?;
                 let options = options(&sqlite_url(path))?;
-                let pool = pool.after_connect(|connection, _| {
-                    Box::pin(async move { connection.execute(sqlx::raw_sql(PRAGMAS)).await.map(drop) })
-                });
                 // The first connection turns the write-ahead log on, so the writer comes first.
-                let writer = pool.clone().max_connections(1).connect_with(options.clone()).await?;
-                let readers = pool.max_connections(READERS).connect_lazy_with(options);
+                let mut writer = AnyConnection::connect_with(&options).await?;
+                writer.execute(sqlx::raw_sql(PRAGMAS)).await?;
+                let readers = pool
+                    .max_connections(READERS)
+                    // It is in this process: nothing can have happened to it.
+                    .test_before_acquire(false)
+                    .after_connect(|connection, _| {
+                        Box::pin(async move { connection.execute(sqlx::raw_sql(PRAGMAS)).await.map(drop) })
+                    })
+                    .connect_lazy_with(options);
+                let writer = Writer::One(Arc::new(Mutex::new(Some(writer))));
                 Ok(Self { engine: Engine::Sqlite, readers, writer })
             }
             Place::Server(url) => {
                 let pool = pool.max_connections(2 * READERS);
                 let readers = pool.connect_with(options(url.expose_secret())?).await?;
-                Ok(Self { engine: Engine::Postgres, writer: readers.clone(), readers })
+                Ok(Self { engine: Engine::Postgres, writer: Writer::Any(readers.clone()), readers })
             }
         }
     }
@@ -73,19 +106,24 @@ impl Backend {
         &self.readers
     }
 
-    /// A transaction that may change things.
-    pub(crate) async fn begin(&self) -> Result<Transaction<'static, Any>, StoreError> {
+    /// A transaction that may change things, and what these statements find at its beginning.
+    pub(crate) async fn begin(&self, first: Vec<Statement>) -> Result<(Transaction, Answers), StoreError> {
         let begin = match self.engine {
             Engine::Sqlite => "BEGIN IMMEDIATE",
             Engine::Postgres => "BEGIN ISOLATION LEVEL READ COMMITTED",
         };
-        Ok(self.writer.begin_with(begin).await?)
+        let mut transaction = Transaction { engine: self.engine, held: Some(self.writer.hold().await?) };
+        let batch = std::iter::once(Statement::new(begin)).chain(first).collect();
+        let mut answers = transaction.run(batch).await?;
+        answers.next();
+        Ok((transaction, answers))
     }
 
     /// Takes what was deleted out of the write-ahead log too. PostgreSQL does so when it vacuums.
     pub(crate) async fn forget_deleted(&self) -> Result<(), StoreError> {
         if self.engine == Engine::Sqlite {
-            sqlx::raw_sql("PRAGMA wal_checkpoint(TRUNCATE)").execute(&self.writer).await?;
+            let mut held = self.writer.hold().await?;
+            sqlx::raw_sql("PRAGMA wal_checkpoint(TRUNCATE)").execute(held.connection()).await?;
         }
         Ok(())
     }
@@ -93,7 +131,74 @@ impl Backend {
     /// Lets go of all connections.
     pub(crate) async fn close(&self) {
         self.readers.close().await;
-        self.writer.close().await;
+        match &self.writer {
+            Writer::One(one) => {
+                if let Some(writer) = one.lock().await.take() {
+                    // Nothing is left to do if it fails.
+                    drop(writer.close().await);
+                }
+            }
+            Writer::Any(pool) => pool.close().await,
+        }
+    }
+}
+
+impl Writer {
+    async fn hold(&self) -> Result<Held, sqlx::Error> {
+        match self {
+            Self::One(one) => {
+                let turn = Arc::clone(one).lock_owned();
+                let turn =
+                    tokio::time::timeout(PATIENCE, turn).await.map_err(|_| sqlx::Error::PoolTimedOut)?;
+                let held =
+                    OwnedMutexGuard::try_map(turn, Option::as_mut).map_err(|_| sqlx::Error::PoolClosed)?;
+                Ok(Held::One(held))
+            }
+            Self::Any(pool) => Ok(Held::Any(pool.acquire().await?)),
+        }
+    }
+}
+
+impl Held {
+    fn connection(&mut self) -> &mut AnyConnection {
+        match self {
+            Self::One(connection) => connection,
+            Self::Any(connection) => connection,
+        }
+    }
+}
+
+impl Transaction {
+    /// Runs statements, and says what each one found.
+    pub(crate) async fn run(&mut self, batch: Vec<Statement>) -> Result<Answers, sqlx::Error> {
+        let engine = self.engine;
+        batch::run(engine, self.connection()?, batch).await
+    }
+
+    /// The connection that it is made on.
+    pub(crate) fn connection(&mut self) -> Result<&mut AnyConnection, sqlx::Error> {
+        self.held.as_mut().map(Held::connection).ok_or(sqlx::Error::PoolClosed)
+    }
+
+    /// Makes all of it true, after these, or none.
+    pub(crate) async fn commit(mut self, last: Vec<Statement>) -> Result<(), StoreError> {
+        self.run(last.into_iter().chain([Statement::new("COMMIT")]).collect()).await?;
+        self.held = None;
+        Ok(())
+    }
+}
+
+impl Drop for Transaction {
+    fn drop(&mut self) {
+        let Some(mut held) = self.held.take() else { return };
+        // Where nothing runs any more, the database undoes it when the connection is gone.
+        let Ok(runtime) = Handle::try_current() else { return };
+        runtime.spawn(async move {
+            let undone = sqlx::raw_sql("ROLLBACK").execute(held.connection()).await;
+            if let (Err(_), Held::Any(connection)) = (undone, &mut held) {
+                connection.close_on_drop();
+            }
+        });
     }
 }
 

@@ -3,8 +3,10 @@
 
 use domain::{AnswerError, ApprovalEvent, CommitId, Digest, Labels};
 use sqlx::Row;
+use sqlx::any::AnyRow;
 use tokio::sync::oneshot::Receiver;
 
+use crate::batch::{Answers, Statement};
 use crate::crash;
 use crate::error::damaged;
 use crate::ledger::{Change, Job, Written, natural, number, signed};
@@ -222,11 +224,56 @@ impl Drop for Heard<'_> {
     }
 }
 
+impl Commit {
+    /// What is asked before it is written; [`Change::commit_to`] gets what that finds.
+    pub(crate) fn asks(&self) -> Vec<Statement> {
+        // Used at once, so that nobody else who is written together with it uses it too.
+        let using = "UPDATE grants SET uses_left = uses_left - 1 WHERE id = $1 RETURNING *";
+        let grant = match self.by_right {
+            ByRight::Grant(id) => Some(Statement::new(using).text(id.to_string())),
+            ByRight::Policy | ByRight::Approval(_) => None,
+        };
+        grant.into_iter().chain(self.spend.iter().filter_map(Spend::reserving)).collect()
+    }
+}
+
+impl Spend {
+    /// Sets so much aside, if so much is left; it finds nothing where it isn't. None: it never could be.
+    fn reserving(&self) -> Option<Statement> {
+        let Reserved { budget, day, amount } = &self.reserve;
+        // How much may be used before it, so that nothing overflows; the first of a day is not held against it there.
+        let before = self.limit.checked_sub(*amount)?;
+        let text = "INSERT INTO budgets (subject, day, used) VALUES ($1, $2, $3) \
+                    ON CONFLICT (subject, day) DO UPDATE SET used = budgets.used + excluded.used \
+                    WHERE budgets.used <= $4 RETURNING used";
+        let statement = Statement::new(text).text(budget.clone()).number(i64::from(*day));
+        Some(statement.number(signed(*amount)).number(signed(before)))
+    }
+}
+
+/// What is asked before an act's outcome is written; [`Change::conclude`] gets what that finds. An act has one outcome: who
+/// comes second finds nothing.
+pub(crate) fn asks_before_outcome(id: CommitId) -> Vec<Statement> {
+    let id = id.to_string();
+    let whose = "SELECT l.agent, l.team, l.session FROM commits c JOIN ledger l ON l.seq = c.seq \
+                 WHERE c.id = $1 AND c.outcome IS NULL";
+    vec![
+        Statement::new(whose).text(id.clone()),
+        Statement::new("UPDATE commits SET outcome = seq WHERE id = $1 AND outcome IS NULL").text(id.clone()),
+        Statement::new("DELETE FROM reservations WHERE commit_id = $1 RETURNING subject, day, amount")
+            .text(id),
+    ]
+}
+
 impl Change<'_> {
     /// Uses the right, reserves the budget and appends the entry.
-    pub(crate) async fn commit_to(&mut self, commit: &Commit) -> Result<u64, CommitError> {
+    pub(crate) async fn commit_to(
+        &mut self,
+        commit: &Commit,
+        found: &mut Answers,
+    ) -> Result<u64, CommitError> {
         crash::point("begun");
-        self.permit(commit).await?;
+        self.permit(commit, found).await?;
         let event = Event::Committed {
             commit: commit.id,
             act: commit.act.clone(),
@@ -236,46 +283,41 @@ impl Change<'_> {
             idempotent: commit.idempotent,
             reserved: commit.spend.iter().map(|spend| spend.reserve.clone()).collect(),
         };
-        let entry = self.record(&commit.about, &event, Some(&commit.arguments)).await?;
+        let entry = self.record(&commit.about, &event, Some(&commit.arguments))?;
         crash::point("recorded");
-        sqlx::query("INSERT INTO commits (id, seq) VALUES ($1, $2)")
-            .bind(commit.id.to_string())
-            .bind(signed(entry))
-            .execute(&mut *self.tx)
-            .await?;
+        let list = Statement::new("INSERT INTO commits (id, seq) VALUES ($1, $2)");
+        self.later(list.text(commit.id.to_string()).number(signed(entry)));
         crash::point("listed");
         Ok(entry)
     }
 
     /// Appends what came of an act, and settles its budget.
-    pub(crate) async fn conclude(
+    pub(crate) fn conclude(
         &mut self,
         id: CommitId,
         outcome: &Outcome,
         spent: &[Reserved],
         answer: Option<&Private>,
+        found: &mut Answers,
     ) -> Result<u64, StoreError> {
         crash::point("outcome-begun");
-        let query = "SELECT l.agent, l.team, l.session FROM commits c JOIN ledger l ON l.seq = c.seq \
-                     WHERE c.id = $1 AND c.outcome IS NULL";
-        let row = sqlx::query(query).bind(id.to_string()).fetch_optional(&mut *self.tx).await?;
-        let row =
-            row.ok_or_else(|| StoreError::Unknown { what: "act without an outcome", name: id.to_string() })?;
-        let about = crate::ledger::about(&row)?;
-        self.settle(id, spent).await?;
+        let whose = found.next().unwrap_or_default();
+        let row = whose
+            .first()
+            .ok_or_else(|| StoreError::Unknown { what: "act without an outcome", name: id.to_string() })?;
+        let about = crate::ledger::about(row)?;
+        found.next();
+        self.settle(&found.next().unwrap_or_default(), spent)?;
         let event = Event::Ended { commit: id, outcome: outcome.clone(), spent: spent.to_vec() };
-        let entry = self.record(&about, &event, answer).await?;
-        sqlx::query("UPDATE commits SET outcome = $1 WHERE id = $2")
-            .bind(signed(entry))
-            .bind(id.to_string())
-            .execute(&mut *self.tx)
-            .await?;
+        let entry = self.record(&about, &event, answer)?;
+        let list = Statement::new("UPDATE commits SET outcome = $1 WHERE id = $2");
+        self.later(list.number(signed(entry)).text(id.to_string()));
         crash::point("outcome-recorded");
         Ok(entry)
     }
 
     /// Uses the right and reserves the budget, or says why not; what it did then has to be undone.
-    async fn permit(&mut self, commit: &Commit) -> Result<(), CommitError> {
+    async fn permit(&mut self, commit: &Commit, found: &mut Answers) -> Result<(), CommitError> {
         match commit.by_right {
             ByRight::Policy => {}
             ByRight::Approval(id) => {
@@ -284,11 +326,16 @@ impl Change<'_> {
                 let life = stored.life.on(&ApprovalEvent::Used, &stored.quorum, self.now)?;
                 self.keep_life(id, &life).await?;
             }
-            ByRight::Grant(id) => self.use_grant(commit, &id.to_string()).await?,
+            ByRight::Grant(_) => self.check_grant(commit, &found.next().unwrap_or_default())?,
         }
         crash::point("right-used");
         for spend in &commit.spend {
-            self.reserve(commit.id, spend).await?;
+            let reserved =
+                spend.limit >= spend.reserve.amount && found.next().is_some_and(|rows| !rows.is_empty());
+            if !reserved {
+                return Err(self.over_budget(spend).await);
+            }
+            self.list_reservation(commit.id, &spend.reserve);
         }
         crash::point("budget-reserved");
         Ok(())
@@ -311,75 +358,56 @@ impl Change<'_> {
         Ok(())
     }
 
-    async fn use_grant(&mut self, commit: &Commit, id: &str) -> Result<(), CommitError> {
-        let query = "SELECT * FROM grants WHERE id = $1";
-        let row = sqlx::query(query).bind(id).fetch_optional(&mut *self.tx).await?;
-        let row = row.ok_or(CommitError::NoGrant)?;
+    /// What the grant is like now that it is used.
+    fn check_grant(&self, commit: &Commit, found: &[AnyRow]) -> Result<(), CommitError> {
+        let row = found.first().ok_or(CommitError::NoGrant)?;
         let text = |column: &'static str| row.try_get::<String, _>(column);
         let ceiling = serde_json::from_str(&text("ceiling")?).map_err(damaged("a grant"))?;
         self.check_bound(commit, &text("binding")?, &text("agent")?, &ceiling)?;
         if commit.about.session.map(|session| session.to_string()) != Some(text("session")?) {
             return Err(CommitError::Foreign);
         }
-        if natural(&row, "until_ms")? <= self.now {
+        if natural(row, "until_ms")? <= self.now {
             return Err(CommitError::NoGrant);
         }
         let left: Option<i64> = row.try_get("uses_left")?;
-        match left {
-            None => Ok(()),
-            Some(left) if left > 0 => {
-                let query = "UPDATE grants SET uses_left = uses_left - 1 WHERE id = $1";
-                sqlx::query(query).bind(id).execute(&mut *self.tx).await?;
-                Ok(())
-            }
-            Some(_) => Err(CommitError::NoGrant),
-        }
+        if left.is_none_or(|left| left >= 0) { Ok(()) } else { Err(CommitError::NoGrant) }
     }
 
-    async fn reserve(&mut self, id: CommitId, spend: &Spend) -> Result<(), CommitError> {
+    async fn over_budget(&mut self, spend: &Spend) -> CommitError {
         let Reserved { budget, day, amount } = &spend.reserve;
-        let day = i64::from(*day);
-        let query = "INSERT INTO budgets (subject, day, used) VALUES ($1, $2, $3) \
-                     ON CONFLICT (subject, day) DO UPDATE SET used = budgets.used + excluded.used \
-                     WHERE budgets.used <= $4 RETURNING used";
-        // How much may be used before it, so that nothing overflows; the first of a day is not held against it there.
-        let before = spend.limit.checked_sub(*amount);
-        let reserved = match before {
-            None => None,
-            Some(before) => {
-                let query = sqlx::query(query).bind(budget).bind(day).bind(signed(*amount));
-                query.bind(signed(before)).fetch_optional(&mut *self.tx).await?
+        let used = Statement::new("SELECT used FROM budgets WHERE subject = $1 AND day = $2");
+        let used = match self.ask(vec![used.text(budget.clone()).number(i64::from(*day))]).await {
+            Ok(mut found) => {
+                found.next().unwrap_or_default().first().map_or(Ok(0), |row| natural(row, "used"))
             }
+            Err(error) => Err(error),
         };
-        if reserved.is_none() {
-            let query = "SELECT used FROM budgets WHERE subject = $1 AND day = $2";
-            let row = sqlx::query(query).bind(budget).bind(day).fetch_optional(&mut *self.tx).await?;
-            let used = row.map_or(Ok(0), |row| natural(&row, "used"))?;
-            let left = spend.limit.saturating_sub(used);
-            return Err(CommitError::Budget { budget: budget.clone(), left, wanted: *amount });
+        match used {
+            Ok(used) => {
+                let left = spend.limit.saturating_sub(used);
+                CommitError::Budget { budget: budget.clone(), left, wanted: *amount }
+            }
+            Err(error) => error.into(),
         }
-        sqlx::query("INSERT INTO reservations (commit_id, subject, day, amount) VALUES ($1, $2, $3, $4)")
-            .bind(id.to_string())
-            .bind(budget)
-            .bind(day)
-            .bind(signed(*amount))
-            .execute(&mut *self.tx)
-            .await?;
-        Ok(())
     }
 
-    /// Replaces what was reserved by what was spent, and forgets the reservations.
-    async fn settle(&mut self, id: CommitId, spent: &[Reserved]) -> Result<(), StoreError> {
-        let query = "DELETE FROM reservations WHERE commit_id = $1 RETURNING subject, day, amount";
-        let rows = sqlx::query(query).bind(id.to_string()).fetch_all(&mut *self.tx).await?;
-        for row in &rows {
+    fn list_reservation(&mut self, id: CommitId, reserved: &Reserved) {
+        let text = "INSERT INTO reservations (commit_id, subject, day, amount) VALUES ($1, $2, $3, $4)";
+        let statement = Statement::new(text).text(id.to_string()).text(reserved.budget.clone());
+        self.later(statement.number(i64::from(reserved.day)).number(signed(reserved.amount)));
+    }
+
+    /// Replaces what was reserved by what was spent.
+    fn settle(&mut self, reserved: &[AnyRow], spent: &[Reserved]) -> Result<(), StoreError> {
+        for row in reserved {
             let (subject, day): (String, i64) = (row.try_get("subject")?, row.try_get("day")?);
             let is_it = |spent: &&Reserved| spent.budget == subject && i64::from(spent.day) == day;
             let Some(spent) = spent.iter().find(is_it) else { continue };
             let more = signed(spent.amount).saturating_sub(signed(natural(row, "amount")?));
-            let query = "UPDATE budgets SET used = CASE WHEN used + $1 < 0 THEN 0 ELSE used + $1 END \
-                         WHERE subject = $2 AND day = $3";
-            sqlx::query(query).bind(more).bind(&subject).bind(day).execute(&mut *self.tx).await?;
+            let text = "UPDATE budgets SET used = CASE WHEN used + $1 < 0 THEN 0 ELSE used + $1 END \
+                        WHERE subject = $2 AND day = $3";
+            self.later(Statement::new(text).number(more).text(subject).number(day));
         }
         Ok(())
     }

@@ -162,9 +162,11 @@ impl Store {
         let mut change = Change::begin(self, now).await?;
         let raised = change.kept(keeper).await?.join(labels);
         change.keep(keeper, &raised).await?;
-        change
-            .record(about, &Event::LabelsRaised { keeper: keeper.clone(), labels: raised.clone() }, None)
-            .await?;
+        change.record(
+            about,
+            &Event::LabelsRaised { keeper: keeper.clone(), labels: raised.clone() },
+            None,
+        )?;
         change.commit().await?;
         Ok(raised)
     }
@@ -192,7 +194,7 @@ impl Store {
         change.keep(keeper, labels).await?;
         let (keeper, labels, by, why) = (keeper.clone(), labels.clone(), by.clone(), why.to_owned());
         let event = Event::LabelsLowered { keeper, from, labels, by, why };
-        change.record(&About::default(), &event, None).await?;
+        change.record(&About::default(), &event, None)?;
         Ok(change.commit().await?)
     }
 
@@ -220,7 +222,7 @@ impl Store {
         .bind(definition.digest.to_string())
         .bind(&definition.text)
         .bind(signed(definition.seen_at))
-        .execute(&mut *change.tx)
+        .execute(change.connection().await?)
         .await?;
         if added.rows_affected() == 0 {
             return Ok(false);
@@ -231,10 +233,10 @@ impl Store {
         )
         .bind(tool.to_string())
         .bind(MAX_DEFINITIONS)
-        .execute(&mut *change.tx)
+        .execute(change.connection().await?)
         .await?;
         let event = Event::ToolSeen { tool: tool.clone(), digest: definition.digest };
-        change.record(&About::default(), &event, None).await?;
+        change.record(&About::default(), &event, None)?;
         change.commit().await?;
         Ok(true)
     }
@@ -280,10 +282,10 @@ impl Store {
             .bind(digest.to_string())
             .bind(by.as_str())
             .bind(signed(now))
-            .execute(&mut *change.tx)
+            .execute(change.connection().await?)
             .await?;
             let event = Event::ToolPinned { tool: tool.clone(), digest: *digest, by: by.clone() };
-            change.record(&about, &event, None).await?;
+            change.record(&about, &event, None)?;
         }
         change.commit().await
     }
@@ -302,12 +304,15 @@ impl Store {
         let about = About { agent: Some(agent.clone()), ..About::default() };
         let mut change = Change::begin(self, now).await?;
         let query = "DELETE FROM pins WHERE agent = $1 AND tool = $2";
-        let deleted =
-            sqlx::query(query).bind(agent.as_str()).bind(tool.to_string()).execute(&mut *change.tx).await?;
+        let deleted = sqlx::query(query)
+            .bind(agent.as_str())
+            .bind(tool.to_string())
+            .execute(change.connection().await?)
+            .await?;
         let was_pinned = deleted.rows_affected() > 0;
         if was_pinned {
             let event = Event::ToolUnpinned { tool: tool.clone(), by: by.clone() };
-            change.record(&about, &event, None).await?;
+            change.record(&about, &event, None)?;
         }
         change.commit().await?;
         Ok(was_pinned)
@@ -337,7 +342,9 @@ impl Store {
 impl Change<'_> {
     async fn kept(&mut self, keeper: &Keeper) -> Result<Labels, StoreError> {
         let query = sqlx::query("SELECT labels FROM kept_labels WHERE keeper = $1").bind(keeper.to_string());
-        let Some(row) = query.fetch_optional(&mut *self.tx).await? else { return Ok(Labels::default()) };
+        let Some(row) = query.fetch_optional(self.connection().await?).await? else {
+            return Ok(Labels::default());
+        };
         serde_json::from_str(&row.try_get::<String, _>("labels")?).map_err(damaged("labels"))
     }
 
@@ -348,7 +355,7 @@ impl Change<'_> {
         )
         .bind(keeper.to_string())
         .bind(json(labels)?)
-        .execute(&mut *self.tx)
+        .execute(self.connection().await?)
         .await?;
         Ok(())
     }

@@ -19,6 +19,7 @@ extern crate self as store;
 
 mod approvals;
 mod backend;
+mod batch;
 mod commits;
 mod crash;
 mod error;

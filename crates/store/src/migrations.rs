@@ -1,9 +1,10 @@
 //! The schema's versions, and how a database comes to the newest.
 
-use sqlx::{Any, AssertSqlSafe, Row, Transaction};
+use sqlx::{AssertSqlSafe, Row};
 
 use crate::StoreError;
 use crate::backend::{Backend, Engine};
+use crate::batch::Statement;
 
 /// Every step from the empty database on. A step that has landed is never changed.
 const STEPS: &[&str] = &[include_str!("../migrations/0001-start.sql")];
@@ -19,12 +20,16 @@ pub(crate) async fn migrate(backend: &Backend) -> Result<(), StoreError> {
 }
 
 async fn migrate_to(backend: &Backend, wanted: i64) -> Result<(), StoreError> {
-    let mut tx = backend.begin().await?;
-    if backend.engine == Engine::Postgres {
+    let first = match backend.engine {
+        Engine::Sqlite => None,
         // Two daemons that start at once: the second waits here. The number means nothing but is ours.
-        run(&mut tx, "SELECT pg_advisory_xact_lock(5023870215530112)").await?;
-    }
-    run(&mut tx, "CREATE TABLE IF NOT EXISTS lazaret_schema (version BIGINT NOT NULL)").await?;
+        Engine::Postgres => Some(Statement::new("SELECT pg_advisory_xact_lock(5023870215530112)")),
+    };
+    let (mut transaction, _) = backend.begin(first.into_iter().collect()).await?;
+    let tx = transaction.connection()?;
+    sqlx::raw_sql("CREATE TABLE IF NOT EXISTS lazaret_schema (version BIGINT NOT NULL)")
+        .execute(&mut *tx)
+        .await?;
     let row =
         sqlx::query("SELECT COALESCE(MAX(version), 0) AS version FROM lazaret_schema").fetch_one(&mut *tx);
     let found: i64 = row.await?.try_get("version")?;
@@ -42,10 +47,5 @@ async fn migrate_to(backend: &Backend, wanted: i64) -> Result<(), StoreError> {
             .execute(&mut *tx)
             .await?;
     }
-    Ok(tx.commit().await?)
-}
-
-async fn run(tx: &mut Transaction<'static, Any>, text: &'static str) -> Result<(), StoreError> {
-    sqlx::raw_sql(text).execute(&mut **tx).await?;
-    Ok(())
+    transaction.commit(Vec::new()).await
 }

@@ -66,12 +66,14 @@ impl Change<'_> {
     /// The person's role, if they are known.
     pub(crate) async fn role(&mut self, name: &PersonName) -> Result<Option<Role>, StoreError> {
         let query = sqlx::query("SELECT * FROM people WHERE name = $1").bind(name.as_str());
-        let row = query.fetch_optional(&mut *self.tx).await?;
+        let row = query.fetch_optional(self.connection().await?).await?;
         Ok(row.map(|row| read(&row)).transpose()?.map(|person| person.role))
     }
 
     async fn owners(&mut self) -> Result<Vec<Person>, StoreError> {
-        let rows = sqlx::query("SELECT * FROM people WHERE role = 'owner'").fetch_all(&mut *self.tx).await?;
+        let rows = sqlx::query("SELECT * FROM people WHERE role = 'owner'")
+            .fetch_all(self.connection().await?)
+            .await?;
         rows.iter().map(read).collect()
     }
 
@@ -87,7 +89,8 @@ impl Change<'_> {
     async fn put(&mut self, person: &Person, by: Option<&PersonName>) -> Result<(), PeopleError> {
         let uid = person.uid.map(i64::from);
         let query = sqlx::query("SELECT * FROM people WHERE uid = $1 AND name <> $2");
-        let taken = query.bind(uid).bind(person.name.as_str()).fetch_optional(&mut *self.tx).await?;
+        let taken =
+            query.bind(uid).bind(person.name.as_str()).fetch_optional(self.connection().await?).await?;
         if let (Some(row), Some(uid)) = (taken, person.uid) {
             return Err(PeopleError::UidTaken { uid, person: read(&row)?.name });
         }
@@ -98,7 +101,7 @@ impl Change<'_> {
         .bind(person.name.as_str())
         .bind(uid)
         .bind(person.role.as_str())
-        .execute(&mut *self.tx)
+        .execute(self.connection().await?)
         .await?;
         let event = Event::PersonChanged {
             person: person.name.clone(),
@@ -106,7 +109,7 @@ impl Change<'_> {
             uid: person.uid,
             by: by.cloned(),
         };
-        self.record(&About::default(), &event, None).await?;
+        self.record(&About::default(), &event, None)?;
         Ok(())
     }
 }
@@ -118,7 +121,11 @@ impl Store {
     /// There are people already.
     pub async fn install_owner(&self, name: &PersonName, uid: u32, now: u64) -> Result<(), PeopleError> {
         let mut change = Change::begin(self, now).await?;
-        if sqlx::query("SELECT name FROM people LIMIT 1").fetch_optional(&mut *change.tx).await?.is_some() {
+        if sqlx::query("SELECT name FROM people LIMIT 1")
+            .fetch_optional(change.connection().await?)
+            .await?
+            .is_some()
+        {
             return Err(PeopleError::NotFirst);
         }
         change.put(&Person { name: name.clone(), uid: Some(uid), role: Role::Owner }, None).await?;
@@ -151,16 +158,16 @@ impl Store {
         let mut change = Change::begin(self, now).await?;
         change.keep_an_owner(name).await?;
         let removed = sqlx::query("DELETE FROM people WHERE name = $1").bind(name.as_str());
-        if removed.execute(&mut *change.tx).await?.rows_affected() == 0 {
+        if removed.execute(change.connection().await?).await?.rows_affected() == 0 {
             return Err(PeopleError::Unknown(name.clone()));
         }
         for query in
             ["DELETE FROM group_members WHERE person = $1", "DELETE FROM team_members WHERE person = $1"]
         {
-            sqlx::query(query).bind(name.as_str()).execute(&mut *change.tx).await?;
+            sqlx::query(query).bind(name.as_str()).execute(change.connection().await?).await?;
         }
         let event = Event::PersonRemoved { person: name.clone(), by: by.clone() };
-        change.record(&About::default(), &event, None).await?;
+        change.record(&About::default(), &event, None)?;
         Ok(change.commit().await?)
     }
 
@@ -238,9 +245,10 @@ impl Store {
         if change.role(person).await?.is_none() {
             return Err(PeopleError::Unknown(person.clone()));
         }
-        let done = sqlx::query(query).bind(of).bind(person.as_str()).execute(&mut *change.tx).await?;
+        let done =
+            sqlx::query(query).bind(of).bind(person.as_str()).execute(change.connection().await?).await?;
         if done.rows_affected() > 0 {
-            change.record(&About::default(), event, None).await?;
+            change.record(&About::default(), event, None)?;
         }
         Ok(change.commit().await?)
     }

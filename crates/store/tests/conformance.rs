@@ -57,6 +57,7 @@ suite! {
     a_question_survives_a_restart_and_its_answer_wakes_who_waits,
     what_runs_out_or_is_called_off_gives_no_right,
     a_plans_grants_are_used_as_often_as_they_say_by_one_session,
+    a_grant_is_used_and_an_outcome_told_once_by_those_who_come_at_once,
     a_grant_for_a_session_is_only_for_what_can_be_undone,
     many_at_once_use_a_right_once_and_a_budget_never_beyond,
     who_gives_up_leaves_no_act_behind_and_takes_nobody_with_them,
@@ -356,6 +357,32 @@ async fn a_plans_grants_are_used_as_often_as_they_say_by_one_session(empty: Empt
     assert!(matches!(late, Err(CommitError::NoGrant)), "{late:?}");
     assert_eq!(lab.store.end_grants(session(1), "its session ended", &about(1), 20).await.unwrap(), 2);
     assert!(lab.store.commit(&commit(3, 22, ByRight::Grant(grant_id(2))), 21).await.is_err());
+}
+
+/// Those that come at once are written together, and still one after the other.
+async fn a_grant_is_used_and_an_outcome_told_once_by_those_who_come_at_once(empty: Empty) {
+    let lab = empty.open().await.with_people().await;
+    let id = approval_id(1);
+    lab.store.ask(id, &question(7), 10).await.unwrap();
+    lab.store.answer(id, &yes("ada"), 12).await.unwrap();
+    lab.store.grant(id, &digest(7), &[grant(1, 21, Uses::Times(2))], &about(1), 14).await.unwrap();
+    let commits: Vec<_> = (0..12).map(|n| commit(n, 21, ByRight::Grant(grant_id(1)))).collect();
+    let together = commits.iter().map(|commit| lab.store.commit(commit, 16));
+    let used = futures::future::join_all(together).await;
+    assert_eq!(used.iter().filter(|used| used.is_ok()).count(), 2, "{used:?}");
+    assert!(used.iter().all(|used| matches!(used, Ok(_) | Err(CommitError::NoGrant))), "{used:?}");
+    assert_eq!(lab.count("commit-refused").await, 10);
+
+    let mut costly = commit(50, 7, ByRight::Policy);
+    costly.spend = vec![spend(30, 100)];
+    lab.store.commit(&costly, 17).await.unwrap();
+    let spent = [spend(10, 0).reserve];
+    let told = (0..6).map(|_| lab.store.outcome(commit_id(50), &Outcome::Done, &spent, None, 18));
+    let told = futures::future::join_all(told).await;
+    assert_eq!(told.iter().filter(|told| told.is_ok()).count(), 1, "{told:?}");
+    assert_eq!(lab.store.used("agent:mail-clerk/tokens", 3).await.unwrap(), 10);
+    assert_eq!(lab.count("ended").await, 1);
+    lab.store.verify(None).await.unwrap();
 }
 
 async fn a_grant_for_a_session_is_only_for_what_can_be_undone(empty: Empty) {

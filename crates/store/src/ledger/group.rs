@@ -7,6 +7,8 @@ use tokio::runtime::Handle;
 use tokio::sync::{Mutex as Turn, oneshot};
 
 use super::{Change, check_sizes};
+use crate::batch::{Answers, Statement};
+use crate::commits::asks_before_outcome;
 use crate::{About, Commit, CommitError, Event, Outcome, Private, Reserved, Store, StoreError};
 
 /// Most of them in one transaction.
@@ -101,21 +103,34 @@ impl Store {
         drop(self.written(Job::Outcome { id: commit.id, outcome, spent, answer: None }, at));
     }
 
-    /// Writes them in one transaction, and says each one's number. Unless care is taken, the first that can't be written
-    /// ends it.
+    /// Writes them in one transaction, and says each one's number. Unless care is taken, they are asked for together, and the
+    /// first that can't be written ends it.
     async fn write_all(&self, group: &[Waiting], with_care: bool) -> Result<Vec<Written>, CommitError> {
-        let mut change = Change::begin(self, 0).await?;
+        let together = group.iter().filter(|_| !with_care);
+        let asks = together.flat_map(|waiting| waiting.job.asks()).collect();
+        let (mut change, mut found) = Change::begin_with(self, 0, asks).await?;
         let mut written = Vec::with_capacity(group.len());
         for Waiting { job, at, .. } in group {
             change.now = *at;
             written.push(if with_care {
                 change.try_write(job).await?
             } else {
-                Ok(change.write(job).await?)
+                Ok(change.write(job, &mut found).await?)
             });
         }
         change.commit().await?;
         Ok(written)
+    }
+}
+
+impl Job {
+    /// What is asked before it is written.
+    fn asks(&self) -> Vec<Statement> {
+        match self {
+            Self::Record(..) => Vec::new(),
+            Self::Commit(commit) => commit.asks(),
+            Self::Outcome { id, .. } => asks_before_outcome(*id),
+        }
     }
 }
 
@@ -126,14 +141,23 @@ pub(crate) async fn number(written: &mut oneshot::Receiver<Written>) -> Written 
 }
 
 impl Change<'_> {
-    async fn write(&mut self, job: &Job) -> Written {
+    /// Writes a job, of which it was asked already.
+    async fn write(&mut self, job: &Job, found: &mut Answers) -> Written {
         match job {
-            Job::Record(about, event, private) => Ok(self.record(about, event, private.as_ref()).await?),
-            Job::Commit(commit) => self.commit_to(commit).await,
+            Job::Record(about, event, private) => Ok(self.record(about, event, private.as_ref())?),
+            Job::Commit(commit) => self.commit_to(commit, found).await,
             Job::Outcome { id, outcome, spent, answer } => {
-                Ok(self.conclude(*id, outcome, spent, answer.as_ref()).await?)
+                Ok(self.conclude(*id, outcome, spent, answer.as_ref(), found)?)
             }
         }
+    }
+
+    /// The same, to its end, and by itself.
+    async fn write_alone(&mut self, job: &Job) -> Written {
+        let mut found = self.ask(job.asks()).await?;
+        let number = self.write(job, &mut found).await?;
+        self.ask(Vec::new()).await?;
+        Ok(number)
     }
 
     /// The same, but what can't be written leaves no trace; that a commit was refused is recorded.
@@ -142,9 +166,9 @@ impl Change<'_> {
     /// The transaction can't go on.
     async fn try_write(&mut self, job: &Job) -> Result<Written, StoreError> {
         let before = self.mark().await?;
-        let written = self.write(job).await;
+        let written = self.write_alone(job).await;
         let Err(error) = &written else {
-            self.release().await?;
+            self.release();
             return Ok(written);
         };
         self.back_to(before).await?;
@@ -152,7 +176,7 @@ impl Change<'_> {
             (_, CommitError::Store(_)) | (Job::Record(..) | Job::Outcome { .. }, _) => {}
             (Job::Commit(commit), refused) => {
                 let (act, by_right, why) = (commit.act.clone(), commit.by_right, refused.to_string());
-                self.record(&commit.about, &Event::CommitRefused { act, by_right, why }, None).await?;
+                self.record(&commit.about, &Event::CommitRefused { act, by_right, why }, None)?;
             }
         }
         Ok(written)

@@ -8,14 +8,15 @@ mod seal;
 use domain::{AgentName, Digest, PersonName, SessionId};
 use serde::Serialize;
 use sqlx::any::AnyRow;
-use sqlx::{Any, Row, Transaction};
+use sqlx::{AnyConnection, Row};
 
 pub use chain::{Fault, Head, Tampered};
 pub use event::{About, Act, ByRight, Event, Outcome, Reserved, Scope, Verdict};
 pub(crate) use group::{Group, Job, Written, number};
 pub use seal::Private;
 
-use crate::backend::Backend;
+use crate::backend::{Backend, Transaction};
+use crate::batch::{Answers, Statement};
 use crate::error::damaged;
 use crate::{Store, StoreError};
 use chain::{Follower, Found, Link};
@@ -95,7 +96,9 @@ pub enum VerifyError {
 /// A transaction that has the ledger's lock, and so is the only one that changes anything.
 pub(crate) struct Change<'s> {
     pub(crate) store: &'s Store,
-    pub(crate) tx: Transaction<'static, Any>,
+    transaction: Transaction,
+    /// What is written before anything is asked, or at the end.
+    later: Vec<Statement>,
     /// The time of what it records.
     pub(crate) now: u64,
     seq: u64,
@@ -105,12 +108,46 @@ pub(crate) struct Change<'s> {
 
 impl<'s> Change<'s> {
     pub(crate) async fn begin(store: &'s Store, now: u64) -> Result<Self, StoreError> {
-        let mut tx = store.backend.begin().await?;
-        let lock = "UPDATE ledger_head SET seq = seq WHERE one = 1 RETURNING seq, hash";
-        let row = sqlx::query(lock).fetch_one(&mut *tx).await?;
-        let seq = natural(&row, "seq")?;
+        Ok(Self::begin_with(store, now, Vec::new()).await?.0)
+    }
+
+    /// The same, and what these statements find at its beginning.
+    pub(crate) async fn begin_with(
+        store: &'s Store,
+        now: u64,
+        first: Vec<Statement>,
+    ) -> Result<(Self, Answers), StoreError> {
+        let lock = Statement::new("UPDATE ledger_head SET seq = seq WHERE one = 1 RETURNING seq, hash");
+        let batch = std::iter::once(lock).chain(first).collect();
+        let (transaction, mut answers) = store.backend.begin(batch).await?;
+        let head = answers.next().unwrap_or_default();
+        let row = head.first().ok_or(sqlx::Error::RowNotFound)?;
+        let seq = natural(row, "seq")?;
         let hash = row.try_get::<String, _>("hash")?.parse().map_err(damaged("the ledger's head"))?;
-        Ok(Self { store, tx, now, seq, hash, recorded: false })
+        Ok((Self { store, transaction, later: Vec::new(), now, seq, hash, recorded: false }, answers))
+    }
+
+    /// Has a statement run before anything else is asked, or at the end. What it does is not looked at.
+    pub(crate) fn later(&mut self, statement: Statement) {
+        self.later.push(statement);
+    }
+
+    /// Runs what was left for later, then these; says what each of these found.
+    pub(crate) async fn ask(&mut self, batch: Vec<Statement>) -> Result<Answers, StoreError> {
+        let mut all = std::mem::take(&mut self.later);
+        let before = all.len();
+        all.extend(batch);
+        let mut answers = self.transaction.run(all).await?;
+        answers.by_ref().take(before).for_each(drop);
+        Ok(answers)
+    }
+
+    /// The connection, with everything written that was left for later.
+    pub(crate) async fn connection(&mut self) -> Result<&mut AnyConnection, StoreError> {
+        if !self.later.is_empty() {
+            self.ask(Vec::new()).await?;
+        }
+        Ok(self.transaction.connection()?)
     }
 
     /// The number that the next entry gets.
@@ -119,7 +156,7 @@ impl<'s> Change<'s> {
     }
 
     /// Appends an entry, and says its number.
-    pub(crate) async fn record(
+    pub(crate) fn record(
         &mut self,
         about: &About,
         event: &Event,
@@ -127,10 +164,7 @@ impl<'s> Change<'s> {
     ) -> Result<u64, StoreError> {
         let (kind, body) = written(event)?;
         let seq = self.next();
-        let sealed = match private {
-            Some(private) => Some(self.seal(seq, private).await?),
-            None => None,
-        };
+        let sealed = private.map(|private| self.seal(seq, private)).transpose()?;
         let link = Link {
             seq,
             at: self.now,
@@ -146,64 +180,54 @@ impl<'s> Change<'s> {
         self.seq = seq;
         self.recorded = true;
         let signature = chain::sign(&self.store.keys, seq, &self.hash);
-        insert(&mut self.tx, link, &self.hash, signature).await?;
+        self.later(insert(link, &self.hash, signature));
         Ok(seq)
     }
 
-    async fn seal(&mut self, seq: u64, private: &Private) -> Result<Vec<u8>, StoreError> {
-        let found = private.reveal().len();
-        if found > MAX_SEALED {
-            return Err(StoreError::TooLarge {
-                what: "the sealed part of a ledger entry",
-                found,
-                max: MAX_SEALED,
-            });
-        }
+    fn seal(&mut self, seq: u64, private: &Private) -> Result<Vec<u8>, StoreError> {
+        check_sealed(private)?;
         let mut secret = [0; 32];
         self.store.random.fill(&mut secret).map_err(StoreError::Random)?;
         let sealed = seal::seal(&self.store.keys, &secret, seq, private.reveal())
             .map_err(|why| StoreError::Damaged { what: "an entry's key", why: why.to_string() })?;
-        sqlx::query("INSERT INTO record_keys (seq, secret) VALUES ($1, $2)")
-            .bind(signed(seq))
-            .bind(secret.to_vec())
-            .execute(&mut *self.tx)
-            .await?;
+        let keep = Statement::new("INSERT INTO record_keys (seq, secret) VALUES ($1, $2)");
+        self.later(keep.number(signed(seq)).bytes(secret.to_vec()));
         Ok(sealed)
     }
 
     /// Marks where it stands, so that what follows can be undone by itself.
     async fn mark(&mut self) -> Result<(u64, Digest, bool), StoreError> {
-        sqlx::query("SAVEPOINT one").execute(&mut *self.tx).await?;
+        self.ask(vec![Statement::new("SAVEPOINT one")]).await?;
         Ok((self.seq, self.hash, self.recorded))
     }
 
     /// Keeps what was done since the mark.
-    async fn release(&mut self) -> Result<(), StoreError> {
-        sqlx::query("RELEASE SAVEPOINT one").execute(&mut *self.tx).await?;
-        Ok(())
+    fn release(&mut self) {
+        self.later(Statement::new(RELEASE));
     }
 
     /// Undoes what was done since the mark.
     async fn back_to(&mut self, (seq, hash, recorded): (u64, Digest, bool)) -> Result<(), StoreError> {
-        sqlx::query("ROLLBACK TO SAVEPOINT one").execute(&mut *self.tx).await?;
+        self.later.clear();
         (self.seq, self.hash, self.recorded) = (seq, hash, recorded);
-        self.release().await
+        self.ask(vec![Statement::new("ROLLBACK TO SAVEPOINT one"), Statement::new(RELEASE)]).await?;
+        Ok(())
     }
 
     /// Makes all of it true, or none.
     pub(crate) async fn commit(mut self) -> Result<(), StoreError> {
         if self.recorded {
-            sqlx::query("UPDATE ledger_head SET seq = $1, hash = $2 WHERE one = 1")
-                .bind(signed(self.seq))
-                .bind(self.hash.to_string())
-                .execute(&mut *self.tx)
-                .await?;
+            let head = Statement::new("UPDATE ledger_head SET seq = $1, hash = $2 WHERE one = 1");
+            let head = head.number(signed(self.seq)).text(self.hash.to_string());
+            self.later(head);
         }
-        self.tx.commit().await?;
+        self.transaction.commit(self.later).await?;
         self.store.tell();
         Ok(())
     }
 }
+
+const RELEASE: &str = "RELEASE SAVEPOINT one";
 
 fn written(event: &Event) -> Result<(String, String), StoreError> {
     let value = serde_json::to_value(event).map_err(damaged("an event"))?;
@@ -233,30 +257,22 @@ fn check_sizes(event: &Event, private: Option<&Private>) -> Result<(), StoreErro
     private.map_or(Ok(()), check_sealed)
 }
 
-async fn insert(
-    tx: &mut Transaction<'static, Any>,
-    link: Link,
-    hash: &Digest,
-    signature: Vec<u8>,
-) -> Result<(), StoreError> {
-    sqlx::query(
+fn insert(link: Link, hash: &Digest, signature: Vec<u8>) -> Statement {
+    Statement::new(
         "INSERT INTO ledger (seq, at, kind, agent, team, session, body, sealed, prev, hash, signature) \
          VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)",
     )
-    .bind(signed(link.seq))
-    .bind(signed(link.at))
-    .bind(link.kind)
-    .bind(link.agent)
-    .bind(link.team)
-    .bind(link.session)
-    .bind(link.body)
-    .bind(link.sealed)
-    .bind(link.prev.to_string())
-    .bind(hash.to_string())
-    .bind(signature)
-    .execute(&mut **tx)
-    .await?;
-    Ok(())
+    .number(signed(link.seq))
+    .number(signed(link.at))
+    .text(link.kind)
+    .text(link.agent)
+    .text(link.team)
+    .text(link.session)
+    .text(link.body)
+    .bytes(link.sealed)
+    .text(link.prev.to_string())
+    .text(hash.to_string())
+    .bytes(signature)
 }
 
 /// As SQL has whole numbers; a time or count beyond 2^63 can't come up, and would be stored as the largest.
@@ -299,7 +315,7 @@ impl Store {
     pub async fn record_all(&self, events: &[(About, Event)], now: u64) -> Result<(), StoreError> {
         let mut change = Change::begin(self, now).await?;
         for (about, event) in events {
-            change.record(about, event, None).await?;
+            change.record(about, event, None)?;
         }
         change.commit().await
     }
@@ -411,11 +427,11 @@ impl Store {
     pub async fn erase(&self, seq: u64, by: &PersonName, why: &str, now: u64) -> Result<(), StoreError> {
         let mut change = Change::begin(self, now).await?;
         let deleted = sqlx::query("DELETE FROM record_keys WHERE seq = $1").bind(signed(seq));
-        if deleted.execute(&mut *change.tx).await?.rows_affected() == 0 {
+        if deleted.execute(change.connection().await?).await?.rows_affected() == 0 {
             return Err(StoreError::Unknown { what: "sealed ledger entry", name: seq.to_string() });
         }
         let event = Event::Erased { seq, by: by.clone(), why: why.to_owned() };
-        change.record(&About::default(), &event, None).await?;
+        change.record(&About::default(), &event, None)?;
         change.commit().await?;
         self.backend.forget_deleted().await
     }
