@@ -70,7 +70,8 @@ impl SessionGate {
         spend.extend(self.tokens(&about, at_worst.tokens, now));
         spend.extend(self.money(&about, model, at_worst.cost, now)?);
         let labels = state.labels.clone();
-        let with = Committing { id, about, grant: None, labels, spend, idempotent: false, now };
+        let with =
+            Committing { id, about, grant: None, labels, spend, idempotent: false, also: Vec::new(), now };
         let permit = Permit::commit(self.servers.store(), allowed, with).await;
         let permit = permit.map_err(|error| match error {
             CommitError::Budget { budget, left, wanted } => {

@@ -3,7 +3,9 @@
 use domain::{CommitId, GrantId, Labels};
 use policy::{Act, Allowed, Body, Connect, ModelCall, ToolCall};
 use serde_json::json;
-use store::{About, ByRight, Commit, CommitError, Outcome, Private, Reserved, Spend, Store, StoreError};
+use store::{
+    About, ByRight, Commit, CommitError, Event, Outcome, Private, Reserved, Spend, Store, StoreError,
+};
 
 /// The right to do one thing once. It owns exactly what was decided on, and only [`Permit::commit`] makes one, of what a
 /// decision allowed:
@@ -156,6 +158,8 @@ pub struct Committing {
     pub spend: Vec<Spend>,
     /// Whether doing it twice is the same as doing it once.
     pub idempotent: bool,
+    /// What is recorded right after it: the secrets that go with it.
+    pub also: Vec<Event>,
     /// Now, in milliseconds since 1970.
     pub now: u64,
 }
@@ -183,6 +187,7 @@ impl<A: Committed> Permit<A> {
             spend: with.spend,
             idempotent: with.idempotent,
             arguments: Private::new(allowed.action().arguments()),
+            also: with.also,
         };
         let id = store.commit(&commit, with.now).await?;
         Ok(Self { action: allowed.into_action(), commit: id, reserved, store: store.clone() })

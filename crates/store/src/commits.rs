@@ -35,6 +35,8 @@ pub struct Commit {
     pub idempotent: bool,
     /// The exact arguments, as canonical JSON. Sealed.
     pub arguments: Private,
+    /// What is recorded right after it: the secrets that go with it.
+    pub also: Vec<Event>,
 }
 
 /// So much of a budget, and what that has in all.
@@ -287,6 +289,9 @@ impl Change<'_> {
         crash::point("recorded");
         let list = Statement::new("INSERT INTO commits (id, seq) VALUES ($1, $2)");
         self.later(list.text(commit.id.to_string()).number(signed(entry)));
+        for event in &commit.also {
+            self.record(&commit.about, event, None)?;
+        }
         crash::point("listed");
         Ok(entry)
     }

@@ -109,11 +109,7 @@ impl SessionEgress {
                 }
             }
         };
-        let permit = self.commit(allowed).await?;
-        if let Some(lent) = &lent {
-            let to = permit.action().target.site().to_string();
-            self.gate.secret_used(&lent.secret, &to).await.map_err(internal)?;
-        }
+        let permit = self.commit(allowed, lent.as_ref()).await?;
         Ok(Ready { permit, own, granted, length, lent })
     }
 
@@ -239,7 +235,11 @@ impl SessionEgress {
     }
 
     /// Uses the right, sets bytes aside and writes the entry, in one.
-    async fn commit(&self, allowed: policy::Allowed<Connect>) -> Result<Permit<Connect>, EgressRefusal> {
+    async fn commit(
+        &self,
+        allowed: policy::Allowed<Connect>,
+        lent: Option<&Injection>,
+    ) -> Result<Permit<Connect>, EgressRefusal> {
         let policy = Arc::clone(&self.gate.policy.borrow());
         let (now, id) = self.gate.servers.commit_id().map_err(internal)?;
         let about = self.gate.session.about.clone();
@@ -254,7 +254,12 @@ impl SessionEgress {
         }
         let idempotent = allowed.action().target.reads();
         let target = allowed.action().target.clone();
-        let with = Committing { id, about, grant: None, labels, spend, idempotent, now };
+        let used = |lent: &Injection| Event::SecretUsed {
+            secret: lent.secret.clone(),
+            to: target.site().to_string(),
+        };
+        let also = lent.map(used).into_iter().collect();
+        let with = Committing { id, about, grant: None, labels, spend, idempotent, also, now };
         let permit = match Permit::commit(self.gate.servers.store(), allowed, with).await {
             Ok(permit) => permit,
             Err(CommitError::Budget { left, wanted, .. }) => {

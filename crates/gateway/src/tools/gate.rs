@@ -260,6 +260,7 @@ impl SessionGate {
                 self.servers.store().raise(&server, &state.labels, about, now).await.map_err(internal)?;
             }
         }
+        let shows = self.servers.shows(&looked.call.tool).into_iter();
         let with = Committing {
             id,
             about: self.session.about.clone(),
@@ -267,6 +268,7 @@ impl SessionGate {
             labels: state.labels.clone(),
             spend: daily::one_call(&self.session.about, &looked.call.tool, now).into_iter().collect(),
             idempotent: looked.idempotent,
+            also: shows.map(|(secret, to)| Event::SecretUsed { secret, to }).collect(),
             now,
         };
         let permit =
@@ -294,9 +296,6 @@ impl SessionGate {
     ) -> Result<ToolResult, ToolFailure> {
         // A tool's progress is its server's text, too: it waits for nobody, so its labels join before it is asked for.
         self.meet(looked).await?;
-        for (secret, to) in self.servers.shows(&looked.call.tool) {
-            self.secret_used(&secret, &to).await.map_err(internal)?;
-        }
         let policy = Arc::clone(&self.policy.borrow());
         let team = policy.team();
         let called = self.servers.call(team, &permit, context);

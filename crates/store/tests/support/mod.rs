@@ -197,6 +197,7 @@ pub(crate) fn commit(n: u128, binding: u8, by_right: ByRight) -> Commit {
         spend: Vec::new(),
         idempotent: false,
         arguments: Private::new(r#"{"to":"eve@example.org"}"#.to_owned()),
+        also: Vec::new(),
     }
 }
 

@@ -133,6 +133,7 @@ async fn commits(store: &Store) -> Result<f64> {
             spend: Vec::new(),
             idempotent: false,
             arguments: Private::new("x".repeat(1000)),
+            also: Vec::new(),
         };
         store.commit(&commit, 1).await?;
         store.outcome(commit.id, &Outcome::Done, &[], None, 1).await?;
