@@ -37,9 +37,7 @@ impl ToolServers {
                 let credential = secret.map_or(Credential::None, |secret| self.shown(secret));
                 Upstream::over_http(&self.dialer, &address, credential, UpstreamLimits::default()).await
             }
-            Way::Mailbox(mailbox) => {
-                Ok(mailbox::serve(mailbox, Arc::clone(self.lender.vault()), self.dialer.clone()))
-            }
+            Way::Mailbox(mailbox) => mailbox::serve(&mailbox, Arc::clone(&self.lender), self.dialer.clone()),
             Way::Cell(cell) => self.cells.connect(team, server, &cell).await,
         }
     }

@@ -44,7 +44,8 @@ pub enum BindingError {
     Method(String),
     /// A header for mail, or a log-in for requests.
     #[error(
-        "`{to}` doesn't take a secret as `{how}`: mail takes it as password, everything else in a header"
+        "`{to}` doesn't take a secret as `{how}`: mail takes it as password, or a log-in's token as bearer; everything \
+         else in a header"
     )]
     NotSo {
         /// Where.
@@ -61,7 +62,7 @@ pub enum BindingError {
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub enum How {
-    /// `authorization: Bearer …` (RFC 6750).
+    /// `authorization: Bearer …` (RFC 6750); to a mail server, the token of a log-in (RFC 7628).
     Bearer,
     /// `authorization: Basic …`, with this user's name (RFC 7617).
     Basic(String),
@@ -169,18 +170,24 @@ pub struct SecretBinding {
 }
 
 impl SecretBinding {
-    /// Refuses what no secret may be bound to.
+    /// Refuses what no secret may be bound to: one that comes of a log-in, or one that does not.
     ///
     /// # Errors
     /// What is wrong with it.
-    pub fn check(&self) -> Result<(), BindingError> {
+    pub fn check(&self, of_login: bool) -> Result<(), BindingError> {
         let method = |method: &String| {
             !((1..=16).contains(&method.len()) && method.bytes().all(|b| b.is_ascii_uppercase()))
         };
         if let Some(bad) = self.methods.iter().find(|name| method(name)) {
             return Err(BindingError::Method(short(bad)));
         }
-        if self.to.scheme().is_http() == (self.how == How::Password) {
+        // Mail servers take tokens and passwords, and each as what it is.
+        let good = match self.how {
+            How::Password => !self.to.scheme().is_http() && !of_login,
+            How::Bearer => self.to.scheme().is_http() || of_login,
+            How::Basic(_) | How::Header(_) => self.to.scheme().is_http(),
+        };
+        if !good {
             return Err(BindingError::NotSo { to: self.to.to_string(), how: self.how.to_string() });
         }
         if self.to.scheme() == Scheme::Http && !self.to.is_loopback() {
@@ -252,13 +259,28 @@ mod tests {
     fn a_secret_is_never_bound_unencrypted_to_another_machine() {
         let bound = |to: &str, methods: &[&str]| {
             let methods = methods.iter().map(|method| (*method).to_owned()).collect();
-            SecretBinding { to: to.parse().unwrap(), methods, how: How::Bearer }.check()
+            SecretBinding { to: to.parse().unwrap(), methods, how: How::Bearer }.check(false)
         };
         assert_eq!(bound("https://a", &["GET"]), Ok(()));
         assert_eq!(bound("http://127.0.0.1:8080", &[]), Ok(()));
         assert!(matches!(bound("http://a", &[]), Err(BindingError::PlainHttp(_))));
         assert!(matches!(bound("imaps://a", &[]), Err(BindingError::NotSo { .. })));
         assert!(matches!(bound("https://a", &["get"]), Err(BindingError::Method(_))));
+    }
+
+    #[test]
+    fn mail_takes_the_password_of_a_secret_and_the_token_of_a_log_in() {
+        let bound = |to: &str, how: &str, of_login: bool| {
+            let binding =
+                SecretBinding { to: to.parse().unwrap(), methods: [].into(), how: how.parse().unwrap() };
+            binding.check(of_login).is_ok()
+        };
+        for to in ["imaps://a", "smtps://a", "smtp://a"] {
+            assert!(bound(to, "password", false) && bound(to, "bearer", true), "{to}");
+            assert!(!bound(to, "password", true) && !bound(to, "bearer", false), "{to}");
+            assert!(!bound(to, "header:x-key", true) && !bound(to, "basic:ann", false), "{to}");
+        }
+        assert!(!bound("https://a", "password", false) && !bound("https://a", "password", true));
     }
 
     #[test]

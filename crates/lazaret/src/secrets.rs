@@ -44,7 +44,7 @@ async fn set(args: SecretSetArgs) -> Outcome {
     let bind = |to| SecretBinding { to, methods: methods.iter().cloned().collect(), how: how.clone() };
     let bindings: Vec<SecretBinding> = to.into_iter().map(bind).collect();
     // Before anybody is asked for it.
-    bindings.iter().try_for_each(SecretBinding::check).map_err(|e| Failure::new(e.to_string()))?;
+    bindings.iter().try_for_each(|binding| binding.check(false)).map_err(|e| Failure::new(e.to_string()))?;
     let value = bytes(&from, name.as_str())?;
     background::client().await?.set_secret(&name, &NewSecret { value, bindings }).await?;
     note(format!("{name} is stored; an agent may use it with [secrets] in agent.toml"));
@@ -83,7 +83,7 @@ async fn login(args: SecretLoginArgs) -> Outcome {
     }
     let bind = |to| SecretBinding { to, methods: [].into(), how: how.clone() };
     let bindings: Vec<SecretBinding> = to.into_iter().map(bind).collect();
-    bindings.iter().try_for_each(SecretBinding::check).map_err(|e| Failure::new(e.to_string()))?;
+    bindings.iter().try_for_each(|binding| binding.check(true)).map_err(|e| Failure::new(e.to_string()))?;
     let in_file = |path| bytes(&SecretFrom { from_file: Some(path), from_command: None }, name.as_str());
     let client_secret = client_secret_file.map(in_file).transpose()?;
     let way = match (device, refresh_token) {

@@ -23,8 +23,8 @@ fn browsed(url: &str) -> Option<String> {
 }
 
 /// Begins a log-in; what waits for the browser, and where the browser is sent back to.
-fn begun(lab: &Lab, at: &[&str]) -> (Child, String) {
-    let mut command = lab.command(&[&["secret", "login", "crm"], at].concat());
+fn begun(lab: &Lab, name: &str, at: &[&str]) -> (Child, String) {
+    let mut command = lab.command(&[&["secret", "login", name], at].concat());
     let mut child = command.stdin(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
     let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
     let told = lines.find_map(|line| Some(line.unwrap().split_once("machine: ")?.1.to_owned())).unwrap();
@@ -58,14 +58,14 @@ fn a_person_logs_in_at_a_tool_server_and_its_token_is_shown_to_nobody_else() {
     let server = runtime.block_on(Authorization::start());
     let mut lab = Lab::start(env!("CARGO_BIN_EXE_lazaret"), Vec::new());
     // Given up: nothing listens any more, and nothing is kept.
-    let (mut child, back) = begun(&lab, &["--server", &server.mcp()]);
+    let (mut child, back) = begun(&lab, "crm", &["--server", &server.mcp()]);
     child.kill().unwrap();
     child.wait().unwrap();
     let here = back.split_once("/callback").unwrap().0.trim_start_matches("http://").to_owned();
     deadline("nobody listens", Duration::from_secs(10), || TcpStream::connect(&here).err());
     assert!(!lab.run(&["secret", "ls"], "").expect(0).stdout.contains("crm"));
 
-    let (mut child, back) = begun(&lab, &["--server", &server.mcp()]);
+    let (mut child, back) = begun(&lab, "crm", &["--server", &server.mcp()]);
     assert!(browsed(&back).unwrap().starts_with("HTTP/1.1 200"));
     assert!(child.wait().unwrap().success());
     let listed = lab.run(&["secret", "ls"], "").expect(0).stdout;
@@ -88,13 +88,22 @@ fn a_person_logs_in_at_a_tool_server_and_its_token_is_shown_to_nobody_else() {
     assert!(lab.run(&["server", "show", "crm"], "").expect(0).stdout.contains("look"));
     // Once more, as before.
     server.revoke();
-    let (mut child, back) = begun(&lab, &[]);
+    let (mut child, back) = begun(&lab, "crm", &[]);
     assert!(browsed(&back).unwrap().starts_with("HTTP/1.1 200"));
     assert!(child.wait().unwrap().success());
     assert_eq!(lab.run(&["secret", "ls"], "").expect(0).stdout.matches(&server.mcp()).count(), 1);
     lab.kill_daemon();
     lab.restart_daemon();
     assert!(lab.run(&["server", "show", "crm"], "").expect(0).stdout.contains("look"));
+    // A mail server takes a token too, of a log-in only.
+    let at_mail = ["--to", "imaps://mail.acme.example", "--to", "smtps://mail.acme.example"];
+    let (mut child, back) = begun(&lab, "mail", &[&["--server", &server.mcp()], &at_mail[..]].concat());
+    assert!(browsed(&back).unwrap().starts_with("HTTP/1.1 200"));
+    assert!(child.wait().unwrap().success());
+    assert!(lab.run(&["secret", "ls"], "").expect(0).stdout.contains("smtps://mail.acme.example as bearer"));
+    let by_hand = [&["secret", "set", "mail"], &at_mail[..]].concat();
+    let told = lab.run(&by_hand, "some-token").expect(1).stderr;
+    assert!(told.contains("as password, or a log-in's token as bearer"), "{told}");
     drop(lab.run(&["secret", "rm", "crm"], "").expect(0));
     let told = lab.run(&["secret", "login", "crm"], "").expect(1).stderr;
     assert!(told.contains("no log-in `crm` to repeat") && told.contains("--server"), "{told}");

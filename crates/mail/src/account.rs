@@ -14,8 +14,26 @@ const MAX_USER: usize = 254;
 pub struct Account {
     /// Where it is and who signs in.
     pub place: Place,
-    /// The password, or what the provider calls an app password.
-    pub password: Secret,
+    /// With what.
+    pub key: Key,
+}
+
+/// What one signs in with.
+pub enum Key {
+    /// A password, or what the provider calls an app password.
+    Password(Secret),
+    /// The token of a log-in (OAuth).
+    Token(Secret),
+}
+
+impl Key {
+    /// Its bytes.
+    #[must_use]
+    pub fn secret(&self) -> &Secret {
+        match self {
+            Self::Password(secret) | Self::Token(secret) => secret,
+        }
+    }
 }
 
 /// Where a mailbox is. Every connection to it is encrypted before anything is said.
@@ -58,7 +76,7 @@ impl Place {
         })
     }
 
-    /// The servers that get to see the password.
+    /// The servers that get to see what one signs in with.
     #[must_use]
     pub fn servers(&self) -> [&Destination; 2] {
         [&self.imap, &self.smtp]

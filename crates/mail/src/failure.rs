@@ -28,6 +28,8 @@ pub enum Reason {
     TooLarge,
     /// The mail server failed, hung, refused, or did not keep to the protocol.
     Server,
+    /// The mail server refuses who signs in.
+    SignIn,
 }
 
 /// What may have happened of a call that failed.
@@ -57,6 +59,13 @@ impl Failure {
     /// The same failure, for a server that said no to the act itself.
     pub(crate) fn refused(self) -> Self {
         Self { acted: Acted::Failed, ..self }
+    }
+
+    /// The same failure, of somebody who signs in: nothing of the call has happened. `passing`: it may go by itself.
+    pub(crate) fn signing_in(self, user: &str, passing: bool) -> Self {
+        let message = format!("signing in as `{}` failed: {}", words(user), self.message);
+        let refused = self.acted == Acted::Failed && !passing;
+        Self::new(if refused { Reason::SignIn } else { Reason::Server }, message)
     }
 
     /// The same failure, after a part of what was asked for had happened.

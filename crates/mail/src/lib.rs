@@ -14,6 +14,7 @@ mod failure;
 mod folder;
 mod imap;
 mod reading;
+mod sasl;
 mod smtp;
 #[cfg(test)]
 mod tests;
@@ -21,7 +22,7 @@ mod tools;
 mod writing;
 
 pub use self::dial::{Dial, Stream};
-pub use account::{Account, Place, PlaceError};
+pub use account::{Account, Key, Place, PlaceError};
 pub use address::{Address, AddressError};
 pub use failure::{Acted, Failure, Reason};
 pub use tools::{Description, Mailbox, Stamp, descriptions};

@@ -6,22 +6,27 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use lettre::transport::smtp::authentication::{Credentials, Mechanism};
+use lettre::transport::smtp::Error;
+use lettre::transport::smtp::authentication::{Credentials, Mechanism as ByPassword};
 use lettre::transport::smtp::client::{AsyncSmtpConnection, AsyncTokioStream};
-use lettre::transport::smtp::commands::{Data, Mail as From, Rcpt};
+use lettre::transport::smtp::commands::{Data, Ehlo, Mail as From, Rcpt};
 use lettre::transport::smtp::extension::ClientId;
+use lettre::transport::smtp::response::Severity;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadBuf};
 
-use crate::account::{Account, Place};
+use crate::account::{Account, Key, Place};
 use crate::address::Address;
 use crate::dial::{Dial, Stream};
 use crate::failure::{Acting, Failure, words};
+use crate::sasl::Mechanism;
 
 /// Most bytes that a server may send during one mail. The library reads all lines of an answer anew with each.
 const MAX_SAID: usize = 16 << 10;
 /// Most bytes on one line of what it says before TLS, and most such lines.
 const MAX_LINE: usize = 1000;
 const MAX_LINES: usize = 100;
+/// A server that signs somebody in says so where it wants to hear more.
+const WANTS_MORE: u16 = 334;
 /// How long a server may take to hear that all was said, once it has accepted the mail.
 const PARTING: Duration = Duration::from_secs(5);
 
@@ -44,19 +49,15 @@ pub(crate) async fn send(
     acting: &Acting,
 ) -> Result<Accepted, Failure> {
     let recipients = to.iter().map(|address| foreign(address)).collect::<Result<Vec<_>, _>>()?;
-    let Account { place, password } = account;
+    let Account { place, key } = account;
     let from = foreign(&place.from)?;
-    let password = password.reveal_text().ok_or_else(|| Failure::server("the password is no text"))?;
     let stream = reach(place, dial)
         .await
         .map_err(|e| Failure::server(format!("the mail server {} can't be reached: {e}", place.smtp)))?;
     let hello = ClientId::Domain(place.from.host().to_owned());
     let mut connection =
         AsyncSmtpConnection::connect_with_transport(Box::new(stream), &hello).await.map_err(|e| said(&e))?;
-    let credentials = Credentials::new(place.user.clone(), password.to_owned());
-    connection.auth(&[Mechanism::Plain, Mechanism::Login], &credentials).await.map_err(|e| {
-        Failure::server(format!("signing in as `{}` failed: {}", words(&place.user), said(&e)))
-    })?;
+    sign_in(&mut connection, &hello, place, key).await?;
     connection.command(From::new(Some(from), Vec::new())).await.map_err(|e| said(&e))?;
     for recipient in recipients {
         let whom = recipient.to_string();
@@ -83,11 +84,52 @@ pub(crate) async fn send(
     }
 }
 
+async fn sign_in(
+    connection: &mut AsyncSmtpConnection,
+    hello: &ClientId,
+    place: &Place,
+    key: &Key,
+) -> Result<(), Failure> {
+    let no = |error: &Error| {
+        let passing =
+            error.status().is_some_and(|code| code.severity == Severity::TransientNegativeCompletion);
+        let failure = said(error);
+        let failure = if error.status().is_some() { failure.refused() } else { failure };
+        failure.signing_in(&place.user, passing)
+    };
+    let token = match key {
+        Key::Token(token) => token,
+        Key::Password(password) => {
+            let password =
+                password.reveal_text().ok_or_else(|| Failure::server("the password is no text"))?;
+            let credentials = Credentials::new(place.user.clone(), password.to_owned());
+            let ways = [ByPassword::Plain, ByPassword::Login];
+            return connection.auth(&ways, &credentials).await.map(drop).map_err(|e| no(&e));
+        }
+    };
+    // Once more: of what was offered at first, the library keeps what it knows.
+    let offers = connection.command(Ehlo::new(hello.clone())).await.map_err(|e| said(&e))?;
+    let offered =
+        offers.message().filter_map(|line| line.strip_prefix("AUTH ")).flat_map(str::split_whitespace);
+    let mechanism = Mechanism::offered(offered).map_err(|failure| failure.signing_in(&place.user, false))?;
+    let shown = mechanism.shows(&place.user, &place.smtp, token)?;
+    let mut answer = connection.command(format!("AUTH {mechanism} {shown}\r\n")).await;
+    if answer.as_ref().is_ok_and(|answer| answer.has_code(WANTS_MORE)) {
+        answer = connection.command(format!("{}\r\n", mechanism.hears())).await;
+    }
+    match answer.map_err(|e| no(&e))? {
+        answer if answer.has_code(WANTS_MORE) => {
+            Err(Failure::server("the mail server asks who it is without end"))
+        }
+        _signed_in => Ok(()),
+    }
+}
+
 fn foreign(address: &Address) -> Result<lettre::Address, Failure> {
     address.as_str().parse().map_err(|e| Failure::invalid(format!("`{address}` can't be sent to: {e}")))
 }
 
-fn said(error: &lettre::transport::smtp::Error) -> Failure {
+fn said(error: &Error) -> Failure {
     Failure::server(format!("the mail server said: {}", words(&error.to_string())))
 }
 

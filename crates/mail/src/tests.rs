@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::dial::{Dial, Stream};
 use crate::tools::{Mailbox, Stamp};
-use crate::{Account, Acted, Failure, Place, Reason};
+use crate::{Account, Acted, Failure, Key, Place, Reason};
 
 /// What a server answers where a line begins so (after the tag, for IMAP); `$` is the line's tag.
 type Script = &'static [(&'static str, &'static str)];
@@ -148,8 +148,12 @@ async fn say(stream: &mut BufReader<DuplexStream>, script: &[(&str, &str)], line
 }
 
 fn mailbox(servers: &Servers, smtp: &str, within: Duration) -> Mailbox {
+    mailbox_with(Key::Password("hunter2".into()), servers, smtp, within)
+}
+
+fn mailbox_with(key: Key, servers: &Servers, smtp: &str, within: Duration) -> Mailbox {
     let place = Place::new("imaps://mail.acme.example", smtp, "ada", "ada@acme.example").unwrap();
-    let account = Account { place, password: "hunter2".into() };
+    let account = Account { place, key };
     Mailbox::reached(account, Arc::new(servers.clone()), within)
 }
 
@@ -193,6 +197,47 @@ async fn what_servers_do_wrong_ends_a_call_before_it_acts() {
         assert!(failure.message.contains(why), "{failure}");
         assert_eq!(failure.acted, Acted::No, "{failure}");
         assert!(!failure.message.contains("hunter2"), "{failure}");
+    }
+}
+
+/// What begins with the name of who signs in, in base64.
+const SHOWN: &str = "bixhPWFkYS";
+
+#[tokio::test]
+async fn a_token_is_shown_when_the_server_wants_it_and_a_refusal_is_told_as_what_it_is() {
+    let imap = |answers: &[(&'static str, &'static str)]| -> Script {
+        let offers = "* CAPABILITY IMAP4rev1 AUTH=PLAIN AUTH=OAUTHBEARER AUTH=XOAUTH2\r\n$ OK\r\n";
+        let asks = [("CAPABILITY", offers), ("AUTHENTICATE OAUTHBEARER", "+ \r\n")];
+        [&asks, answers].concat().leak()
+    };
+    let smtp = |answer: &'static str| -> Script {
+        let offers = ("EHLO", "250-mail.acme.example\r\n250 AUTH PLAIN XOAUTH2 OAUTHBEARER\r\n");
+        vec![offers, ("AUTH OAUTHBEARER bixhPWFkYS", answer), ("AQ==", "535 no\r\n")].leak()
+    };
+    const NO: &str = "$ NO [AUTHENTICATIONFAILED] no\r\n";
+    for (imap, smtp, tool, expected) in [
+        (imap(&[(SHOWN, "$ OK\r\n")]), smtp(""), "read", None),
+        (imap(&[(SHOWN, NO)]), smtp(""), "read", Some(Reason::SignIn)),
+        (imap(&[(SHOWN, "+ e30=\r\n"), ("AQ==", NO)]), smtp(""), "read", Some(Reason::SignIn)),
+        (imap(&[(SHOWN, "$ NO [UNAVAILABLE] later\r\n")]), smtp(""), "read", Some(Reason::Server)),
+        (imap(&[(SHOWN, "+ e30=\r\n"), ("AQ==", "+ e30=\r\n")]), smtp(""), "read", Some(Reason::Server)),
+        (imap(&[(SHOWN, DIES)]), smtp(""), "read", Some(Reason::Server)),
+        (imap(&[(SHOWN, "$ OK\r\n")]), smtp("235 in\r\n"), "send", None),
+        (imap(&[]), smtp("535 no\r\n"), "send", Some(Reason::SignIn)),
+        (imap(&[]), smtp("334 e30=\r\n"), "send", Some(Reason::SignIn)),
+        (imap(&[]), smtp("454 later\r\n"), "send", Some(Reason::Server)),
+        (imap(&[]), smtp(DIES), "send", Some(Reason::Server)),
+    ] {
+        let servers = Servers::but(imap, smtp);
+        let key = Key::Token("canary".into());
+        let mailbox = mailbox_with(key, &servers, "smtps://mail.acme.example", SHORT);
+        let stamp = Stamp { now: SystemTime::UNIX_EPOCH, unique: 1 };
+        let arguments = if tool == "read" { READ } else { DRAFT };
+        let called = mailbox.call(tool, arguments, stamp, &CancellationToken::new()).await;
+        let failed = called.as_ref().err().map(|failure| failure.reason);
+        assert_eq!(failed, expected, "{imap:?} {smtp:?}: {called:?}");
+        assert!(called.as_ref().err().is_none_or(|failure| failure.acted == Acted::No), "{called:?}");
+        assert!(!servers.heard("LOGIN") && !servers.heard("AUTH PLAIN"));
     }
 }
 

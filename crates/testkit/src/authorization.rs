@@ -88,6 +88,7 @@ impl Authorization {
             .route("/as/authorize", get(authorize))
             .route("/as/token", post(token))
             .route("/as/device", post(device))
+            .route("/as/introspect", any(introspect))
             .with_state(this.clone());
         tokio::spawn(async move { axum::serve(listener, router).await });
         this
@@ -117,6 +118,18 @@ impl Authorization {
     /// A person types the code that they were shown.
     pub fn approve_devices(&self) {
         self.known().devices.values_mut().for_each(|approved| *approved = true);
+    }
+
+    /// An access and a refresh token, as if somebody had logged in.
+    #[must_use]
+    pub fn tokens(&self) -> (String, String) {
+        let mut known = self.known();
+        known.count += 1;
+        let (access, refresh) =
+            (format!("canary-access-{}", known.count), format!("canary-refresh-{}", known.count));
+        known.access.insert(access.clone());
+        known.refresh.insert(refresh.clone());
+        (access, refresh)
     }
 
     /// No access token is good any more.
@@ -249,6 +262,21 @@ async fn device(State(server): State<Authorization>) -> Json<Value> {
     }))
 }
 
+/// Whose a token is (RFC 7662), for servers that are shown one.
+async fn introspect(
+    State(server): State<Authorization>,
+    Query(mut asked): Query<Fields>,
+    form: String,
+) -> Json<Value> {
+    asked.extend(url::form_urlencoded::parse(form.as_bytes()).into_owned());
+    let active = asked.get("token").is_some_and(|token| server.known().access.contains(token));
+    Json(if active {
+        json!({"active": true, "username": crate::mail::USER})
+    } else {
+        json!({"active": false})
+    })
+}
+
 async fn token(State(server): State<Authorization>, form: String) -> Response {
     let asked: Fields = url::form_urlencoded::parse(form.as_bytes()).into_owned().collect();
     let said = |name: &str| asked.get(name).cloned().unwrap_or_default();
@@ -296,12 +324,7 @@ async fn token(State(server): State<Authorization>, form: String) -> Response {
 }
 
 fn given(server: &Authorization) -> Response {
-    let mut known = server.known();
-    known.count += 1;
-    let (access, refresh) =
-        (format!("canary-access-{}", known.count), format!("canary-refresh-{}", known.count));
-    known.access.insert(access.clone());
-    known.refresh.insert(refresh.clone());
+    let (access, refresh) = server.tokens();
     Json(
         json!({"access_token": access, "token_type": "Bearer", "expires_in": 3600, "refresh_token": refresh}),
     )

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
+use crate::authorization::Authorization;
 use crate::deadline;
 
 /// The mailbox's user and address, and the password.
@@ -24,6 +25,60 @@ const NOBODY: u32 = 65_534;
 /// How long a server may take.
 const WITHIN: Duration = Duration::from_secs(60);
 
+/// Which tokens the servers take.
+struct Tokens<'a> {
+    /// The ways to show one.
+    mechanisms: &'a [&'a str],
+    /// The host and port that knows whose a token is.
+    asked_at: String,
+}
+
+impl Tokens<'_> {
+    /// What Dovecot's configuration says of them.
+    fn dovecot(&self, at: &Path) -> String {
+        if self.mechanisms.is_empty() {
+            return String::new();
+        }
+        let args = at.join("oauth2.conf");
+        let asked_at = &self.asked_at;
+        let text = format!(
+            "introspection_mode = post
+introspection_url = http://{asked_at}/as/introspect
+username_attribute = username
+active_attribute = active
+active_value = true
+"
+        );
+        fs::write(&args, text).expect("a file");
+        let (mechanisms, args) = (self.mechanisms.join(" "), args.display());
+        format!(
+            "auth_mechanisms = plain login {mechanisms}
+passdb {{
+  driver = oauth2
+  mechanisms = {mechanisms}
+  args = {args}
+}}
+"
+        )
+    }
+
+    /// What Exim's configuration says of them, at its end.
+    fn exim(&self) -> String {
+        let one = |mechanism: &&str| {
+            let (name, asked_at) = (mechanism.to_uppercase(), &self.asked_at);
+            format!(
+                r#"{mechanism}:
+  driver = plaintext
+  public_name = {name}
+  server_prompts = :
+  server_condition = ${{if and{{{{match{{$auth1}}{{\N(=|,a=){USER}\N}}}}{{match{{${{readsocket{{inet:{asked_at}}}{{GET /as/introspect?token=${{sg{{$auth1}}{{\N^.*auth=Bearer ([^\x01]*)\x01\x01$\N}}{{\$1}}}} HTTP/1.0\r\n\r\n}}{{5s}}}}}}{{"active":true}}}}}}}}
+"#
+            )
+        };
+        self.mechanisms.iter().map(one).collect()
+    }
+}
+
 /// Both servers. Dropping it ends them.
 pub struct MailServers {
     folder: tempfile::TempDir,
@@ -38,6 +93,20 @@ impl MailServers {
     /// When anything of it fails: it is for tests.
     #[must_use]
     pub fn start() -> Self {
+        Self::taking(&Tokens { mechanisms: &[], asked_at: String::new() })
+    }
+
+    /// Starts both; they take the tokens of this server beside the password, shown in one of these ways.
+    ///
+    /// # Panics
+    /// As [`MailServers::start`].
+    #[must_use]
+    pub fn with_tokens(of: &Authorization, mechanisms: &[&str]) -> Self {
+        let asked_at = of.base.trim_start_matches("http://").to_owned();
+        Self::taking(&Tokens { mechanisms, asked_at })
+    }
+
+    fn taking(tokens: &Tokens<'_>) -> Self {
         let folder = tempfile::Builder::new().prefix("lazaret-mail-").tempdir().expect("a folder");
         let listeners = [0; 3].map(|_| TcpListener::bind("127.0.0.1:0").expect("a port"));
         let ports = listeners.each_ref().map(|one| one.local_addr().expect("its address").port());
@@ -54,8 +123,9 @@ impl MailServers {
             format!("{USER}:{{PLAIN}}{PASSWORD}:{id}:{id}::{}\n", at.join("home").display()),
         )
         .expect("a file");
-        fs::write(at.join("dovecot.conf"), dovecot(at, &user_name(id), ports[0])).expect("a file");
-        fs::write(at.join("exim.conf"), exim(at, id, [ports[1], ports[2]])).expect("a file");
+        let [imap, smtp] = [tokens.dovecot(at), tokens.exim()];
+        fs::write(at.join("dovecot.conf"), dovecot(at, &user_name(id), ports[0]) + &imap).expect("a file");
+        fs::write(at.join("exim.conf"), exim(at, id, [ports[1], ports[2]]) + &smtp).expect("a file");
         if ours == 0 {
             fs::set_permissions(at, fs::Permissions::from_mode(0o755)).expect("its mode");
             give(at, id);

@@ -5,10 +5,10 @@ use std::sync::Arc;
 use dial::{Dialer, Network};
 use domain::{ServerName, TeamName};
 use futures::future::BoxFuture;
-use gateway::tools::upstream::{Acted, CallFailed, MailServer, Upstream, UpstreamLimits};
+use gateway::tools::upstream::{Acted, CallFailed, MailKey, MailServer, Upstream, UpstreamLimits};
 use gateway::tools::{Connector, ProgressSink, ToolEvent};
 use gateway::{BaseUrl, Credential};
-use mail::{Account, Place};
+use mail::Place;
 use policy::Table;
 use serde_json::{Value, json};
 use testkit::cell_less::{CellLess, Given, SERVER, now, random};
@@ -22,13 +22,17 @@ fn dialer(servers: &MailServers) -> Dialer {
     Dialer::new(Network { ca: Some(servers.ca()), ..Network::default() }).unwrap()
 }
 
-fn upstream(servers: &MailServers, smtp: String, password: &'static str) -> Upstream {
-    let imap = servers.imap();
-    let account = move || {
-        let place = Place::new(&imap, &smtp, USER, USER).unwrap();
-        Ok(Account { place, password: password.into() })
-    };
-    Upstream::mail(MailServer::new(Arc::new(account), dialer(servers), Arc::new(random)))
+fn upstream(servers: &MailServers, smtp: &str, password: &'static str) -> Upstream {
+    at(&servers.imap(), smtp, with(password), dialer(servers))
+}
+
+fn at(imap: &str, smtp: &str, key: MailKey, dialer: Dialer) -> Upstream {
+    let place = Place::new(imap, smtp, USER, USER).unwrap();
+    Upstream::mail(MailServer::new(place, key, dialer, Arc::new(random)))
+}
+
+fn with(password: &'static str) -> MailKey {
+    MailKey::Own(Arc::new(move || Ok(password.into())))
 }
 
 async fn tried(mailbox: &Upstream, tool: &str, arguments: &Value) -> Result<Value, CallFailed> {
@@ -80,7 +84,7 @@ fn id_of(found: &Value, at: usize) -> Value {
 async fn mails_are_found_read_moved_and_deleted() {
     let servers = MailServers::start();
     inbox(&servers);
-    let mailbox = upstream(&servers, servers.smtps(), PASSWORD);
+    let mailbox = upstream(&servers, &servers.smtps(), PASSWORD);
     let folders = call(&mailbox, "list_folders", json!({})).await;
     for (name, special) in [("INBOX", Value::Null), ("Drafts", json!("drafts")), ("Entwürfe", Value::Null)] {
         let folders = folders["result"].as_array().unwrap();
@@ -118,7 +122,7 @@ async fn drafts_become_mails_and_mails_are_copied() {
     let servers = MailServers::start();
     inbox(&servers);
     for smtp in [servers.smtps(), servers.smtp()] {
-        let mailbox = upstream(&servers, smtp, PASSWORD);
+        let mailbox = upstream(&servers, &smtp, PASSWORD);
         let before = servers.sent().len();
         let found = call(&mailbox, "search", json!({"from": "harbour"})).await;
         let draft = json!({"to": ["bob@acme.example"], "subject": "Ja", "body": "Gern\n", "in_reply_to": id_of(&found, 0)});
@@ -151,12 +155,12 @@ async fn drafts_become_mails_and_mails_are_copied() {
 #[tokio::test]
 async fn what_servers_refuse_is_told_and_a_certificate_must_be_good() {
     let servers = MailServers::start();
-    let mailbox = upstream(&servers, servers.smtps(), PASSWORD);
+    let mailbox = upstream(&servers, &servers.smtps(), PASSWORD);
     let mail = json!({"to": ["bob@acme.example", REFUSED], "subject": "x", "body": "y"});
     let refused = tried(&mailbox, "send", &mail).await.unwrap_err();
     assert!(refused.failure.message.contains("nothing was sent"), "{}", refused.failure.message);
     assert_eq!(refused.acted, Acted::No);
-    let stranger = upstream(&servers, servers.smtps(), "wrong password");
+    let stranger = upstream(&servers, &servers.smtps(), "wrong password");
     for (tool, arguments) in
         [("list_folders", json!({})), ("send", json!({"to": [USER], "subject": "x", "body": "y"}))]
     {
@@ -164,20 +168,13 @@ async fn what_servers_refuse_is_told_and_a_certificate_must_be_good() {
         assert!(failed.failure.message.contains("signing in"), "{}", failed.failure.message);
         assert!(!failed.failure.message.contains("wrong password"), "{}", failed.failure.message);
     }
-    let (imap, smtp) = (servers.imap(), servers.smtps());
-    let account = move || {
-        Ok(Account { place: Place::new(&imap, &smtp, USER, USER).unwrap(), password: PASSWORD.into() })
-    };
     let untrusting = Dialer::new(Network::default()).unwrap();
-    let untrusting = Upstream::mail(MailServer::new(Arc::new(account), untrusting, Arc::new(random)));
+    let untrusting = at(&servers.imap(), &servers.smtps(), with(PASSWORD), untrusting);
     let failed = tried(&untrusting, "list_folders", &json!({})).await.unwrap_err();
     assert!(failed.failure.message.contains("certificate"), "{}", failed.failure.message);
     // The certificate names the host, not its address.
-    let (imap, smtp) = (servers.imap().replace(HOST, "127.0.0.1"), servers.smtps());
-    let account = move || {
-        Ok(Account { place: Place::new(&imap, &smtp, USER, USER).unwrap(), password: PASSWORD.into() })
-    };
-    let elsewhere = Upstream::mail(MailServer::new(Arc::new(account), dialer(&servers), Arc::new(random)));
+    let imap = servers.imap().replace(HOST, "127.0.0.1");
+    let elsewhere = at(&imap, &servers.smtps(), with(PASSWORD), dialer(&servers));
     assert!(tried(&elsewhere, "list_folders", &json!({})).await.is_err());
     assert!(servers.sent().is_empty());
 }
@@ -195,12 +192,8 @@ impl Connector for Here {
         _team: &'s TeamName,
         _server: &'s ServerName,
     ) -> BoxFuture<'s, Result<Upstream, ToolFailure>> {
-        let (imap, smtp) = (self.imap.clone(), self.smtp.clone());
-        let account = move || {
-            Ok(Account { place: Place::new(&imap, &smtp, USER, USER).unwrap(), password: PASSWORD.into() })
-        };
-        let server = MailServer::new(Arc::new(account), self.dialer.clone(), Arc::new(random));
-        Box::pin(async move { Ok(Upstream::mail(server)) })
+        let server = at(&self.imap, &self.smtp, with(PASSWORD), self.dialer.clone());
+        Box::pin(async move { Ok(server) })
     }
 }
 

@@ -53,7 +53,7 @@ pub enum InjectError {
 
 /// One secret, lent to one request.
 pub struct Injection {
-    /// The header, in lower case; none for mail, where the value is a password.
+    /// The header, in lower case; none for mail, where the value is the password or the token itself.
     pub header: Option<String>,
     /// The header's whole value.
     pub value: Secret,
@@ -74,7 +74,10 @@ pub(crate) struct Right {
 
 impl Injection {
     pub(crate) fn new(secret: &SecretName, raw: Secret, right: Right) -> Self {
+        let mail = !right.binding.to.scheme().is_http();
         let value = match &right.binding.how {
+            // Mail has a way of its own to show a token.
+            How::Bearer if mail => raw.share(),
             How::Bearer => joined(&[b"Bearer ", raw.reveal()]),
             How::Basic(user) => {
                 let pair = joined(&[user.as_bytes(), b":", raw.reveal()]);
@@ -83,7 +86,7 @@ impl Injection {
             }
             How::Header(_) | How::Password => raw.share(),
         };
-        let header = right.binding.how.header().map(str::to_owned);
+        let header = right.binding.how.header().filter(|_| !mail).map(str::to_owned);
         Self { header, value, secret: secret.clone(), raw, right }
     }
 
@@ -91,6 +94,12 @@ impl Injection {
     #[must_use]
     pub fn holds(&self, secret: &Secret) -> bool {
         self.raw.is(secret)
+    }
+
+    /// Whether it is a token, which is shown as such to a mail server too.
+    #[must_use]
+    pub fn is_token(&self) -> bool {
+        self.right.binding.how == How::Bearer
     }
 
     /// Takes the secret out of what the server answers.

@@ -156,7 +156,7 @@ impl Vault {
         if !(1..=MAX_BINDINGS).contains(&bindings.len()) {
             return Err(ChangeError::Bindings(bindings.len()));
         }
-        bindings.iter().try_for_each(SecretBinding::check)?;
+        bindings.iter().try_for_each(|binding| binding.check(login.is_some()))?;
         self.change(|entries, since| {
             if entries.len() >= MAX_SECRETS && !entries.contains_key(name) {
                 return Err(ChangeError::Full);

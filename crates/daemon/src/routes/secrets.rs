@@ -10,7 +10,7 @@ use axum::Json;
 use axum::body::Bytes;
 use axum::extract::{Path, State};
 use axum::response::Response;
-use domain::{How, PersonName, SecretBinding, SecretName};
+use domain::{PersonName, SecretBinding, SecretName};
 use oauth::{At, LogIn, Way};
 use serde::de::DeserializeOwned;
 use store::{About, Event};
@@ -124,10 +124,7 @@ fn asked(vault: &Vault, name: &SecretName, request: LoginRequest) -> Answer<(Log
             return Ok((LogIn::again(&kept, way).map_err(|e| invalid(&e))?, known.bindings));
         }
     };
-    bindings.iter().try_for_each(SecretBinding::check).map_err(|e| invalid(&e))?;
-    if bindings.iter().any(|binding| binding.how == How::Password) {
-        return Err(invalid(&"a log-in's token goes in a header: mail servers take passwords only"));
-    }
+    bindings.iter().try_for_each(|binding| binding.check(true)).map_err(|e| invalid(&e))?;
     let client = client.map(|id| (id, client_secret.map(hidden)));
     Ok((LogIn { at, client, scopes, way }, bindings))
 }

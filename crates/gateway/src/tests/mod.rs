@@ -6,7 +6,7 @@ mod permits;
 mod through_the_door;
 mod tools;
 mod upstream;
-mod vault;
+pub(crate) mod vault;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -12,7 +12,7 @@ use super::*;
 use crate::VaultKey;
 
 /// A vault with no secrets, and where it lies.
-pub(super) fn vault() -> (Arc<Vault>, tempfile::TempDir) {
+pub(crate) fn vault() -> (Arc<Vault>, tempfile::TempDir) {
     let folder = tempfile::tempdir().unwrap();
     let random = |bytes: &mut [u8]| {
         bytes.fill(7);
@@ -24,7 +24,7 @@ pub(super) fn vault() -> (Arc<Vault>, tempfile::TempDir) {
 }
 
 /// Who lends its secrets.
-pub(super) fn lender(vault: &Arc<Vault>) -> Arc<Lender> {
+pub(crate) fn lender(vault: &Arc<Vault>) -> Arc<Lender> {
     let means = Means { now: Arc::new(|| 1), random: |_| Ok(()) };
     Lender::new(Arc::clone(vault), dialer(), means)
 }

@@ -272,7 +272,7 @@ pub(crate) struct MailboxArgs {
     /// Whom mail is from. Without it: the user.
     #[arg(long, value_name = "ADDRESS", requires = "imap")]
     pub(crate) from: Option<String>,
-    /// Where the password is: secret:NAME in the vault, or env:VARIABLE of the daemon's environment.
+    /// Where the password is: secret:NAME in the vault, perhaps a log-in, or env:VARIABLE of the daemon's environment.
     #[arg(long, value_name = "WHERE", requires = "imap")]
     pub(crate) password: Option<PasswordIn>,
 }

@@ -23,6 +23,8 @@ Examples:
   lazaret secret login crm --server https://mcp.example.com/mcp
   lazaret secret login wiki --issuer https://id.example.com --client lazaret --to https://wiki.example.com
   lazaret secret login ci --issuer https://id.example.com --client lazaret --to https://ci.example.com --device
+  lazaret secret login mail --issuer https://id.example.com --client lazaret --scope mail \\
+    --to imaps://imap.example.com --to smtps://smtp.example.com
   lazaret secret login crm     # once more, as before
 
 Without --device, a browser on this machine comes back to a port of it that listens for this one log-in.

@@ -8,9 +8,10 @@ use std::time::Duration;
 
 use imap_proto::{Capability, Response, ResponseCode, Status};
 
-use crate::account::Account;
+use crate::account::{Account, Key, Place};
 use crate::dial::Dial;
 use crate::failure::{Acted, Acting, Failure, words};
+use crate::sasl::Mechanism;
 
 use wire::Wire;
 
@@ -19,6 +20,9 @@ pub(crate) use mails::{Criteria, Kept, MAX_MAIL, Stored};
 
 /// Most responses of a server to one command: each may be a few bytes.
 const MAX_RESPONSES: usize = 20_000;
+
+/// What a server says that can't look just now whether somebody may sign in (RFC 5530).
+const UNAVAILABLE: &str = "[UNAVAILABLE]";
 
 /// How long a server may take to hear that all was said.
 const PARTING: Duration = Duration::from_secs(2);
@@ -57,7 +61,7 @@ impl<'a> Imap<'a> {
         dial: &dyn Dial,
         acting: &'a Acting,
     ) -> Result<Self, Failure> {
-        let Account { place, password } = account;
+        let Account { place, key } = account;
         let at = &place.imap;
         let reached = async { dial.secure(at, dial.connect(at).await?).await };
         let stream = reached
@@ -67,21 +71,62 @@ impl<'a> Imap<'a> {
         if !imap.wire.response().await?.starts_with(b"* OK") {
             return Err(Failure::server(format!("{at} greets as no IMAP server does")));
         }
-        let password = password.reveal_text().ok_or_else(|| Failure::server("the password is no text"))?;
-        let login =
-            [Piece::Word("LOGIN "), Piece::Text(&place.user), Piece::Word(" "), Piece::Text(password)];
-        imap.command(&login).await.map_err(|failure| {
-            Failure::server(format!("signing in as `{}` failed: {}", words(&place.user), failure.message))
+        imap.sign_in(place, key).await.map_err(|failure| {
+            let passing = failure.message.contains(UNAVAILABLE);
+            failure.signing_in(&place.user, passing)
         })?;
-        for response in imap.command(&[Piece::Word("CAPABILITY")]).await?.untagged {
+        // There may be others than before.
+        imap.capabilities = imap.capabilities().await?;
+        Ok(imap)
+    }
+
+    async fn sign_in(&mut self, place: &Place, key: &Key) -> Result<(), Failure> {
+        let token = match key {
+            Key::Token(token) => token,
+            Key::Password(password) => {
+                let password =
+                    password.reveal_text().ok_or_else(|| Failure::server("the password is no text"))?;
+                let (user, password) = (Piece::Text(&place.user), Piece::Text(password));
+                let login = [Piece::Word("LOGIN "), user, Piece::Word(" "), password];
+                return self.command(&login).await.map(drop);
+            }
+        };
+        self.capabilities = self.capabilities().await?;
+        let offered = self.capabilities.iter().filter_map(|can| can.strip_prefix("AUTH="));
+        let mechanism = Mechanism::offered(offered)?;
+        let shown = mechanism.shows(&place.user, &place.imap, token)?;
+        let tag = self.tag();
+        // What it wants to hear: the token, unless that came with the command, and that its reason was heard.
+        let (mut line, mut rest) = (format!("{tag} AUTHENTICATE {mechanism}"), vec![mechanism.hears()]);
+        if self.can("SASL-IR") {
+            line.extend([" ", &shown]);
+        } else {
+            rest.insert(0, &shown);
+        }
+        line.push_str("\r\n");
+        self.wire.send(line.as_bytes(), true).await?;
+        for said in rest {
+            if self.until(&tag, true, &mut Answer::default()).await?.is_some() {
+                return Ok(());
+            }
+            self.wire.send(format!("{said}\r\n").as_bytes(), false).await?;
+        }
+        self.until(&tag, false, &mut Answer::default()).await.map(drop)
+    }
+
+    /// What the server can do now.
+    async fn capabilities(&mut self) -> Result<Vec<String>, Failure> {
+        let mut all = Vec::new();
+        for response in self.command(&[Piece::Word("CAPABILITY")]).await?.untagged {
             if let Response::Capabilities(can) = response {
-                imap.capabilities.extend(can.into_iter().filter_map(|one| match one {
+                all.extend(can.into_iter().filter_map(|one| match one {
                     Capability::Atom(atom) => Some(atom.to_ascii_uppercase()),
-                    Capability::Imap4rev1 | Capability::Auth(_) => None,
+                    Capability::Auth(mechanism) => Some(format!("AUTH={}", mechanism.to_ascii_uppercase())),
+                    Capability::Imap4rev1 => None,
                 }));
             }
         }
-        Ok(imap)
+        Ok(all)
     }
 
     /// Signs out. All was done before: what fails now changes nothing.
@@ -106,10 +151,15 @@ impl<'a> Imap<'a> {
         answered
     }
 
+    /// What begins the next command, and the end of its answer.
+    fn tag(&mut self) -> String {
+        self.commands += 1;
+        format!("L{}", self.commands)
+    }
+
     /// Sends a command and waits for its end.
     async fn command(&mut self, pieces: &[Piece<'_>]) -> Result<Answer, Failure> {
-        self.commands += 1;
-        let tag = format!("L{}", self.commands);
+        let tag = self.tag();
         let mut line = format!("{tag} ").into_bytes();
         let mut begins = true;
         let mut answer = Answer::default();

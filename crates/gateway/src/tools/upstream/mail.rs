@@ -3,13 +3,14 @@
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use ::mail::{Account, Mailbox, Reason, Stamp};
+use ::mail::{Account, Key, Mailbox, Place, Reason, Stamp};
 use dial::Dialer;
-use domain::ToolName;
+use domain::{SecretName, Target, ToolName};
+use oauth::{LendError, Lender};
 use store::Randomness;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
-use vault::Scrubber;
+use vault::{Injection, Scrubber, Secret};
 use wire::tools::{Content, Hints, ToolFailure, ToolFailureKind, ToolResult};
 
 use super::{Acted, CallFailed, ToolDescription, ToolList};
@@ -17,22 +18,28 @@ use super::{Acted, CallFailed, ToolDescription, ToolList};
 /// Most calls at once to one mailbox. Providers close the door to whoever comes with more.
 const AT_ONCE: usize = 4;
 
-/// Says whose mailbox it is, anew for each call: a password may have been changed or taken away.
-pub type AccountOf = dyn Fn() -> Result<Account, ToolFailure> + Send + Sync;
+/// What signs in, asked for anew for each call: it may have been changed or taken away.
+pub enum MailKey {
+    /// The host's own password.
+    Own(Arc<dyn Fn() -> Result<Secret, ToolFailure> + Send + Sync>),
+    /// A secret of the vault: a password, or the token of a log-in.
+    Vault(Arc<Lender>, SecretName),
+}
 
 /// A team's way to a mailbox.
 pub struct MailServer {
-    account: Arc<AccountOf>,
+    place: Place,
+    key: MailKey,
     dialer: Dialer,
     random: Arc<dyn Randomness>,
     places: Semaphore,
 }
 
 impl MailServer {
-    /// The mailbox of this account.
+    /// The mailbox at this place.
     #[must_use]
-    pub fn new(account: Arc<AccountOf>, dialer: Dialer, random: Arc<dyn Randomness>) -> Self {
-        Self { account, dialer, random, places: Semaphore::new(AT_ONCE) }
+    pub fn new(place: Place, key: MailKey, dialer: Dialer, random: Arc<dyn Randomness>) -> Self {
+        Self { place, key, dialer, random, places: Semaphore::new(AT_ONCE) }
     }
 
     pub(super) fn list(&self) -> Result<ToolList, ToolFailure> {
@@ -67,27 +74,82 @@ impl MailServer {
         let mut unique = [0; 16];
         self.random.fill(&mut unique).map_err(|e| not_sent(internal(&e.to_string())))?;
         let stamp = Stamp { now: SystemTime::now(), unique: u128::from_le_bytes(unique) };
-        let account = (self.account)().map_err(not_sent)?;
-        let scrubber = Scrubber::new([&account.password]);
-        let mailbox = Mailbox::new(account, self.dialer.clone());
-        match mailbox.call(tool.as_str(), arguments, stamp, cancelled).await {
-            Ok(told) => {
-                let result = ToolResult {
-                    content: vec![Content::Text(scrubbed(&scrubber, &told))],
-                    structured: None,
-                    is_error: false,
-                };
-                let check = result
-                    .check()
-                    .map_err(|why| ToolFailure::new(ToolFailureKind::TooLarge, why.to_string()));
-                check.map(|()| result).map_err(|failure| CallFailed { failure, acted: Acted::Unknown })
+        let mut renewed = false;
+        loop {
+            let (key, lent) = tokio::select! {
+                lent = self.key.lent(&self.place) => lent.map_err(not_sent)?,
+                () = cancelled.cancelled() => return Err(gone()),
+            };
+            let scrubber = Scrubber::new([key.secret()]);
+            let account = Account { place: self.place.clone(), key };
+            let mailbox = Mailbox::new(account, self.dialer.clone());
+            let failure = match mailbox.call(tool.as_str(), arguments, stamp, cancelled).await {
+                Ok(told) => return result(scrubbed(&scrubber, &told)),
+                Err(failure) => failure,
+            };
+            // Who isn't let in has done nothing, so the call may be made anew: once, with a token that is new.
+            let refused = failure.reason == Reason::SignIn && failure.acted == ::mail::Acted::No;
+            if refused && !renewed && self.key.refused(lent.as_ref()).await {
+                renewed = true;
+                continue;
             }
-            Err(failure) => {
-                let message = scrubbed(&scrubber, &failure.message);
-                Err(failed(::mail::Failure { message, ..failure }))
-            }
+            let message = scrubbed(&scrubber, &failure.message);
+            let told = failed(::mail::Failure { message, ..failure });
+            return Err(match &lent {
+                Some(lent) if refused && lent.is_token() => log_in_again(told, &lent.secret),
+                Some(_) | None => told,
+            });
         }
     }
+}
+
+impl MailKey {
+    /// What signs in at both servers, and what was lent if the vault did.
+    async fn lent(&self, place: &Place) -> Result<(Key, Option<Injection>), ToolFailure> {
+        let (lender, name) = match self {
+            Self::Own(password) => return Ok((Key::Password(password()?), None)),
+            Self::Vault(lender, name) => (lender, name),
+        };
+        let mut last = None;
+        for server in place.servers() {
+            let (scheme, host, port) = (server.scheme(), server.host(), server.port());
+            let target = Target { scheme, host, port, method: "", path: "/" };
+            last = Some(lender.lend(name, &target).await.map_err(|e| not_lent(&e))?);
+        }
+        let lent = last.ok_or_else(|| internal("the mailbox is nowhere"))?;
+        let secret = lent.value.share();
+        Ok((if lent.is_token() { Key::Token(secret) } else { Key::Password(secret) }, Some(lent)))
+    }
+
+    /// The mail server refused it. True if there is something newer to show.
+    async fn refused(&self, lent: Option<&Injection>) -> bool {
+        match (self, lent) {
+            (Self::Vault(lender, _), Some(lent)) => lender.refused(lent).await,
+            (_, _) => false,
+        }
+    }
+}
+
+fn not_lent(error: &LendError) -> ToolFailure {
+    let failure = internal(&format!("the mailbox's secret: {error}"));
+    match error {
+        LendError::Vault(_) => failure.hint(
+            "store it for both servers: `lazaret secret set NAME --as password --to IMAP --to SMTP`, or log in with \
+             `lazaret secret login NAME … --to IMAP --to SMTP`",
+        ),
+        LendError::Ended { .. } | LendError::NotNow { .. } | LendError::NotKept { .. } => failure,
+    }
+}
+
+fn log_in_again(told: CallFailed, name: &SecretName) -> CallFailed {
+    let hint = format!("its token isn't taken: log in again by `lazaret secret login {name}`");
+    CallFailed { failure: told.failure.hint(hint), ..told }
+}
+
+fn result(told: String) -> Result<ToolResult, CallFailed> {
+    let result = ToolResult { content: vec![Content::Text(told)], structured: None, is_error: false };
+    let check = result.check().map_err(|why| ToolFailure::new(ToolFailureKind::TooLarge, why.to_string()));
+    check.map(|()| result).map_err(|failure| CallFailed { failure, acted: Acted::Unknown })
 }
 
 fn failed(failure: ::mail::Failure) -> CallFailed {
@@ -95,7 +157,7 @@ fn failed(failure: ::mail::Failure) -> CallFailed {
         Reason::Invalid => ToolFailureKind::Invalid,
         Reason::NotFound => ToolFailureKind::NotFound,
         Reason::TooLarge => ToolFailureKind::TooLarge,
-        Reason::Server => ToolFailureKind::Upstream,
+        Reason::Server | Reason::SignIn => ToolFailureKind::Upstream,
     };
     let acted = match failure.acted {
         ::mail::Acted::No => Acted::No,
@@ -105,11 +167,47 @@ fn failed(failure: ::mail::Failure) -> CallFailed {
     CallFailed { failure: ToolFailure::new(kind, failure.message).bounded(), acted }
 }
 
-/// A text without the mailbox's password: a server may echo it, and a mail may hold it.
+/// A text without what signs in: a server may echo it, and a mail may hold it.
 fn scrubbed(scrubber: &Scrubber, text: &str) -> String {
     String::from_utf8_lossy(&scrubber.whole(text.as_bytes())).into_owned()
 }
 
 fn internal(why: &str) -> ToolFailure {
     ToolFailure::new(ToolFailureKind::Internal, why)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tests::vault::{lender, vault};
+    use domain::{How, SecretBinding};
+
+    #[tokio::test]
+    async fn a_password_is_lent_to_both_servers_of_a_mailbox_or_to_none() {
+        let (vault, _folder) = vault();
+        let key = MailKey::Vault(lender(&vault), "mail".parse().unwrap());
+        let bind = |places: &[&str]| {
+            let binding = |place: &&str| SecretBinding {
+                to: place.parse().unwrap(),
+                methods: [].into(),
+                how: How::Password,
+            };
+            let bindings = places.iter().map(binding).collect();
+            vault.set(&"mail".parse().unwrap(), "correct horse".into(), bindings, 0).unwrap();
+        };
+        let user = "ada@acme.example";
+        let place = Place::new("imaps://mail.acme.example", "smtp://mail.acme.example", user, user).unwrap();
+        let lent = async || match key.lent(&place).await {
+            Ok((Key::Password(password), _)) => Ok(password),
+            Ok((Key::Token(_), _)) => panic!("it is no token"),
+            Err(failure) => Err(failure.message),
+        };
+        assert!(lent().await.err().unwrap().contains("mail"), "there is no secret");
+        bind(&["imaps://mail.acme.example", "smtp://mail.acme.example:25"]);
+        assert!(lent().await.err().unwrap().contains("smtp://mail.acme.example"));
+        bind(&["imaps://mail.acme.example", "smtp://mail.acme.example"]);
+        assert_eq!(lent().await.unwrap().reveal(), b"correct horse");
+        vault.remove(&"mail".parse().unwrap()).unwrap();
+        assert!(lent().await.is_err(), "what is removed is not lent again");
+    }
 }

@@ -44,7 +44,7 @@ use crate::credential::Credential;
 use crate::provider::BaseUrl;
 use crate::upstream::{Patience, client};
 
-pub use self::mail::{AccountOf, MailServer};
+pub use self::mail::{MailKey, MailServer};
 pub use self::peer::Upstream;
 
 use self::http::Post;

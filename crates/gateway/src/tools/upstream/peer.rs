@@ -21,7 +21,7 @@ pub struct Upstream(Peer);
 
 enum Peer {
     Mcp(Box<Client>),
-    Mail(MailServer),
+    Mail(Box<MailServer>),
 }
 
 impl Upstream {
@@ -52,7 +52,7 @@ impl Upstream {
     /// The built-in server for mail. It connects anew for each call.
     #[must_use]
     pub fn mail(server: MailServer) -> Self {
-        Self(Peer::Mail(server))
+        Self(Peer::Mail(Box::new(server)))
     }
 
     fn mcp(client: Client) -> Self {
