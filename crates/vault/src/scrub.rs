@@ -1,5 +1,5 @@
 //! Takes secrets out of what a server answers, while it streams: as they are, in base64 at any alignment and in either
-//! alphabet, in hex, and with the escapes of URLs and JSON, also where they are split over chunks.
+//! alphabet, in hex, with the escapes of URLs, JSON and HTML, and in UTF-16 and UTF-32, also where they are split over chunks.
 //!
 //! What is held back at the end of a chunk is no more than what may be the beginning of a secret, so that streams of
 //! events are not delayed. An answer in which the secret was changed in other ways (compressed, reversed, spelled out) is
@@ -72,11 +72,17 @@ impl Scrubber {
     }
 
     fn pass(&mut self, last: bool) -> Vec<u8> {
-        let views: Vec<View<'_>> =
-            [Some(View::plain(&self.held)), View::percent(&self.held, last), View::json(&self.held, last)]
-                .into_iter()
-                .flatten()
-                .collect();
+        let held = &self.held;
+        let views: Vec<View<'_>> = [
+            Some(View::plain(held)),
+            View::percent(held, last),
+            View::json(held, last),
+            View::html(held, last),
+            View::narrow(held),
+        ]
+        .into_iter()
+        .flatten()
+        .collect();
         let mut found: Vec<(usize, usize)> = Vec::new();
         let mut keep = self.held.len();
         for view in &views {
@@ -149,7 +155,7 @@ impl Needle {
         while let Some(at) = view.bytes.get(from..).and_then(|rest| finder.find(rest)) {
             let start = from.saturating_add(at);
             let end = start.saturating_add(self.bytes.len());
-            found.push((view.source(start), view.source(end)));
+            found.push((view.source(start), view.source_end(end)));
             from = start.saturating_add(period);
         }
     }
@@ -184,6 +190,13 @@ fn forms(secret: &Secret) -> Vec<Zeroizing<Vec<u8>>> {
         // As forms write spaces.
         Zeroizing::new(bytes.iter().map(|byte| if *byte == b' ' { b'+' } else { *byte }).collect()),
     ];
+    if let Some(text) = secret.reveal_text().filter(|text| !text.is_ascii()) {
+        // In other charsets such letters are other bytes.
+        let wide = |bytes: fn(u16) -> [u8; 2]| Zeroizing::new(text.encode_utf16().flat_map(bytes).collect());
+        forms.extend([wide(u16::to_le_bytes), wide(u16::to_be_bytes)]);
+        let latin: Result<Vec<u8>, _> = text.chars().map(u8::try_from).collect();
+        forms.extend(latin.ok().map(Zeroizing::new));
+    }
     for before in 0..3 {
         let mut shifted = Zeroizing::new(vec![0; before]);
         shifted.reserve_exact(bytes.len());

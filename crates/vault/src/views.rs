@@ -1,13 +1,24 @@
-//! What a text may mean to whoever reads it: as it stands, percent-decoded, and with JSON's escapes undone. A secret is
-//! searched in all three, so that it is found however it was escaped.
+//! What a text may mean to whoever reads it: as it stands, percent-decoded, with the escapes of JSON or of HTML undone, and
+//! without the zero bytes that UTF-16 and UTF-32 put between letters. A secret is searched in all of them, so that it is
+//! found however it was written.
 
 use std::borrow::Cow;
+
+/// Most zero bytes that stand between two letters of one text: in UTF-32.
+const MAX_ZEROS: usize = 3;
+/// Most digits of a reference to a character of HTML, with the zeros that may stand before them.
+const MAX_DIGITS: usize = 12;
+/// The characters of HTML that have names in every writer, and their names.
+const NAMED: &[(&[u8], u8)] =
+    &[(b"amp;", b'&'), (b"lt;", b'<'), (b"gt;", b'>'), (b"quot;", b'"'), (b"apos;", b'\'')];
 
 /// A reading of a buffer, with the place in the buffer where each byte of it comes from.
 pub(crate) struct View<'b> {
     pub(crate) bytes: Cow<'b, [u8]>,
     /// Where each byte's unit (itself, or its escape) begins in the buffer; none if each is its own.
     starts: Option<Vec<usize>>,
+    /// Whether each unit is one byte of the buffer, though some are left out.
+    single: bool,
     /// Where the reading ends: the end of the buffer, or an escape that isn't whole yet.
     end: usize,
 }
@@ -25,7 +36,7 @@ enum Unit {
 impl<'b> View<'b> {
     /// As it stands.
     pub(crate) fn plain(buffer: &'b [u8]) -> Self {
-        Self { bytes: Cow::Borrowed(buffer), starts: None, end: buffer.len() }
+        Self { bytes: Cow::Borrowed(buffer), starts: None, single: true, end: buffer.len() }
     }
 
     /// Percent-decoded (RFC 3986, section 2.1); none if that is the same.
@@ -38,6 +49,28 @@ impl<'b> View<'b> {
     pub(crate) fn json(buffer: &[u8], last: bool) -> Option<Self> {
         memchr::memchr(b'\\', buffer)?;
         Some(Self::decoded(buffer, b'\\', last, json))
+    }
+
+    /// With the references to characters of HTML and XML undone; none if that is the same.
+    pub(crate) fn html(buffer: &[u8], last: bool) -> Option<Self> {
+        memchr::memchr(b'&', buffer)?;
+        Some(Self::decoded(buffer, b'&', last, html))
+    }
+
+    /// Without the zero bytes of UTF-16 and UTF-32, in either order; none if there are none. More of them than stand
+    /// between two letters part what they stand between.
+    pub(crate) fn narrow(buffer: &[u8]) -> Option<Self> {
+        memchr::memchr(0, buffer)?;
+        let (mut read, mut starts) = (Vec::with_capacity(buffer.len()), Vec::with_capacity(buffer.len()));
+        let mut zeros = 0_usize;
+        for (at, byte) in buffer.iter().enumerate() {
+            zeros = if *byte == 0 { zeros.saturating_add(1) } else { 0 };
+            if !(1..=MAX_ZEROS).contains(&zeros) {
+                read.push(*byte);
+                starts.push(at);
+            }
+        }
+        Some(Self { bytes: Cow::Owned(read), starts: Some(starts), single: true, end: buffer.len() })
     }
 
     fn decoded(buffer: &[u8], mark: u8, last: bool, unit: fn(&[u8]) -> Unit) -> Self {
@@ -60,7 +93,7 @@ impl<'b> View<'b> {
                 }
             }
         }
-        Self { bytes: Cow::Owned(read), starts: Some(starts), end: at }
+        Self { bytes: Cow::Owned(read), starts: Some(starts), single: false, end: at }
     }
 
     /// Where the byte at this place of the reading begins in the buffer.
@@ -68,6 +101,14 @@ impl<'b> View<'b> {
         match &self.starts {
             Some(starts) => starts.get(at).copied().unwrap_or(self.end),
             None => at.min(self.end),
+        }
+    }
+
+    /// Where the unit before this place of the reading ends in the buffer.
+    pub(crate) fn source_end(&self, at: usize) -> usize {
+        match at.checked_sub(1) {
+            Some(before) if self.single => self.source(before).saturating_add(1).min(self.end),
+            Some(_) | None => self.source(at),
         }
     }
 
@@ -81,7 +122,7 @@ impl<'b> View<'b> {
         if source >= self.end {
             return self.end;
         }
-        let Some(starts) = &self.starts else { return source };
+        let Some(starts) = self.starts.as_ref().filter(|_| !self.single) else { return source };
         let after = starts.partition_point(|start| *start <= source);
         after.checked_sub(1).and_then(|at| starts.get(at)).copied().unwrap_or_default()
     }
@@ -129,6 +170,39 @@ fn json(after: &[u8]) -> Unit {
     }
 }
 
+/// `&#43;`, `&#x3D;`, `&amp;`: what browsers read, and what writers of templates write.
+fn html(after: &[u8]) -> Unit {
+    let Some(number) = after.strip_prefix(b"#") else {
+        let named = NAMED.iter().find(|(name, _)| after.starts_with(name));
+        let begun = NAMED.iter().any(|(name, _)| name.starts_with(after));
+        return match named {
+            Some((name, byte)) => one(name.len(), *byte),
+            None if begun => Unit::Unfinished,
+            None => Unit::Itself,
+        };
+    };
+    let (mark, radix, digits) = match number {
+        [b'x' | b'X', digits @ ..] => (2_usize, 16, digits),
+        digits => (1, 10, digits),
+    };
+    let mut code = 0_u32;
+    for (count, byte) in digits.iter().enumerate().take(MAX_DIGITS.saturating_add(1)) {
+        if let Some(digit) = char::from(*byte).to_digit(radix) {
+            code = code.saturating_mul(radix).saturating_add(digit);
+            continue;
+        }
+        return match char::from_u32(code) {
+            Some(letter) if *byte == b';' && count > 0 => {
+                let mut bytes = [0; 4];
+                let length = letter.encode_utf8(&mut bytes).len();
+                Unit::Means(mark.saturating_add(count).saturating_add(1), bytes, length)
+            }
+            Some(_) | None => Unit::Itself,
+        };
+    }
+    if digits.len() > MAX_DIGITS { Unit::Itself } else { Unit::Unfinished }
+}
+
 fn one(length: usize, byte: u8) -> Unit {
     Unit::Means(length, [byte, 0, 0, 0], 1)
 }
@@ -148,7 +222,12 @@ mod tests {
         assert_eq!(percent("%%41"), b"%A");
         let json = |text: &str| View::json(text.as_bytes(), true).unwrap().bytes.into_owned();
         assert_eq!(json(r#"a\/b\u002f\"\\\x\u00e9\ud83d\u12"#), "a/b/\"\\\\xé\\ud83d\\u12".as_bytes());
+        let html = |text: &str| View::html(text.as_bytes(), true).unwrap().bytes.into_owned();
+        assert_eq!(html("a&#43;&#x3D;&#X3d;&#00047;&amp;&quot;&#233;"), "a+==/&\"é".as_bytes());
+        let none = "&#;&#x;&#xg;&nbsp;&#99999999999;&#xd800;&#0000000000043;& &#4";
+        assert_eq!(html(none), none.as_bytes());
         assert!(View::percent(b"plain", true).is_none() && View::json(b"plain", true).is_none());
+        assert!(View::html(b"plain", true).is_none() && View::narrow(b"plain").is_none());
     }
 
     #[test]
@@ -159,6 +238,22 @@ mod tests {
         for (text, end) in [("ab\\", 2), ("ab\\u00", 2), ("ab\\ux", 5), ("ab\\n", 4)] {
             assert_eq!(View::json(text.as_bytes(), false).unwrap().end(), end, "{text}");
         }
+        for (text, end) in
+            [("ab&", 2), ("ab&#", 2), ("ab&#x4", 2), ("ab&quo", 2), ("ab&x", 4), ("ab&#0000000000000", 17)]
+        {
+            assert_eq!(View::html(text.as_bytes(), false).unwrap().end(), end, "{text}");
+        }
+    }
+
+    #[test]
+    fn zeros_between_letters_are_left_out_and_longer_runs_are_not() {
+        let narrow = |bytes: &[u8]| View::narrow(bytes).unwrap().bytes.into_owned();
+        assert_eq!(narrow(b"a\0b\0"), b"ab");
+        assert_eq!(narrow(b"\0\0\0a\0\0\0b"), b"ab");
+        assert_eq!(narrow(b"a\0\0\0\0b"), b"a\0b");
+        let view = View::narrow(b"\0a\0b\0").unwrap();
+        assert_eq!((view.source(0), view.source(1), view.source_end(2)), (1, 3, 4));
+        assert_eq!(view.whole_before(2), 2);
     }
 
     #[test]

@@ -32,10 +32,23 @@ fn written(secret: &[u8], how: usize) -> Vec<u8> {
         11 => URL_SAFE.encode(after("ab")).into_bytes(),
         12 => serde_json::to_string(&text).unwrap().into_bytes(),
         13 => serde_json::to_string(&text).unwrap().replace('/', "\\/").into_bytes(),
-        _ => text.chars().map(|c| format!("\\u{:04x}", u32::from(c))).collect::<String>().into_bytes(),
+        14 => text.chars().map(|c| format!("\\u{:04x}", u32::from(c))).collect::<String>().into_bytes(),
+        15 => text.encode_utf16().flat_map(u16::to_le_bytes).collect(),
+        16 => text.encode_utf16().flat_map(u16::to_be_bytes).collect(),
+        17 => text.chars().flat_map(|c| u32::from(c).to_be_bytes()).collect(),
+        18 => STANDARD.encode(secret).encode_utf16().flat_map(u16::to_le_bytes).collect(),
+        19 => text.chars().map(|c| format!("&#{};", u32::from(c))).collect::<String>().into_bytes(),
+        20 => text.chars().map(|c| format!("&#x{:02X};", u32::from(c))).collect::<String>().into_bytes(),
+        // As Go, Handlebars and others write into pages.
+        _ => {
+            [("&", "&amp;"), ("+", "&#43;"), ("=", "&#x3D;"), ("\"", "&quot;"), ("<", "&lt;"), ("'", "&#39;")]
+                .into_iter()
+                .fold(text.into_owned(), |text, (plain, written)| text.replace(plain, written))
+                .into_bytes()
+        }
     }
 }
-const WAYS: usize = 15;
+const WAYS: usize = 22;
 
 fn streamed(secret: &Secret, answer: &[u8], splits: &[usize]) -> Vec<u8> {
     let mut scrubber = Scrubber::new([secret]);
@@ -90,13 +103,32 @@ fn a_stream_of_beginnings_holds_back_a_bounded_part() {
     let given: usize = (0..1000).map(|_| scrubber.push(&[b'a'; 100]).len()).sum();
     assert_eq!(given, REDACTED.len());
     assert!(scrubber.held.len() < 8);
+    for endless in ["a\0", "&#", "&#x", "\0"] {
+        let mut scrubber = Scrubber::new([&Secret::from("abababab")]);
+        drop(scrubber.push(endless.as_bytes()));
+        for filling in [&[0_u8; 100], &[b'0'; 100], &[b'a'; 100]] {
+            drop(scrubber.push(filling));
+            assert!(scrubber.held.len() < 8, "{endless}");
+        }
+    }
+}
+
+#[test]
+fn letters_beyond_ascii_are_found_in_other_charsets() {
+    let secret = Secret::from("clé-ünïque-7");
+    let text = "clé-ünïque-7";
+    let latin: Vec<u8> = text.chars().map(|c| u8::try_from(c).unwrap()).collect();
+    let wide: Vec<u8> = text.encode_utf16().flat_map(u16::to_be_bytes).collect();
+    for written in [latin, wide] {
+        assert_eq!(streamed(&secret, &written, &[3, 4]).iter().filter(|byte| **byte == b'7').count(), 0);
+    }
 }
 
 proptest! {
     #[test]
     fn no_form_of_a_secret_passes_however_the_answer_is_split(
         secret in "[ -~]{6,40}",
-        parts in proptest::collection::vec(("[ -~\\\\%a]{0,12}", 0..WAYS), 1..4),
+        parts in proptest::collection::vec(("[ -~\\\\%a&#x0;\0]{0,12}", 0..WAYS), 1..4),
         splits in proptest::collection::vec(0..9_usize, 0..60),
     ) {
         let mut answer = Vec::new();
@@ -115,7 +147,7 @@ proptest! {
 
     #[test]
     fn what_holds_no_secret_passes_as_it_is(
-        text in "[ -~\\\\%\n]{0,200}",
+        text in "[ -~\\\\%\n&#\0]{0,200}",
         splits in proptest::collection::vec(0..9_usize, 0..40),
     ) {
         let secret = Secret::from("\u{e9}never-there\u{e9}");
