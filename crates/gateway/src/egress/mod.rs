@@ -10,6 +10,7 @@ mod frequency;
 mod gate;
 mod leaf;
 mod outside;
+mod search;
 mod send;
 mod serve;
 

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 use futures::{FutureExt as _, StreamExt as _, stream};
-use http::header::{ACCEPT_ENCODING, CONTENT_LENGTH, IF_RANGE, RANGE};
+use http::header::CONTENT_LENGTH;
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response};
 use http_body_util::{BodyExt as _, Either, Full, StreamBody};
 use hyper::body::{Frame, Incoming};
@@ -18,6 +18,7 @@ use wire::egress::{MAX_ANSWER, stays};
 
 use super::gate::{Changes, Ready, SessionEgress, Whose, head_bytes, labels_of};
 use super::outside::{Cut, Sent};
+use super::search::{self, Search};
 use super::{Answer, EgressRefusal, Exchange, RequestBody};
 use crate::daily;
 
@@ -150,13 +151,11 @@ impl SessionEgress {
         if head.status.as_u16() < 200 {
             return Err(refused(502, format!("the server wants to speak something else ({})", head.status)));
         }
-        let mut scrubber = lent.map(Injection::scrubber);
-        if scrubber.is_some() && head.headers.contains_key(http::header::CONTENT_ENCODING) {
-            let why =
-                "the server packed an answer that must be searched for a secret, though it was asked not to";
-            return Err(refused(502, why.to_owned()));
+        let mut search = lent.map(Search::new);
+        if let (Some(_), Some(why)) = (&search, search::unsearchable(&head.headers)) {
+            return Err(refused(502, why));
         }
-        let headers = fields(&head.headers, scrubber.as_ref());
+        let headers = fields(&head.headers, search.as_ref().map(Search::scrubber));
         let size: usize = headers.iter().map(|(name, value)| name.len() + value.len() + 16).sum();
         if size > MAX_ANSWER - ROOM {
             return Err(refused(
@@ -179,13 +178,16 @@ impl SessionEgress {
             if count > bounds.answer {
                 return Err(refused(502, format!("the answer has more than {} bytes", bounds.answer)));
             }
-            match &mut scrubber {
-                Some(scrubber) => answer.body(&scrubber.push(&bytes)).await.map_err(gone)?,
+            match &mut search {
+                Some(search) => {
+                    let found = search.push(&bytes).map_err(|why| refused(502, why))?;
+                    answer.body(&found).await.map_err(gone)?;
+                }
                 None => answer.body(&bytes).await.map_err(gone)?,
             }
         }
-        if let Some(mut scrubber) = scrubber {
-            answer.body(&scrubber.finish()).await.map_err(gone)?;
+        if let Some(mut search) = search {
+            answer.body(&search.finish()).await.map_err(gone)?;
         }
         Ok(())
     }
@@ -206,10 +208,7 @@ fn request(ready: &Ready, body: RequestBody, sent: &Arc<AtomicU64>) -> Result<Re
         let mut value = HeaderValue::from_bytes(lent.value.reveal()).map_err(|_| unfit("secret"))?;
         value.set_sensitive(true);
         headers.insert(name, value);
-        // What is packed, or comes in pieces that the agent chooses, can't be searched for the secret.
-        headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
-        headers.remove(RANGE);
-        headers.remove(IF_RANGE);
+        search::ask_plainly(&mut headers);
     }
     // A push begins with what was decided on.
     let begin = action.push.as_ref().map(|push| Bytes::from(push.bytes.clone()));

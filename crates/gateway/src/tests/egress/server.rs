@@ -97,6 +97,22 @@ impl Site {
     }
 }
 
+/// What it was sent, in UTF-16: the query says whether it tells so.
+fn wide(request: &Request<Incoming>) -> Response<Pieces> {
+    let (answer, mark, little) = match request.uri().query() {
+        Some("declared") => {
+            (Response::builder().header("content-type", "text/plain; charset=utf-16be"), "", false)
+        }
+        Some("mark") => (Response::builder(), "\u{feff}", true),
+        _ => (Response::builder(), "", true),
+    };
+    let said = format!("{mark}{}", request.headers()["authorization"].to_str().unwrap());
+    let order = if little { u16::to_le_bytes } else { u16::to_be_bytes };
+    let pieces: Vec<_> =
+        said.encode_utf16().flat_map(order).map(|byte| Ok(Frame::data(Bytes::from(vec![byte])))).collect();
+    answer.body(StreamBody::new(stream::iter(pieces).boxed())).unwrap()
+}
+
 fn text(text: String) -> Pieces {
     StreamBody::new(stream::iter([Ok(Frame::data(Bytes::from(text)))]).boxed())
 }
@@ -134,6 +150,12 @@ async fn answered(request: Request<Incoming>, port: u16, cue: &Notify) -> Respon
             .header("set-cookie", "a=b")
             .header("x-large", "x".repeat(100))
             .body(text("headers".to_owned())),
+        "/wide" => Ok(wide(&request)),
+        "/written" => {
+            let said = request.headers()["authorization"].to_str().unwrap();
+            let said = said.replace('+', "&#43;").replace('=', "&#x3D;").replace('/', "&#47;");
+            answer.header("content-type", "text/html; charset=utf-8").body(text(format!("<p>{said}</p>")))
+        }
         "/huge-head" => answer.header("x-large", "x".repeat(80 << 10)).body(text(String::new())),
         _ => {
             let (head, body) = request.into_parts();
