@@ -10,21 +10,6 @@ use crate::scrub::Scrubber;
 use crate::secret::Secret;
 use crate::vault::Vault;
 
-/// Headers by which programs say who they are. To a host that a secret is bound to, the agent sends none of its own: a key
-/// of a stranger there would be a way out.
-const AUTH_HEADERS: &[&str] = &[
-    "api-key",
-    "authorization",
-    "cookie",
-    "private-token",
-    "proxy-authorization",
-    "x-access-token",
-    "x-amz-security-token",
-    "x-api-key",
-    "x-auth-token",
-    "x-goog-api-key",
-];
-
 /// Why a request gets no secret, though it might have.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum InjectError {
@@ -146,15 +131,6 @@ impl Vault {
             return Err(InjectError::Unknown(name.clone()));
         }
         self.lent(name, to).ok_or_else(|| InjectError::NotBound { secret: name.clone(), to: shown(to) })
-    }
-
-    /// Whether an agent's own header is dropped from a request, whatever it holds: it would say to a host that secrets are
-    /// bound to who somebody is.
-    #[must_use]
-    pub fn strips(&self, to: &Target<'_>, header: &str) -> bool {
-        let header = header.to_ascii_lowercase();
-        self.bound_headers(to)
-            .is_some_and(|bound| AUTH_HEADERS.contains(&header.as_str()) || bound.contains(&header))
     }
 
     /// Waits until the secret may no longer be used as it is: removed, set anew, or bound elsewhere. Says why. Safe to

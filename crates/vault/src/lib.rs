@@ -9,6 +9,7 @@
 
 mod inject;
 mod login;
+mod own;
 mod scrub;
 mod sealed;
 mod secret;

@@ -141,7 +141,15 @@ impl SessionEgress {
         };
         let mut headers = request.headers;
         if let Some(lender) = &self.outside.lender {
-            headers.retain(|(name, _)| !lender.vault().strips(&for_vault(&target), name));
+            let to = for_vault(&target);
+            if let Some(key) = target.query.as_deref().and_then(|query| lender.vault().own_key(&to, query)) {
+                let why = format!(
+                    "the query carries a key of its own in `{key}`, and `{}` is a host that a secret is bound to",
+                    target.host
+                );
+                return self.refuse(&target, 403, why, NO_OWN_KEYS).await;
+            }
+            headers.retain(|(name, _)| !lender.vault().strips(&to, name));
         }
         let action = Connect { target, headers, push: request.push.as_ref().map(pushed), body };
         let (labels, known) = {
@@ -402,6 +410,7 @@ impl EgressGate for SessionEgress {
     }
 }
 
+const NO_OWN_KEYS: &str = "leave it out: the host adds the secret that the agent may use there";
 const PERSON_DECIDES: &str = "a person who owns the agent decides what it may reach";
 
 fn target(request: &EgressRequest) -> EgressTarget {

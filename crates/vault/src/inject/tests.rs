@@ -123,11 +123,24 @@ fn an_agents_own_key_to_a_bound_host_is_dropped() {
     vault
         .set(&name("s"), "canary-1".into(), vec![binding("https://a/v1", "header:x-custom", &["GET"])], 1)
         .unwrap();
-    for header in ["Authorization", "authorization", "X-Custom", "x-api-key", "cookie"] {
+    for header in
+        ["Authorization", "authorization", "X-Custom", "x-api-key", "cookie", "Job-Token", "x-never-heard-of"]
+    {
         assert!(vault.strips(&get("a", "/elsewhere"), header), "{header}");
         assert!(!vault.strips(&get("b", "/"), header), "{header}");
     }
-    assert!(!vault.strips(&get("a", "/"), "accept"));
+    assert!(!vault.strips(&get("a", "/"), "Accept"));
+    vault.set(&name("t"), "canary-2".into(), vec![binding("https://c", "header:if-match", &[])], 1).unwrap();
+    assert!(vault.strips(&get("c", "/"), "if-match"), "a secret's own header, whatever it is");
+}
+
+#[test]
+fn an_agents_own_key_in_a_query_to_a_bound_host_is_told_of() {
+    let (vault, _folder) = vault();
+    vault.set(&name("s"), "canary-1".into(), vec![binding("https://a/v1", "bearer", &[])], 1).unwrap();
+    assert_eq!(vault.own_key(&get("a", "/elsewhere"), "q=1&Private_Token=x;b"), Some("Private_Token"));
+    assert_eq!(vault.own_key(&get("a", "/"), "q=key&page=2"), None);
+    assert_eq!(vault.own_key(&get("b", "/"), "key=x"), None);
 }
 
 #[tokio::test]

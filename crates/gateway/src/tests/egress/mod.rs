@@ -2,6 +2,7 @@
 
 mod cases;
 mod pushes;
+mod secrets;
 mod server;
 
 use std::sync::Arc;

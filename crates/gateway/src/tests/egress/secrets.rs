@@ -1,0 +1,74 @@
+//! What goes with a secret to its server, and what of it comes back: nothing, whatever the server writes it in.
+
+use domain::SecretBinding;
+use vault::{REDACTED, Secret};
+
+use super::*;
+
+const CANARY: &str = "canary/of+the=vault";
+
+/// A rig whose agent is lent a secret for the site.
+async fn lending() -> (Rig, tempfile::TempDir) {
+    let (vault, folder) = crate::tests::vault::vault();
+    let lending = format!("{EGRESS}[secrets]\napi = [\"https://api.example:PORT\"]\n");
+    let rig = Rig::with(&lending, false, Bounds::default(), Some(Arc::clone(&vault))).await;
+    let to = format!("https://api.example:{}", rig.site.port).parse().unwrap();
+    let binding = SecretBinding { to, methods: std::collections::BTreeSet::new(), how: domain::How::Bearer };
+    vault.set(&"api".parse().unwrap(), Secret::from(CANARY), vec![binding], NOW).unwrap();
+    (rig, folder)
+}
+
+/// What comes back of a session's first request: a second one would be under the rule of two.
+async fn asked(request: &str) -> Back {
+    let (rig, _folder) = lending().await;
+    rig.ask(request).await
+}
+
+impl Rig {
+    async fn with_headers(&self, request: &str, headers: &[(&str, &str)]) -> Back {
+        let mut request = self.request(request);
+        request.headers = headers.iter().map(|(name, value)| (name.to_string(), value.to_string())).collect();
+        self.send(request, Vec::new()).await
+    }
+}
+
+#[tokio::test]
+async fn a_program_does_not_choose_a_charset_that_hides_the_secret() {
+    let (rig, _folder) = lending().await;
+    let chosen = [("accept", "application/json;charset=UTF-16BE;q=0.9"), ("accept-charset", "utf-16")];
+    let back = rig.with_headers("GET api.example/echo", &chosen).await;
+    assert!(back.text().contains("accept: application/json;q=0.9\n"), "{back:?}");
+    assert!(!back.text().contains("charset"), "{back:?}");
+    // A server that answers so whatever it was asked for.
+    let back = asked("GET api.example/wide?declared").await;
+    assert_eq!((back.status, back.refused), (502, true), "{back:?}");
+    assert!(back.text().contains("the charset `utf-16be`"), "{back:?}");
+    let back = asked("GET api.example/wide?mark").await;
+    assert!(!back.whole && back.body.is_empty(), "{back:?}");
+    let back = asked("GET api.example/wide?silent").await;
+    let narrow: Vec<u8> = back.body.iter().copied().filter(|byte| *byte != 0).collect();
+    let text = String::from_utf8(narrow).unwrap();
+    assert!(back.whole && text.contains(REDACTED) && !text.contains("canary"), "{text}");
+}
+
+#[tokio::test]
+async fn a_page_that_writes_the_secret_in_references_does_not_show_it() {
+    let back = asked("GET api.example/written").await;
+    assert_eq!(back.text(), format!("<p>Bearer {REDACTED}</p>"));
+}
+
+#[tokio::test]
+async fn nothing_of_the_agents_says_who_asks_where_secrets_are_bound() {
+    let (rig, _folder) = lending().await;
+    let own =
+        [("job-token", "mine"), ("x-auth-key", "mine"), ("x-unknown", "mine"), ("git-protocol", "version=2")];
+    let text = rig.with_headers("GET api.example/echo", &own).await.text();
+    assert!(text.contains("git-protocol: version=2\n") && !text.contains("mine"), "{text}");
+    for query in ["private_token=mine", "a=b&access_token%5B%5D=mine", "key=mine"] {
+        let back = rig.ask(&format!("GET api.example/echo?{query}")).await;
+        assert_eq!((back.status, back.refused), (403, true), "{back:?}");
+        assert!(back.text().contains("carries a key of its own in `"), "{back:?}");
+    }
+    assert_eq!(rig.hits(), 1);
+    assert_eq!(asked("GET api.example/echo?page=2").await.status, 200);
+}
