@@ -4,18 +4,45 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
+use dial::Dialer;
 use domain::PersonName;
+use futures::FutureExt as _;
+use futures::future::BoxFuture;
 use gateway::egress::Authority;
-use oauth::Means;
-use store::{Event, Outcome, PeopleError, Place, Randomness, Store};
+use oauth::{LendError, Lender, Means, Renewal, Witness};
+use store::{About, Event, Outcome, PeopleError, Place, Randomness, Store};
+use vault::Vault;
 
 use crate::error::DaemonError;
 use crate::folders::private;
 use crate::journal::now;
 
-/// The system's clock and random bytes, for log-ins.
-pub(crate) fn means() -> Means {
-    Means { now: Arc::new(now), random: |buffer| System.fill(buffer) }
+/// Who lends the secrets of the vault. What it renews is on the ledger.
+pub(crate) fn lender(vault: Arc<Vault>, dialer: &Dialer, store: &Store) -> Arc<Lender> {
+    let means = Means { now: Arc::new(now), random: |buffer| System.fill(buffer) };
+    Lender::new(vault, dialer.clone(), means, Arc::new(OnLedger(store.clone())))
+}
+
+/// Puts the renewals of log-ins on the ledger.
+struct OnLedger(Store);
+
+impl Witness for OnLedger {
+    fn renewed(&self, renewal: Renewal) -> BoxFuture<'_, ()> {
+        let Renewal { secret, issuer, failed } = renewal;
+        let event = match failed {
+            Some(ended @ LendError::Ended { .. }) => {
+                Event::LoginEnded { secret, issuer, why: ended.to_string() }
+            }
+            failed => Event::SecretRenewed { secret, issuer, failed: failed.map(|error| error.to_string()) },
+        };
+        async move {
+            // A request that carries what was renewed has an entry of its own, or is not sent.
+            if let Err(error) = self.0.record(&About::default(), &event, None, now()).await {
+                tracing::error!(%error, "a renewal is not on the ledger: {event:?}");
+            }
+        }
+        .boxed()
+    }
 }
 
 /// Random bytes of the system.
@@ -44,7 +71,7 @@ pub(crate) async fn open(folder: &Path) -> Result<Store, DaemonError> {
     }
     conclude(&store).await?;
     let started = Event::DaemonStarted { version: env!("CARGO_PKG_VERSION").to_owned() };
-    store.record(&store::About::default(), &started, None, now()).await?;
+    store.record(&About::default(), &started, None, now()).await?;
     Ok(store)
 }
 

@@ -33,7 +33,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use api::Folders;
-use oauth::Lender;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -62,10 +61,10 @@ pub async fn serve(folders: Folders, ask_passphrase: fn() -> Option<String>) -> 
     let command = config.vault.passphrase_command.as_deref();
     let passphrase = secrets::Passphrase { file: file.as_deref(), command, ask: &ask_passphrase };
     let vault = Arc::new(secrets::open(&folders.state.join("vault"), passphrase).await?);
-    let lender = Lender::new(vault, dialer.clone(), keeping::means());
+    let store = keeping::open(&folders.state.join("store")).await?;
+    let lender = keeping::lender(vault, &dialer, &store);
     let outside = outside::outside(&config, dialer.clone(), &lender);
     let models = models::service(&config, &lender, &dialer, |name| std::env::var(name).ok())?;
-    let store = keeping::open(&folders.state.join("store")).await?;
     let shared = config.shared_socket.clone();
     let sessions =
         Arc::new(Sessions::open(&folders, config, host, (models, outside), Kept { store, lender })?);

@@ -9,7 +9,7 @@ use std::path::Path;
 use std::process::{Child, Stdio};
 use std::time::Duration;
 
-use testkit::authorization::Authorization;
+use testkit::authorization::{Authorization, Wrong};
 use testkit::{Lab, deadline};
 
 /// What a browser gets there: the whole answer.
@@ -88,6 +88,7 @@ fn a_person_logs_in_at_a_tool_server_and_its_token_is_shown_to_nobody_else() {
     assert!(lab.run(&["server", "show", "crm"], "").expect(0).stdout.contains("look"));
     // Once more, as before.
     server.revoke();
+    server.give_for(1);
     let (mut child, back) = begun(&lab, "crm", &[]);
     assert!(browsed(&back).unwrap().starts_with("HTTP/1.1 200"));
     assert!(child.wait().unwrap().success());
@@ -95,6 +96,19 @@ fn a_person_logs_in_at_a_tool_server_and_its_token_is_shown_to_nobody_else() {
     lab.kill_daemon();
     lab.restart_daemon();
     assert!(lab.run(&["server", "show", "crm"], "").expect(0).stdout.contains("look"));
+    // What is renewed is on the ledger, with who was asked; and that a log-in has ended.
+    let add = ["server", "add", "crm", "--url", &server.mcp(), "--secret", "crm"];
+    let connected_anew = |wanted: &str| {
+        deadline(wanted, Duration::from_secs(30), || {
+            drop(lab.run(&add, "").expect(0));
+            drop(lab.run(&["server", "show", "crm"], ""));
+            let entries = lab.run(&["ledger", "export", "--kind", wanted], "").expect(0).stdout;
+            Some(entries).filter(|entries| entries.contains(&server.issuer()) && !entries.contains("canary-"))
+        })
+    };
+    assert!(!connected_anew("secret-renewed").contains("failed"));
+    server.be(Wrong::NoRenewal);
+    assert!(connected_anew("login-ended").contains("invalid_grant"));
     // A mail server takes a token too, of a log-in only.
     let at_mail = ["--to", "imaps://mail.acme.example", "--to", "smtps://mail.acme.example"];
     let (mut child, back) = begun(&lab, "mail", &[&["--server", &server.mcp()], &at_mail[..]].concat());

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use dial::Dialer;
 use domain::{SecretName, SecretUse, Target};
+use futures::future::BoxFuture;
 use url::Url;
 use vault::{InjectError, Injection, Kept, Login, Tokens, Vault};
 
@@ -60,17 +61,35 @@ pub enum LendError {
     },
 }
 
+/// A renewal that was tried.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Renewal {
+    /// Which secret.
+    pub secret: SecretName,
+    /// Who was asked.
+    pub issuer: String,
+    /// Why there is nothing new.
+    pub failed: Option<LendError>,
+}
+
+/// Is told of each renewal, before any who wait for it go on.
+pub trait Witness: Send + Sync {
+    /// It was tried.
+    fn renewed(&self, renewal: Renewal) -> BoxFuture<'_, ()>;
+}
+
 /// Lends.
 pub struct Lender {
     vault: Arc<Vault>,
     dialer: Dialer,
     means: Means,
+    witness: Arc<dyn Witness>,
     /// For each secret that was renewed: who renews it holds it, and how it failed the last time.
-    renewals: Mutex<HashMap<SecretName, Renewal>>,
+    renewals: Mutex<HashMap<SecretName, Renewing>>,
 }
 
 /// The renewal of one secret.
-type Renewal = Arc<tokio::sync::Mutex<Option<Failure>>>;
+type Renewing = Arc<tokio::sync::Mutex<Option<Failure>>>;
 
 /// How a renewal failed: of which bytes, when, and why.
 struct Failure {
@@ -80,10 +99,10 @@ struct Failure {
 }
 
 impl Lender {
-    /// Of this vault, renewing where this dialer goes.
+    /// Of this vault, renewing where this dialer goes, before this witness.
     #[must_use]
-    pub fn new(vault: Arc<Vault>, dialer: Dialer, means: Means) -> Arc<Self> {
-        Arc::new(Self { vault, dialer, means, renewals: Mutex::default() })
+    pub fn new(vault: Arc<Vault>, dialer: Dialer, means: Means, witness: Arc<dyn Witness>) -> Arc<Self> {
+        Arc::new(Self { vault, dialer, means, witness, renewals: Mutex::default() })
     }
 
     /// The vault.
@@ -171,12 +190,14 @@ impl Lender {
             if of.is_some_and(|rotated| rotated != kept.rotated) || (of.is_none() && is_good(&kept, now)) {
                 return Ok(());
             }
-            let rotated = kept.rotated;
+            let (rotated, issuer) = (kept.rotated, kept.login.issuer.clone());
             if let Some(known) = failure.as_ref().filter(|known| known.still_counts(rotated, now)) {
                 return Err(known.error.clone());
             }
             let renewed = lender.renewed(&secret, kept).await;
             *failure = renewed.as_ref().err().map(|error| Failure { rotated, at: now, error: error.clone() });
+            let failed = renewed.as_ref().err().cloned();
+            lender.witness.renewed(Renewal { secret, issuer, failed }).await;
             renewed
         });
         renewed.await.unwrap_or_else(|failed| {

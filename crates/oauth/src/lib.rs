@@ -18,7 +18,7 @@ mod log_in;
 mod token;
 
 pub use error::OauthError;
-pub use lend::{LendError, Lender};
+pub use lend::{LendError, Lender, Renewal, Witness};
 pub use log_in::{At, LogIn, Way};
 
 use std::io;

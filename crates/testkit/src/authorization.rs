@@ -55,6 +55,8 @@ struct Known {
     devices: HashMap<String, bool>,
     refresh: HashSet<String>,
     access: HashSet<String>,
+    /// How long tokens are good, in seconds; none: an hour.
+    good_for: Option<u64>,
     count: u64,
     renewals: u64,
     /// Renewals wait for this.
@@ -130,6 +132,11 @@ impl Authorization {
         known.access.insert(access.clone());
         known.refresh.insert(refresh.clone());
         (access, refresh)
+    }
+
+    /// Tokens are good for so long from now on.
+    pub fn give_for(&self, seconds: u64) {
+        self.known().good_for = Some(seconds);
     }
 
     /// No access token is good any more.
@@ -325,8 +332,9 @@ async fn token(State(server): State<Authorization>, form: String) -> Response {
 
 fn given(server: &Authorization) -> Response {
     let (access, refresh) = server.tokens();
-    Json(
-        json!({"access_token": access, "token_type": "Bearer", "expires_in": 3600, "refresh_token": refresh}),
-    )
+    let good_for = server.known().good_for.unwrap_or(3600);
+    Json(json!({
+        "access_token": access, "token_type": "Bearer", "expires_in": good_for, "refresh_token": refresh,
+    }))
     .into_response()
 }

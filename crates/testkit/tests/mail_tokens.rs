@@ -5,10 +5,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use dial::{Dialer, Network};
 use domain::{How, SecretBinding, SecretName};
+use futures::future::BoxFuture;
 use gateway::tools::ProgressSink;
 use gateway::tools::upstream::{Acted, CallFailed, MailKey, MailServer, Upstream};
 use mail::Place;
-use oauth::{Lender, Means};
+use oauth::{Lender, Means, Renewal, Witness};
 use serde_json::{Value, json};
 use testkit::authorization::{Authorization, Wrong};
 use testkit::mail::{MailServers, USER};
@@ -37,6 +38,15 @@ fn random(bytes: &mut [u8]) -> std::io::Result<()> {
     static COUNT: AtomicU64 = AtomicU64::new(1);
     bytes.fill_with(|| COUNT.fetch_add(1, Ordering::Relaxed) as u8);
     Ok(())
+}
+
+/// Hears of renewals, and tells nobody.
+struct Nobody;
+
+impl Witness for Nobody {
+    fn renewed(&self, _: Renewal) -> BoxFuture<'_, ()> {
+        Box::pin(async {})
+    }
 }
 
 impl Rig {
@@ -70,7 +80,7 @@ impl Rig {
         let shown = Arc::clone(&clock);
         let means = Means { now: Arc::new(move || shown.load(Ordering::SeqCst)), random };
         let dialer = Dialer::new(Network { ca: Some(servers.ca()), ..Network::default() }).unwrap();
-        let lender = Lender::new(Arc::clone(&vault), dialer.clone(), means);
+        let lender = Lender::new(Arc::clone(&vault), dialer.clone(), means, Arc::new(Nobody));
         let place = Place::new(&servers.imap(), &servers.smtps(), USER, USER).unwrap();
         let server = MailServer::new(
             place,

@@ -1,15 +1,16 @@
 //! Logging in against a real authorization server on loopback, strict or wrong in one way; and tokens that are renewed.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use dial::{Dialer, Network};
 use domain::{How, Scheme, SecretBinding, SecretName, Target};
+use futures::future::BoxFuture;
 use gateway::tools::ProgressSink;
 use gateway::tools::upstream::{Upstream, UpstreamLimits};
 use gateway::{BaseUrl, Credential, VaultKey};
-use oauth::{At, Lender, LogIn, Means, OauthError, Way};
+use oauth::{At, LendError, Lender, LogIn, Means, OauthError, Renewal, Way, Witness};
 use testkit::authorization::{Authorization, Wrong};
 use tokio::sync::mpsc;
 use url::Url;
@@ -203,8 +204,27 @@ async fn what_is_not_encrypted_is_not_asked() {
     }
 }
 
+/// What was told of renewals.
+#[derive(Default)]
+struct Told(Mutex<Vec<Renewal>>);
+
+impl Witness for Told {
+    fn renewed(&self, renewal: Renewal) -> BoxFuture<'_, ()> {
+        self.0.lock().unwrap().push(renewal);
+        Box::pin(async {})
+    }
+}
+
 /// A vault with a token of this server, as a log-in gave it.
 async fn logged_in(server: &Authorization) -> (Arc<Lender>, Arc<AtomicU64>, tempfile::TempDir) {
+    witnessed(server, Arc::default()).await
+}
+
+/// The same; what is renewed is told to this one.
+async fn witnessed(
+    server: &Authorization,
+    told: Arc<Told>,
+) -> (Arc<Lender>, Arc<AtomicU64>, tempfile::TempDir) {
     let folder = tempfile::tempdir().unwrap();
     let key = Key::File(folder.path().join("key"));
     let vault = Vault::open(&folder.path().join("secrets"), &key, Box::new(random)).unwrap();
@@ -213,7 +233,7 @@ async fn logged_in(server: &Authorization) -> (Arc<Lender>, Arc<AtomicU64>, temp
     let binding = SecretBinding { to, methods: [].into(), how: How::Bearer };
     vault.log_in(&name(), got, vec![binding], START).unwrap();
     let (means, clock) = means();
-    (Lender::new(Arc::new(vault), dialer(), means), clock, folder)
+    (Lender::new(Arc::new(vault), dialer(), means, told), clock, folder)
 }
 
 fn name() -> SecretName {
@@ -246,9 +266,35 @@ async fn a_token_is_renewed_before_it_ends_once_for_all_who_wait() {
     let vault = Vault::open(&folder.path().join("secrets"), &key, Box::new(random)).unwrap();
     let (means, clock) = means();
     clock.store(START + 2 * HOUR, Ordering::SeqCst);
-    let lender = Lender::new(Arc::new(vault), dialer(), means);
+    let lender = Lender::new(Arc::new(vault), dialer(), means, Arc::new(Told::default()));
     assert_ne!(lent(&lender, &server).await.unwrap(), second);
     assert_eq!(server.renewals(), 2);
+}
+
+#[tokio::test]
+async fn each_renewal_is_told_with_its_result_and_no_bytes() {
+    let server = Authorization::start().await;
+    let told = Arc::new(Told::default());
+    let (lender, clock, _folder) = witnessed(&server, Arc::clone(&told)).await;
+    lent(&lender, &server).await.unwrap();
+    assert!(told.0.lock().unwrap().is_empty(), "nothing was renewed");
+    clock.fetch_add(HOUR, Ordering::SeqCst);
+    drop(futures::future::join_all((0..8).map(|_| lent(&lender, &server))).await);
+    for wrong in [Wrong::Broken, Wrong::NoRenewal] {
+        server.be(wrong);
+        clock.fetch_add(HOUR, Ordering::SeqCst);
+        lent(&lender, &server).await.unwrap_err();
+        lent(&lender, &server).await.unwrap_err();
+    }
+    let told = told.0.lock().unwrap();
+    let [renewed, broken, ended] = told.as_slice() else { panic!("{told:?}") };
+    assert_eq!((&renewed.secret, &renewed.issuer, &renewed.failed), (&name(), &server.issuer(), &None));
+    assert!(matches!(broken.failed, Some(LendError::NotNow { .. })), "{broken:?}");
+    assert!(
+        matches!(&ended.failed, Some(LendError::Ended { why, .. }) if why == "invalid_grant"),
+        "{ended:?}"
+    );
+    assert!(!format!("{told:?}").contains("canary"));
 }
 
 #[tokio::test]

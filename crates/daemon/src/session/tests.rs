@@ -264,7 +264,7 @@ async fn lab(fake: Fake) -> Lab {
     let nobody = crate::secrets::Passphrase { file: None, command: None, ask: &|| None };
     let vault = Arc::new(crate::secrets::open(&at("s").join("vault"), nobody).await.unwrap());
     let dialer = crate::outside::dialer(&Config::default()).unwrap();
-    let lender = oauth::Lender::new(vault, dialer.clone(), crate::keeping::means());
+    let lender = crate::keeping::lender(vault, &dialer, &store);
     let models = crate::models::service(&Config::default(), &lender, &dialer, |_| None).unwrap();
     let outside = crate::outside::outside(&Config::default(), dialer, &lender);
     let kept = Kept { store, lender };

@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use ::vault::{Key, Login, Tokens, Vault};
 use domain::{SecretBinding, SecretName};
-use oauth::{Lender, Means};
+use futures::future::BoxFuture;
+use oauth::{Lender, Means, Renewal, Witness};
 use store::{Event, Outcome};
 use tokio::io::AsyncReadExt as _;
 
@@ -23,10 +24,19 @@ pub(crate) fn vault() -> (Arc<Vault>, tempfile::TempDir) {
     (Arc::new(vault), folder)
 }
 
+/// Hears of renewals, and tells nobody.
+struct Nobody;
+
+impl Witness for Nobody {
+    fn renewed(&self, _: Renewal) -> BoxFuture<'_, ()> {
+        Box::pin(async {})
+    }
+}
+
 /// Who lends its secrets.
 pub(crate) fn lender(vault: &Arc<Vault>) -> Arc<Lender> {
     let means = Means { now: Arc::new(|| 1), random: |_| Ok(()) };
-    Lender::new(Arc::clone(vault), dialer(), means)
+    Lender::new(Arc::clone(vault), dialer(), means, Arc::new(Nobody))
 }
 
 fn name(text: &str) -> SecretName {
@@ -214,7 +224,7 @@ pub(super) fn logged_in(vault: &Vault, token_url: String, to: &str, expires: Opt
 
 fn lending_late(vault: &Arc<Vault>) -> Credential {
     let means = Means { now: Arc::new(|| 3_600_000), random: |_| Ok(()) };
-    let lender = Lender::new(Arc::clone(vault), dialer(), means);
+    let lender = Lender::new(Arc::clone(vault), dialer(), means, Arc::new(Nobody));
     Credential::Vault(VaultKey { lender, key: Some(name("claude")), teams: BTreeMap::new() })
 }
 

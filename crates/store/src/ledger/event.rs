@@ -286,6 +286,19 @@ pub enum Event {
         secret: SecretName,
         by: PersonName,
     },
+    /// The token of a log-in was renewed at who gave it; or it was tried, and why it wasn't.
+    SecretRenewed {
+        secret: SecretName,
+        issuer: String,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        failed: Option<String>,
+    },
+    /// A log-in is over: nothing renews its token any more.
+    LoginEnded {
+        secret: SecretName,
+        issuer: String,
+        why: String,
+    },
     /// The host added a secret to a request to this host.
     SecretUsed {
         secret: SecretName,
