@@ -67,7 +67,7 @@ pub use ledger::{EraseRequest, LedgerEntry, LedgerQuery, LedgerVerdict, MAX_ENTR
 pub use people::{GroupView, PersonView};
 pub use problem::{Problem, ProblemKind};
 pub use secrets::{
-    LoginAt, LoginRequest, LoginView, LoginWay, NewSecret, RotateRequest, SecretText, SecretView,
+    LoginAt, LoginRequest, LoginView, LoginWay, NewSecret, Revocation, RotateRequest, SecretText, SecretView,
 };
 pub use session::{
     AgentRef, AgentView, Event, ExecRequest, Input, NewSession, OutputStream, SessionView, Stamped,

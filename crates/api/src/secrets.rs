@@ -86,6 +86,26 @@ pub struct LoginView {
     pub renews: bool,
 }
 
+/// What became of the log-in that a removed or replaced secret came of, at who gave it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Revocation {
+    /// Nothing: it came of none, or what takes its place may be of the same.
+    None,
+    /// Its tokens are worth nothing any more.
+    Done {
+        /// Who gave it.
+        issuer: String,
+    },
+    /// Its tokens may be good for who has a copy.
+    Failed {
+        /// Who gave it.
+        issuer: String,
+        /// What went wrong.
+        why: String,
+    },
+}
+
 /// A log-in that gives a secret.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

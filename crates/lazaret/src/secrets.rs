@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::{self, BufRead as _, IsTerminal as _, Read, Write as _};
 use std::process::{Command, Stdio};
 
-use api::{LoginAt, LoginRequest, LoginWay, NewSecret, RotateRequest, SecretText, SecretView};
+use api::{LoginAt, LoginRequest, LoginWay, NewSecret, Revocation, RotateRequest, SecretText, SecretView};
 use domain::SecretBinding;
 use rustix::termios::{LocalModes, OptionalActions, Termios, tcgetattr, tcsetattr};
 use secrecy::zeroize::Zeroizing;
@@ -32,8 +32,9 @@ pub(crate) async fn command(command: SecretCommand) -> Outcome {
             Ok(0)
         }
         SecretCommand::Rm { name } => {
-            background::client().await?.remove_secret(&name).await?;
+            let before = background::client().await?.remove_secret(&name).await?;
             note(format!("{name} is removed"));
+            tell(before);
             Ok(0)
         }
     }
@@ -46,8 +47,9 @@ async fn set(args: SecretSetArgs) -> Outcome {
     // Before anybody is asked for it.
     bindings.iter().try_for_each(|binding| binding.check(false)).map_err(|e| Failure::new(e.to_string()))?;
     let value = bytes(&from, name.as_str())?;
-    background::client().await?.set_secret(&name, &NewSecret { value, bindings }).await?;
+    let before = background::client().await?.set_secret(&name, &NewSecret { value, bindings }).await?;
     note(format!("{name} is stored; an agent may use it with [secrets] in agent.toml"));
+    tell(before);
     Ok(0)
 }
 
@@ -93,9 +95,23 @@ async fn login(args: SecretLoginArgs) -> Outcome {
     };
     let request = LoginRequest { at, way, client, client_secret, scopes, bindings };
     let client = background::client().await?;
-    client.log_in(&name, &request).await?.finish(|message| note(message)).await?;
+    let before = client.log_in(&name, &request).await?.finish(|message| note(message)).await?;
     note(format!("{name} is stored and renewed by itself; `lazaret secret ls` shows until when it is good"));
+    tell(before);
     Ok(0)
+}
+
+/// What became of the log-in that was there before, at who gave it.
+fn tell(before: Revocation) {
+    match before {
+        Revocation::None => {}
+        Revocation::Done { issuer } => note(format!("its log-in is revoked at {}", escape(&issuer))),
+        Revocation::Failed { issuer, why } => note(format!(
+            "its log-in is not revoked, so end it at {} yourself if somebody may have its tokens: {}",
+            escape(&issuer),
+            escape(&why)
+        )),
+    }
 }
 
 /// Of which log-in a secret comes.

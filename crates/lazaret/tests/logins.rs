@@ -88,7 +88,6 @@ fn a_person_logs_in_at_a_tool_server_and_its_token_is_shown_to_nobody_else() {
     assert!(lab.run(&["server", "show", "crm"], "").expect(0).stdout.contains("look"));
     // Once more, as before.
     server.revoke();
-    server.give_for(1);
     let (mut child, back) = begun(&lab, "crm", &[]);
     assert!(browsed(&back).unwrap().starts_with("HTTP/1.1 200"));
     assert!(child.wait().unwrap().success());
@@ -96,6 +95,30 @@ fn a_person_logs_in_at_a_tool_server_and_its_token_is_shown_to_nobody_else() {
     lab.kill_daemon();
     lab.restart_daemon();
     assert!(lab.run(&["server", "show", "crm"], "").expect(0).stdout.contains("look"));
+    drop(lab.run(&["secret", "rm", "crm"], "").expect(0));
+    let told = lab.run(&["secret", "login", "crm"], "").expect(1).stderr;
+    assert!(told.contains("no log-in `crm` to repeat") && told.contains("--server"), "{told}");
+    lab.kill_daemon();
+    lab.restart_daemon();
+    let told = lab.run(&["server", "show", "crm"], "");
+    assert!(told.stdout.contains("there is no secret called `crm`"), "{}{}", told.stdout, told.stderr);
+}
+
+#[test]
+fn what_a_log_in_gave_is_renewed_and_given_back_and_the_ledger_says_so() {
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let server = runtime.block_on(Authorization::start());
+    let lab = Lab::start(env!("CARGO_BIN_EXE_lazaret"), Vec::new());
+    let logged_in = |name: &str, at: &[&str]| {
+        let (mut child, back) = begun(&lab, name, at);
+        assert!(browsed(&back).unwrap().starts_with("HTTP/1.1 200"));
+        assert!(child.wait().unwrap().success());
+    };
+    logged_in("crm", &["--server", &server.mcp()]);
+    // Once more: the client is another, so what the one before had is given back.
+    server.give_for(1);
+    logged_in("crm", &[]);
+    assert_eq!(server.revoked().len(), 2);
     // What is renewed is on the ledger, with who was asked; and that a log-in has ended.
     let add = ["server", "add", "crm", "--url", &server.mcp(), "--secret", "crm"];
     let connected_anew = |wanted: &str| {
@@ -111,18 +134,25 @@ fn a_person_logs_in_at_a_tool_server_and_its_token_is_shown_to_nobody_else() {
     assert!(connected_anew("login-ended").contains("invalid_grant"));
     // A mail server takes a token too, of a log-in only.
     let at_mail = ["--to", "imaps://mail.acme.example", "--to", "smtps://mail.acme.example"];
-    let (mut child, back) = begun(&lab, "mail", &[&["--server", &server.mcp()], &at_mail[..]].concat());
-    assert!(browsed(&back).unwrap().starts_with("HTTP/1.1 200"));
-    assert!(child.wait().unwrap().success());
+    logged_in("mail", &[&["--server", &server.mcp()], &at_mail[..]].concat());
     assert!(lab.run(&["secret", "ls"], "").expect(0).stdout.contains("smtps://mail.acme.example as bearer"));
     let by_hand = [&["secret", "set", "mail"], &at_mail[..]].concat();
     let told = lab.run(&by_hand, "some-token").expect(1).stderr;
     assert!(told.contains("as password, or a log-in's token as bearer"), "{told}");
-    drop(lab.run(&["secret", "rm", "crm"], "").expect(0));
-    let told = lab.run(&["secret", "login", "crm"], "").expect(1).stderr;
-    assert!(told.contains("no log-in `crm` to repeat") && told.contains("--server"), "{told}");
-    lab.kill_daemon();
-    lab.restart_daemon();
-    let told = lab.run(&["server", "show", "crm"], "");
-    assert!(told.stdout.contains("there is no secret called `crm`"), "{}{}", told.stdout, told.stderr);
+    // What is removed, or replaced by another secret, is given back to who gave it.
+    let replaced = lab.run(&["secret", "set", "mail", "--to", "https://a.example"], "some-token").expect(0);
+    let revoked = format!("its log-in is revoked at {}", server.issuer());
+    assert!(
+        replaced.stderr.contains("mail is stored") && replaced.stderr.contains(&revoked),
+        "{}",
+        replaced.stderr
+    );
+    assert_eq!(server.revoked().len(), 4);
+    server.be(Wrong::Broken);
+    let removed = lab.run(&["secret", "rm", "crm"], "").expect(0).stderr;
+    for told in ["crm is removed", "its log-in is not revoked", &server.issuer(), "HTTP 502"] {
+        assert!(removed.contains(told), "{removed}");
+    }
+    let entries = lab.run(&["ledger", "export", "--kind", "login-revoked"], "").expect(0).stdout;
+    assert_eq!(entries.lines().count(), 3, "{entries}");
 }

@@ -41,6 +41,7 @@ pub(crate) struct Server {
     pub(crate) token_endpoint: Url,
     pub(crate) device_authorization_endpoint: Option<Url>,
     pub(crate) registration_endpoint: Option<Url>,
+    pub(crate) revocation_endpoint: Option<Url>,
     #[serde(default)]
     pub(crate) code_challenge_methods_supported: Vec<String>,
     #[serde(default)]
@@ -105,9 +106,12 @@ pub(crate) async fn server(http: &Http, issuer: &Url) -> Result<Server, OauthErr
             let why = "speaks for another than the one that was asked for".to_owned();
             return Err(OauthError::Metadata { url: shown(place), why });
         }
-        let Server { authorization_endpoint, device_authorization_endpoint, registration_endpoint, .. } =
-            &server;
-        let endpoints = [authorization_endpoint, device_authorization_endpoint, registration_endpoint];
+        let endpoints = [
+            &server.authorization_endpoint,
+            &server.device_authorization_endpoint,
+            &server.registration_endpoint,
+            &server.revocation_endpoint,
+        ];
         endpoints.into_iter().flatten().chain([&server.token_endpoint]).try_for_each(http::check)?;
         return Ok(server);
     }

@@ -46,6 +46,14 @@ pub enum OauthError {
         /// The error's code.
         why: String,
     },
+    /// It forgets no token.
+    #[error("`{issuer}` doesn't revoke it: {why}")]
+    NotRevoked {
+        /// Who.
+        issuer: String,
+        /// The error's code.
+        why: String,
+    },
     /// Nobody came back from the browser.
     #[error("nobody logged in within {minutes} minutes: try again")]
     Late {

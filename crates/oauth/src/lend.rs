@@ -11,6 +11,7 @@ use vault::{InjectError, Injection, Kept, Login, Tokens, Vault};
 
 use crate::http::Http;
 use crate::log_in::{expires, renew};
+use crate::revoke::revoke;
 use crate::token::{Client, NotGiven};
 use crate::{LogIn, Means, OauthError};
 
@@ -123,6 +124,14 @@ impl Lender {
         asked.run(&self.dialer, &self.means, tell).await
     }
 
+    /// Has whoever gave a log-in forget it. It is out of the vault already.
+    ///
+    /// # Errors
+    /// The tokens may be good for those who have a copy.
+    pub async fn revoke(&self, kept: &Kept) -> Result<(), OauthError> {
+        revoke(&self.dialer, kept).await
+    }
+
     /// As [`Vault::lend`].
     ///
     /// # Errors
@@ -219,11 +228,7 @@ impl Lender {
         let url: Url = kept.login.token_url.parse().map_err(|_| ended("its address is none"))?;
         // It was asked at the log-in, where it stood in what a person named, or was public.
         let http = Http::new(&self.dialer, &url).map_err(not_now)?;
-        let client = Client {
-            id: kept.login.client.clone(),
-            secret: kept.tokens.client_secret.as_ref().map(vault::Secret::share),
-            basic: kept.login.basic,
-        };
+        let client = Client::of(&kept);
         let given = match renew((&http, &url, &client), refresh, kept.login.resource.as_deref()).await {
             Ok(given) => given,
             Err(NotGiven::Said(why)) if PASSING.contains(&why.as_str()) => {

@@ -3,6 +3,7 @@
 //! ```text
 //! person ▶ LogIn ── who gives tokens? ▶ register ▶ browser (PKCE) or device code ▶ token ──▶ vault
 //! request ▶ Lender ── about to end? ▶ renew, once for all who wait ▶ vault ── Injection ──▶ server
+//! removed from the vault ▶ Lender ▶ revoke
 //! ```
 //! Everything that servers answer is a stranger's: bounded, read strictly, and asked for by the one dialer. A token is asked
 //! for one resource (RFC 8707), of the server that this resource names (RFC 9728, RFC 8414), and of no other.
@@ -15,6 +16,7 @@ mod http;
 mod lend;
 mod listen;
 mod log_in;
+mod revoke;
 mod token;
 
 pub use error::OauthError;

@@ -8,7 +8,7 @@ use base64::engine::general_purpose::STANDARD;
 use serde::Deserialize;
 use serde::de::{self, Deserializer, Visitor};
 use url::Url;
-use vault::Secret;
+use vault::{Kept, Secret};
 
 use crate::OauthError;
 use crate::discover::is_scope;
@@ -102,6 +102,15 @@ pub(crate) async fn ask(
 }
 
 impl Client {
+    /// Who asked for what is kept.
+    pub(crate) fn of(kept: &Kept) -> Self {
+        Self {
+            id: kept.login.client.clone(),
+            secret: kept.tokens.client_secret.as_ref().map(Secret::share),
+            basic: kept.login.basic,
+        }
+    }
+
     /// Posts a form of the client's.
     pub(crate) async fn send(
         &self,

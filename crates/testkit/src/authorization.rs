@@ -37,8 +37,14 @@ pub enum Wrong {
     Endless,
     /// It renews nothing any more.
     NoRenewal,
-    /// It can't be reached for renewals.
+    /// It can't be reached for renewals, nor for what revokes them.
     Broken,
+    /// It doesn't say where tokens are revoked.
+    NoRevocation,
+    /// Tokens are revoked at an address of the local link.
+    RevokesElsewhere,
+    /// It never answers where tokens are revoked.
+    Silent,
 }
 
 /// Form and query fields.
@@ -55,6 +61,7 @@ struct Known {
     devices: HashMap<String, bool>,
     refresh: HashSet<String>,
     access: HashSet<String>,
+    revoked: Vec<String>,
     /// How long tokens are good, in seconds; none: an hour.
     good_for: Option<u64>,
     count: u64,
@@ -91,6 +98,7 @@ impl Authorization {
             .route("/as/token", post(token))
             .route("/as/device", post(device))
             .route("/as/introspect", any(introspect))
+            .route("/as/revoke", post(revoke))
             .with_state(this.clone());
         tokio::spawn(async move { axum::serve(listener, router).await });
         this
@@ -137,6 +145,12 @@ impl Authorization {
     /// Tokens are good for so long from now on.
     pub fn give_for(&self, seconds: u64) {
         self.known().good_for = Some(seconds);
+    }
+
+    /// What was revoked, in order.
+    #[must_use]
+    pub fn revoked(&self) -> Vec<String> {
+        self.known().revoked.clone()
     }
 
     /// No access token is good any more.
@@ -213,10 +227,16 @@ async fn described(State(server): State<Authorization>) -> Response {
         if server.is(Wrong::OtherIssuer) { "https://bank.example".to_owned() } else { server.issuer() };
     let at = if server.is(Wrong::PrivateEndpoint) { "https://169.254.169.254" } else { base };
     let methods = if server.is(Wrong::NoPkce) { json!(["plain"]) } else { json!(["S256"]) };
+    let revoked_at = match server.known().wrong {
+        Some(Wrong::NoRevocation) => Value::Null,
+        Some(Wrong::RevokesElsewhere) => json!("https://169.254.169.254/as/revoke"),
+        _other => json!(format!("{base}/as/revoke")),
+    };
     Json(json!({
         "issuer": issuer,
         "authorization_endpoint": format!("{base}/as/authorize"),
         "token_endpoint": format!("{at}/as/token"),
+        "revocation_endpoint": revoked_at,
         "registration_endpoint": format!("{base}/as/register"),
         "device_authorization_endpoint": format!("{base}/as/device"),
         "code_challenge_methods_supported": methods,
@@ -267,6 +287,35 @@ async fn device(State(server): State<Authorization>) -> Json<Value> {
         "device_code": code, "user_code": "ABCD-EFGH", "verification_uri": format!("{base}/as/type"),
         "expires_in": 60, "interval": 1,
     }))
+}
+
+/// A token that nobody uses any more (RFC 7009): strict as to who says so, and what kind it is.
+async fn revoke(State(server): State<Authorization>, form: String) -> Response {
+    if server.is(Wrong::Silent) {
+        return std::future::pending().await;
+    }
+    let asked: Fields = url::form_urlencoded::parse(form.as_bytes()).into_owned().collect();
+    let said = |name: &str| asked.get(name).cloned().unwrap_or_default();
+    let mut known = server.known();
+    if known.wrong == Some(Wrong::Broken) {
+        return StatusCode::BAD_GATEWAY.into_response();
+    }
+    let token = said("token");
+    if !known.clients.contains_key(&said("client_id")) {
+        return (StatusCode::UNAUTHORIZED, Json(json!({"error": "invalid_client"}))).into_response();
+    }
+    let known_token = match said("token_type_hint").as_str() {
+        "refresh_token" => known.refresh.remove(&token),
+        "access_token" => known.access.remove(&token),
+        _other => {
+            return (StatusCode::BAD_REQUEST, Json(json!({"error": "invalid_request"}))).into_response();
+        }
+    };
+    // What it doesn't know is as good as revoked.
+    if known_token {
+        known.revoked.push(token);
+    }
+    StatusCode::OK.into_response()
 }
 
 /// Whose a token is (RFC 7662), for servers that are shown one.

@@ -66,6 +66,7 @@ impl Rig {
             server: None,
             issuer: authorization.issuer(),
             token_url: format!("{}/token", authorization.issuer()),
+            revocation_url: None,
             client: "lazaret".to_owned(),
             registered: false,
             basic: false,

@@ -344,6 +344,35 @@ async fn a_server_that_can_not_be_asked_now_is_asked_later() {
 }
 
 #[tokio::test]
+async fn a_log_in_that_is_removed_is_revoked_by_both_its_tokens() {
+    let server = Authorization::start().await;
+    let (lender, _clock, _folder) = logged_in(&server).await;
+    let kept = lender.vault().remove(&name()).unwrap().unwrap();
+    lender.revoke(&kept).await.unwrap();
+    let tokens = [kept.tokens.refresh.as_ref().unwrap(), &kept.tokens.access];
+    assert_eq!(server.revoked(), tokens.map(|token| token.reveal_text().unwrap()));
+}
+
+#[tokio::test]
+async fn a_log_in_that_can_not_be_revoked_is_told_in_time_and_without_its_tokens() {
+    for (at_log_in, later, expected) in [
+        (Some(Wrong::NoRevocation), None, "offers no way to revoke tokens"),
+        (Some(Wrong::RevokesElsewhere), None, "leads to 169.254.169.254"),
+        (None, Some(Wrong::Broken), "doesn't revoke it: HTTP 502"),
+        (None, Some(Wrong::Silent), "no answer within 5 s"),
+    ] {
+        let server = Authorization::start().await;
+        at_log_in.into_iter().for_each(|wrong| server.be(wrong));
+        let (lender, _clock, _folder) = logged_in(&server).await;
+        later.into_iter().for_each(|wrong| server.be(wrong));
+        let kept = lender.vault().remove(&name()).unwrap().unwrap();
+        let told = lender.revoke(&kept).await.unwrap_err().to_string();
+        assert!(told.contains(expected) && !told.contains("canary"), "{told}");
+        assert!(lent(&lender, &server).await.is_err(), "it is removed all the same");
+    }
+}
+
+#[tokio::test]
 async fn a_tool_servers_token_that_was_revoked_is_renewed_once_and_never_told() {
     let server = Authorization::start().await;
     let (lender, clock, _folder) = logged_in(&server).await;

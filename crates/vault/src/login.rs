@@ -4,7 +4,7 @@ use domain::{SecretBinding, SecretName};
 use serde::{Deserialize, Serialize};
 
 use crate::secret::Secret;
-use crate::vault::{ChangeError, Vault, held};
+use crate::vault::{ChangeError, Entry, Vault, held};
 
 /// What may be told of a log-in.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -17,6 +17,9 @@ pub struct Login {
     pub issuer: String,
     /// Where it is renewed.
     pub token_url: String,
+    /// Where it is revoked, as far as is known.
+    #[serde(default)]
+    pub revocation_url: Option<String>,
     /// The name of the client that asks.
     pub client: String,
     /// Whether it was registered for this log-in alone.
@@ -55,6 +58,12 @@ pub struct Kept {
 }
 
 impl Kept {
+    pub(crate) fn of(entry: &Entry) -> Option<Self> {
+        let described = &entry.described;
+        let login = described.login.clone()?;
+        Some(Self { login, tokens: entry.tokens.share(), rotated: described.rotated, since: entry.since })
+    }
+
     /// The same log-in, renewed.
     #[must_use]
     pub fn with(&self, login: Login, tokens: Tokens) -> Self {
@@ -78,7 +87,7 @@ impl Tokens {
 }
 
 impl Vault {
-    /// Stores what a log-in gave, in place of a secret of the same name.
+    /// Stores what a log-in gave, in place of a secret of the same name; gives the log-in that this came of, if it did.
     ///
     /// # Errors
     /// As [`Vault::set`].
@@ -88,7 +97,7 @@ impl Vault {
         (login, tokens): (Login, Tokens),
         bindings: Vec<SecretBinding>,
         now: u64,
-    ) -> Result<(), ChangeError> {
+    ) -> Result<Option<Kept>, ChangeError> {
         tokens.check()?;
         self.put(name, (tokens, Some(login)), bindings, now)
     }
@@ -96,11 +105,7 @@ impl Vault {
     /// The log-in that a secret comes of; none if it comes of none, or is not there.
     #[must_use]
     pub fn login(&self, name: &SecretName) -> Option<Kept> {
-        let entries = self.entries();
-        let entry = entries.get(name)?;
-        let described = &entry.described;
-        let login = described.login.clone()?;
-        Some(Kept { login, tokens: entry.tokens.share(), rotated: described.rotated, since: entry.since })
+        self.entries().get(name).and_then(Kept::of)
     }
 
     /// Keeps what the renewal of a log-in gave, unless the secret is another by now. Requests that run go on.

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
 use crate::inject::{Injection, Right};
-use crate::login::{Login, Tokens};
+use crate::login::{Kept, Login, Tokens};
 use crate::sealed::{Content, Key, Random, Sealed, VaultError};
 use crate::secret::{Secret, SecretError};
 
@@ -130,7 +130,7 @@ impl Vault {
         self.entries().values().map(|entry| entry.described.clone()).collect()
     }
 
-    /// Stores a secret, in place of one of the same name.
+    /// Stores a secret, in place of one of the same name; gives the log-in that this came of, if it did.
     ///
     /// # Errors
     /// It can't be kept or bound so, there are too many, or the file can't be written.
@@ -140,7 +140,7 @@ impl Vault {
         value: Secret,
         bindings: Vec<SecretBinding>,
         now: u64,
-    ) -> Result<(), ChangeError> {
+    ) -> Result<Option<Kept>, ChangeError> {
         value.check()?;
         let tokens = Tokens { access: value, refresh: None, client_secret: None };
         self.put(name, (tokens, None), bindings, now)
@@ -152,7 +152,7 @@ impl Vault {
         (tokens, login): (Tokens, Option<Login>),
         bindings: Vec<SecretBinding>,
         now: u64,
-    ) -> Result<(), ChangeError> {
+    ) -> Result<Option<Kept>, ChangeError> {
         if !(1..=MAX_BINDINGS).contains(&bindings.len()) {
             return Err(ChangeError::Bindings(bindings.len()));
         }
@@ -162,8 +162,8 @@ impl Vault {
                 return Err(ChangeError::Full);
             }
             let described = Described { name: name.clone(), bindings, set: now, rotated: now, login };
-            entries.insert(name.clone(), Entry { described, tokens, since });
-            Ok(())
+            let before = entries.insert(name.clone(), Entry { described, tokens, since });
+            Ok(before.as_ref().and_then(Kept::of))
         })
     }
 
@@ -184,13 +184,13 @@ impl Vault {
         })
     }
 
-    /// Forgets a secret. Requests that carry it are cut.
+    /// Forgets a secret; gives the log-in that it came of, if it did. Requests that carry it are cut.
     ///
     /// # Errors
     /// There is none, or the file can't be written.
-    pub fn remove(&self, name: &SecretName) -> Result<(), ChangeError> {
+    pub fn remove(&self, name: &SecretName) -> Result<Option<Kept>, ChangeError> {
         self.change(|entries, _| match entries.remove(name) {
-            Some(_) => Ok(()),
+            Some(entry) => Ok(Kept::of(&entry)),
             None => Err(ChangeError::Unknown(name.clone())),
         })
     }
@@ -233,20 +233,20 @@ impl Vault {
     }
 
     /// Changes a copy, writes it, and only then makes it what counts.
-    pub(crate) fn change(
+    pub(crate) fn change<T>(
         &self,
-        with: impl FnOnce(&mut Entries, u64) -> Result<(), ChangeError>,
-    ) -> Result<(), ChangeError> {
+        with: impl FnOnce(&mut Entries, u64) -> Result<T, ChangeError>,
+    ) -> Result<T, ChangeError> {
         // One change at a time; requests go on being served while the disk is written.
         let _one = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
         let mut changed: Entries =
             self.entries().iter().map(|(name, entry)| (name.clone(), entry.share())).collect();
         let since = self.version.borrow().wrapping_add(1);
-        with(&mut changed, since)?;
+        let made = with(&mut changed, since)?;
         self.file.write(&written(&changed)?)?;
         *self.entries() = changed;
         self.version.send_replace(since);
-        Ok(())
+        Ok(made)
     }
 
     pub(crate) fn entries(&self) -> MutexGuard<'_, Entries> {

@@ -5,7 +5,7 @@ use domain::SecretName;
 use http::Method;
 
 use super::{Client, Lines, Result, Steps, json};
-use crate::{LoginRequest, NewSecret, RotateRequest, SecretView};
+use crate::{LoginRequest, NewSecret, Revocation, RotateRequest, SecretView};
 
 impl Client {
     /// What may be told of every secret, by name.
@@ -20,7 +20,7 @@ impl Client {
     ///
     /// # Errors
     /// [`crate::ClientError`].
-    pub async fn set_secret(&self, name: &SecretName, secret: &NewSecret) -> Result<()> {
+    pub async fn set_secret(&self, name: &SecretName, secret: &NewSecret) -> Result<Revocation> {
         self.send(Method::PUT, &format!("secrets/{name}"), json(secret)?).await
     }
 
@@ -36,7 +36,7 @@ impl Client {
     ///
     /// # Errors
     /// [`crate::ClientError`].
-    pub async fn log_in(&self, name: &SecretName, request: &LoginRequest) -> Result<Steps<()>> {
+    pub async fn log_in(&self, name: &SecretName, request: &LoginRequest) -> Result<Steps<Revocation>> {
         let path = format!("secrets/{name}/login");
         Ok(Steps(Lines::new(self.request(Method::POST, &path, json(request)?).await?)))
     }
@@ -45,7 +45,7 @@ impl Client {
     ///
     /// # Errors
     /// [`crate::ClientError`].
-    pub async fn remove_secret(&self, name: &SecretName) -> Result<()> {
+    pub async fn remove_secret(&self, name: &SecretName) -> Result<Revocation> {
         self.send(Method::DELETE, &format!("secrets/{name}"), Bytes::new()).await
     }
 }

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use api::{
-    LoginAt, LoginRequest, LoginView, LoginWay, NewSecret, Problem, ProblemKind, RotateRequest, SecretText,
-    SecretView,
+    LoginAt, LoginRequest, LoginView, LoginWay, NewSecret, Problem, ProblemKind, Revocation, RotateRequest,
+    SecretText, SecretView,
 };
 use axum::Json;
 use axum::body::Bytes;
@@ -15,7 +15,7 @@ use oauth::{At, LogIn, Way};
 use serde::de::DeserializeOwned;
 use store::{About, Event};
 use url::Url;
-use vault::{ChangeError, Secret, Vault};
+use vault::{ChangeError, Kept, Secret, Vault};
 
 use super::caller::Caller;
 use super::{Answer, Failed, Shared, internal, lines};
@@ -49,14 +49,17 @@ pub(super) async fn login(
 ) -> Answer<Response> {
     let request: LoginRequest = read(body)?;
     let (asked, bindings) = asked(sessions.vault(), &name, request)?;
-    let work = async move |tell: Tell| -> Answer<()> {
+    let work = async move |tell: Tell| -> Answer<Revocation> {
         let got = sessions.servers.lender.log_in(asked, &|text| tell(text)).await;
         let got = got.map_err(|e| Failed(Problem::new(ProblemKind::Refused, e.to_string())))?;
         let places = bindings.iter().map(ToString::to_string).collect();
-        let stored = name.clone();
-        change(&sessions, move |vault| vault.log_in(&stored, got, bindings, now())).await?;
-        let event = Event::SecretSet { secret: name, places, by: by.name };
-        record(&sessions, &event).await.map(|Json(())| ())
+        let (stored, login) = (name.clone(), got.0.clone());
+        let before = change(&sessions, move |vault| vault.log_in(&stored, got, bindings, now())).await?;
+        let event = Event::SecretSet { secret: name.clone(), places, by: by.name };
+        record(&sessions, &event).await?;
+        // Some servers forget all that they gave to a client when they are told to forget one of it.
+        let other = |kept: &Kept| kept.login.issuer != login.issuer || kept.login.client != login.client;
+        revoked(&sessions, name, before.filter(other)).await
     };
     Ok(lines::steps(move |tell| Box::pin(async move { work(tell).await.map_err(|failed| failed.0) })))
 }
@@ -66,14 +69,15 @@ pub(super) async fn set(
     Caller(by): Caller,
     Path(name): Path<SecretName>,
     body: Bytes,
-) -> Answer<Json<()>> {
+) -> Answer<Json<Revocation>> {
     let NewSecret { value, bindings } = read(body)?;
     let places = bindings.iter().map(ToString::to_string).collect();
     let value = Secret::from(value.0.as_str());
     let event = |by: PersonName| Event::SecretSet { secret: name.clone(), places, by };
     let stored = name.clone();
-    change(&sessions, move |vault| vault.set(&stored, value, bindings, now())).await?;
-    record(&sessions, &event(by.name)).await
+    let before = change(&sessions, move |vault| vault.set(&stored, value, bindings, now())).await?;
+    record(&sessions, &event(by.name)).await?;
+    revoked(&sessions, name, before).await.map(Json)
 }
 
 pub(super) async fn rotate(
@@ -86,17 +90,31 @@ pub(super) async fn rotate(
     let value = Secret::from(value.0.as_str());
     let stored = name.clone();
     change(&sessions, move |vault| vault.rotate(&stored, value, now())).await?;
-    record(&sessions, &Event::SecretRotated { secret: name, by: by.name }).await
+    record(&sessions, &Event::SecretRotated { secret: name, by: by.name }).await.map(Json)
 }
 
 pub(super) async fn remove(
     State(sessions): Shared,
     Caller(by): Caller,
     Path(name): Path<SecretName>,
-) -> Answer<Json<()>> {
+) -> Answer<Json<Revocation>> {
     let stored = name.clone();
-    change(&sessions, move |vault| vault.remove(&stored)).await?;
-    record(&sessions, &Event::SecretRemoved { secret: name, by: by.name }).await
+    let before = change(&sessions, move |vault| vault.remove(&stored)).await?;
+    record(&sessions, &Event::SecretRemoved { secret: name.clone(), by: by.name }).await?;
+    revoked(&sessions, name, before).await.map(Json)
+}
+
+/// Has whoever gave a log-in forget it, which the vault has already.
+async fn revoked(sessions: &Sessions, secret: SecretName, before: Option<Kept>) -> Answer<Revocation> {
+    let Some(kept) = before else { return Ok(Revocation::None) };
+    let issuer = kept.login.issuer.clone();
+    let failed = sessions.servers.lender.revoke(&kept).await.err().map(|error| error.to_string());
+    let event = Event::LoginRevoked { secret, issuer: issuer.clone(), failed: failed.clone() };
+    record(sessions, &event).await?;
+    Ok(match failed {
+        None => Revocation::Done { issuer },
+        Some(why) => Revocation::Failed { issuer, why },
+    })
 }
 
 /// What a person asks for, and where its token may go.
@@ -143,10 +161,10 @@ fn read<T: DeserializeOwned>(body: Bytes) -> Answer<T> {
 }
 
 /// The disk is waited for elsewhere.
-async fn change(
+async fn change<T: Send + 'static>(
     sessions: &Arc<Sessions>,
-    with: impl FnOnce(&Vault) -> Result<(), ChangeError> + Send + 'static,
-) -> Answer<()> {
+    with: impl FnOnce(&Vault) -> Result<T, ChangeError> + Send + 'static,
+) -> Answer<T> {
     let vault = Arc::clone(sessions.vault());
     let changed = tokio::task::spawn_blocking(move || with(&vault)).await.map_err(internal)?;
     changed.map_err(|error| {
@@ -167,7 +185,7 @@ async fn change(
     })
 }
 
-async fn record(sessions: &Sessions, event: &Event) -> Answer<Json<()>> {
+async fn record(sessions: &Sessions, event: &Event) -> Answer<()> {
     sessions.store().record(&About::default(), event, None, now()).await.map_err(internal)?;
-    Ok(Json(()))
+    Ok(())
 }

@@ -207,6 +207,7 @@ pub(super) fn logged_in(vault: &Vault, token_url: String, to: &str, expires: Opt
         registered: false,
         issuer: "https://id.example".to_owned(),
         token_url,
+        revocation_url: None,
         client: "lazaret".to_owned(),
         basic: false,
         resource: None,

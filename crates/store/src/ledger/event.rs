@@ -299,6 +299,13 @@ pub enum Event {
         issuer: String,
         why: String,
     },
+    /// Whoever gave a log-in was told that it is not used any more; or why they weren't.
+    LoginRevoked {
+        secret: SecretName,
+        issuer: String,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        failed: Option<String>,
+    },
     /// The host added a secret to a request to this host.
     SecretUsed {
         secret: SecretName,

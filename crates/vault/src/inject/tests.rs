@@ -158,7 +158,7 @@ async fn a_removed_secret_is_withdrawn_at_once_and_a_rotated_one_is_not() {
     assert_eq!(shows(&vault.lend(&name("s"), &get("a", "/")).unwrap()).1, "Bearer canary-2");
     let waiting = async { vault.withdrawn(&lent).await };
     let removing = async { vault.remove(&name("s")).unwrap() };
-    let (why, ()) = tokio::time::timeout(Duration::from_secs(1), async { tokio::join!(waiting, removing) })
+    let (why, _) = tokio::time::timeout(Duration::from_secs(1), async { tokio::join!(waiting, removing) })
         .await
         .unwrap();
     assert!(why.contains("`s` was removed"));

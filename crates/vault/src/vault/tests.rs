@@ -105,6 +105,7 @@ fn log_in(vault: &Vault, access: &str, refresh: Option<&str>) {
         registered: false,
         issuer: "https://id.example".to_owned(),
         token_url: "https://id.example/token".to_owned(),
+        revocation_url: None,
         client: "lazaret".to_owned(),
         basic: false,
         resource: None,
