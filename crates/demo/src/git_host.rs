@@ -103,6 +103,7 @@ impl GitHost {
         git(at, &[&who[..], &["commit", "-q", "-m", "Begin"]].concat()).await?;
         git(at, &["clone", "-q", "--bare", ".", &bare.to_string_lossy()]).await?;
         git(&bare, &["config", "http.receivepack", "true"]).await?;
+        git(&bare, &["config", "receive.advertisePushOptions", "true"]).await?;
         Ok(())
     }
 

@@ -33,6 +33,7 @@ tried["agent"] = push("HEAD:refs/heads/agent/a")
 tried["main"] = push("HEAD:refs/heads/main")
 tried["both"] = push("HEAD:refs/heads/agent/b", "HEAD:refs/heads/main")
 tried["tag"] = push("HEAD:refs/tags/v1")
+tried["options"] = push("-o", "merge_request.merge_when_pipeline_succeeds", "HEAD:refs/heads/agent/o")
 tried["other"] = run("git", "clone", "-q", url + "/acme/other.git", "/tmp/other")
 mine = ["git", "-c", "http.extraHeader=Authorization: Basic eDp5", "ls-remote", url + "/acme/app.git"]
 tried["own key"] = run(*mine)
@@ -85,7 +86,7 @@ fn a_cell_clones_and_pushes_where_its_rules_say_with_a_password_that_it_never_ha
     };
     expect("clone", true, "");
     expect("agent", true, "HEAD -> agent/a");
-    for what in ["main", "both", "tag", "other"] {
+    for what in ["main", "both", "tag", "options", "other"] {
         expect(what, false, "403");
     }
     // Its own key is dropped: the host's goes in its place.

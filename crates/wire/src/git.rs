@@ -2,20 +2,20 @@
 //! the door and written anew by the daemon, so that what was decided on is what the server hears.
 //!
 //! Source: gitprotocol-pack and gitprotocol-common of git's documentation. Signed pushes are refused: their commands stand
-//! in a certificate, and a server may read them differently.
+//! in a certificate, and a server may read them differently. So are options, since they order a host to do what no ref
+//! says: to merge, to set variables of its tests, to show a repository to everybody.
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-/// Most bytes before the pack: commands, shallow lines and push options.
+/// Most bytes before the pack: commands and shallow lines.
 pub const MAX_COMMANDS: usize = 48 << 10;
 /// Most changes of one push.
 pub const MAX_CHANGES: usize = 64;
 /// Most bytes of a ref's name.
 pub const MAX_REF: usize = 255;
 const MAX_SHALLOW: usize = 256;
-const MAX_OPTIONS: usize = 16;
 const MAX_LINE: usize = 4096;
 /// The content type of a push's request.
 pub const CONTENT_TYPE: &str = "application/x-git-receive-pack-request";
@@ -29,8 +29,6 @@ pub struct Push {
     pub capabilities: Vec<String>,
     /// Commits whose parents the client doesn't have.
     pub shallow: Vec<ObjectId>,
-    /// Options for the server, where the capability `push-options` announces them.
-    pub options: Vec<String>,
 }
 
 /// One ref, and where it is to point.
@@ -71,6 +69,9 @@ pub enum PushError {
     /// It is signed.
     #[error("signed pushes are not passed on: push without --signed")]
     Signed,
+    /// It has options.
+    #[error("options of a push are not passed on: push without -o, and without `push.pushOption` in git's settings")]
+    Options,
     /// A ref's name is none.
     #[error("`{0}` is no name of a ref that is passed on")]
     Name(String),
@@ -168,7 +169,7 @@ impl Push {
     /// It is no push that can be passed on.
     pub fn read(body: &[u8]) -> Result<Start, PushError> {
         let mut reader = Reader { rest: body };
-        let mut push = Self { changes: vec![], capabilities: vec![], shallow: vec![], options: vec![] };
+        let mut push = Self { changes: vec![], capabilities: vec![], shallow: vec![] };
         match push.take(&mut reader) {
             Ok(true) => {
                 let used = body.len().saturating_sub(reader.rest.len());
@@ -183,28 +184,13 @@ impl Push {
         }
     }
 
-    /// Takes the commands, then the options. False: they are not all there yet.
+    /// Takes the commands. False: they are not all there yet.
     fn take(&mut self, reader: &mut Reader<'_>) -> Result<bool, PushError> {
         loop {
             match reader.line()? {
                 None => return Ok(false),
-                Some(Line::Flush) => break,
-                Some(Line::Text(text)) => self.command(text)?,
-            }
-        }
-        if !self.capabilities.iter().any(|name| name == "push-options") {
-            return Ok(true);
-        }
-        loop {
-            match reader.line()? {
-                None => return Ok(false),
                 Some(Line::Flush) => return Ok(true),
-                Some(Line::Text(option)) => {
-                    if self.options.len() == MAX_OPTIONS {
-                        return Err(too_many("options", MAX_OPTIONS));
-                    }
-                    self.options.push(plain(option)?.to_owned());
-                }
+                Some(Line::Text(text)) => self.command(text)?,
             }
         }
     }
@@ -232,8 +218,10 @@ impl Push {
             Some(_) | None => return Err(PushError::Malformed("capabilities are not at the first command")),
         };
         for name in capabilities.split(' ').filter(|name| !name.is_empty()) {
-            if name == "push-cert" || name.starts_with("push-cert=") {
-                return Err(PushError::Signed);
+            match name.split('=').next().unwrap_or_default().to_ascii_lowercase().as_str() {
+                "push-cert" => return Err(PushError::Signed),
+                "push-options" => return Err(PushError::Options),
+                _ => {}
             }
             self.capabilities.push(plain(name)?.to_owned());
         }
@@ -263,11 +251,21 @@ impl Push {
             line(&mut text, &(command + if number == 0 { &capabilities } else { "" }));
         }
         text.push_str("0000");
-        if self.capabilities.iter().any(|name| name == "push-options") {
-            self.options.iter().for_each(|option| line(&mut text, option));
-            text.push_str("0000");
-        }
         text.into_bytes()
+    }
+
+    /// Holds it against all that holds for one that was read: the daemon looks again at what a door says.
+    ///
+    /// # Errors
+    /// It is none that [`Push::read`] could have given.
+    pub fn check(&self) -> Result<(), PushError> {
+        let bytes = self.to_bytes();
+        match Self::read(&bytes)? {
+            Start::Whole(read, used) if read == *self && used == bytes.len() => Ok(()),
+            Start::Whole(..) | Start::More => {
+                Err(PushError::Malformed("it would be heard otherwise than it was read"))
+            }
+        }
     }
 }
 
@@ -282,7 +280,7 @@ fn too_many(what: &'static str, max: usize) -> PushError {
 fn plain(text: &str) -> Result<&str, PushError> {
     let sound =
         !text.is_empty() && text.len() <= 512 && text.chars().all(|c| c.is_ascii_graphic() || c == ' ');
-    sound.then_some(text).ok_or(PushError::Malformed("a capability or an option is not plain text"))
+    sound.then_some(text).ok_or(PushError::Malformed("a capability is not plain text"))
 }
 
 struct Reader<'b> {
@@ -393,6 +391,10 @@ mod tests {
         }
         assert_eq!(read(&["push-cert\0 quiet\n"]), Err(PushError::Signed));
         assert_eq!(read(&[&format!("{OLD} {OLD} refs/heads/a\0push-cert=x")]), Err(PushError::Signed));
+        for claim in ["push-options", "push-options=1", "Push-Options"] {
+            let line = format!("{OLD} {OLD} refs/heads/a\0 quiet {claim}");
+            assert_eq!(read(&[&line]), Err(PushError::Options), "{claim}");
+        }
         for bad in ["zzzz", "0001", "0002", "0004", "ffff", "+005", "\u{e9}\u{e9}"] {
             assert!(matches!(Push::read(bad.as_bytes()), Err(PushError::Malformed(_))), "{bad}");
         }
@@ -411,16 +413,12 @@ mod tests {
         fn pushes()(
             ids in proptest::collection::vec(("[0-9a-f]{40}", "[0-9a-f]{64}"), 1..5),
             names in proptest::collection::btree_set(names(), 1..5),
-            mut capabilities in proptest::collection::vec("[a-z]{1,12}(=[a-z0-9/.]{1,9})?", 1..5),
-            options in proptest::collection::vec("[a-z=. ]{1,20}", 0..3),
+            capabilities in proptest::collection::vec("[a-z]{1,12}(=[a-z0-9/.]{1,9})?", 1..5),
         ) -> Push {
             let id = |text: &String| ObjectId::try_from(text.clone()).unwrap();
             let changes = ids.iter().zip(names).map(|((old, new), name)| RefChange { old: id(old), new: id(new), name });
             let changes = changes.collect();
-            if !options.is_empty() {
-                capabilities.push("push-options".to_owned());
-            }
-            Push { changes, capabilities, shallow: vec![id(&ids[0].0)], options }
+            Push { changes, capabilities, shallow: vec![id(&ids[0].0)] }
         }
     }
 

@@ -334,9 +334,8 @@ fn push() -> impl Strategy<Value = Push> {
     let id = || "[0-9a-f]{40}".prop_map(|id| ObjectId::try_from(id).unwrap());
     let name = "refs/heads/[a-z]{1,9}".prop_map(|name| RefName::try_from(name).unwrap());
     let changes = vec((id(), id(), name).prop_map(|(old, new, name)| RefChange { old, new, name }), 0..3);
-    (changes, vec(text(), 0..3), vec(id(), 0..2), vec(text(), 0..2)).prop_map(
-        |(changes, capabilities, shallow, options)| Push { changes, capabilities, shallow, options },
-    )
+    (changes, vec(text(), 0..3), vec(id(), 0..2))
+        .prop_map(|(changes, capabilities, shallow)| Push { changes, capabilities, shallow })
 }
 
 fn egress() -> impl Strategy<Value = host::DoorOpens> {

@@ -31,9 +31,12 @@ pub(super) async fn take(
             }
             Ok(Start::More) => {}
             Err(error @ PushError::Malformed(_)) => return Err(Refusal::malformed(error)),
-            Err(error @ (PushError::TooMany { .. } | PushError::Signed | PushError::Name(_))) => {
-                return Err(Refusal::new(StatusCode::FORBIDDEN, error.to_string()));
-            }
+            Err(
+                error @ (PushError::TooMany { .. }
+                | PushError::Signed
+                | PushError::Options
+                | PushError::Name(_)),
+            ) => return Err(Refusal::new(StatusCode::FORBIDDEN, error.to_string())),
         }
         match next(body, patience).await? {
             Some(bytes) => begun.extend_from_slice(&bytes),

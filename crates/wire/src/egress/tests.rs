@@ -326,7 +326,7 @@ proptest! {
 #[test]
 fn a_push_says_what_it_pushes_and_nothing_else_does() {
     let path = "/acme/app.git/git-receive-pack".to_owned();
-    let push = || Some(Push { changes: vec![], capabilities: vec![], shallow: vec![], options: vec![] });
+    let push = || Some(Push { changes: vec![], capabilities: vec![], shallow: vec![] });
     let pushing = EgressRequest { path: path.clone(), query: None, push: push(), ..request() };
     assert_eq!(pushing.check(), Ok(()));
     assert_eq!(EgressRequest { push: None, ..pushing.clone() }.check(), Err(NotCanonical::Push));

@@ -51,6 +51,7 @@ async fn a_push_that_cannot_be_read_never_reaches_the_daemon() {
         ("content-encoding: gzip", whole.clone(), "415"),
         ("x: y", commands("refs/heads/../a"), "403"),
         ("x: y", "0015push-cert\0 x=yzabc".to_owned(), "403"),
+        ("x: y", commands("refs/heads/a").replace("report-status", "push-options="), "403"),
         ("x: y", "zzzz".to_owned(), "400"),
         ("x: y", whole[..20].to_owned(), "400"),
         ("x: y", String::new(), "400"),
