@@ -105,6 +105,16 @@ impl EgressTarget {
         self.method == "POST" && self.path.ends_with(PUSH_PATH)
     }
 
+    /// Whether a server could take it for a push, in whatever spelling; the door passes on the usual one alone.
+    fn could_push(&self) -> bool {
+        let pushes = |part: &str| {
+            let (name, rest) = part.split_at_checked(PUSH_NAME.len()).unwrap_or_default();
+            let rest = rest.trim_start_matches('.');
+            name.eq_ignore_ascii_case(PUSH_NAME) && (rest.is_empty() || rest.starts_with([';', '%']))
+        };
+        !READING.contains(&self.method.as_str()) && self.path.split('/').any(pushes)
+    }
+
     /// Whether its query says nothing but that git begins.
     #[must_use]
     pub fn begins_git(&self) -> bool {
@@ -117,6 +127,7 @@ impl EgressTarget {
 const BEGIN_PATH: &str = "/info/refs";
 const FETCH_PATH: &str = "/git-upload-pack";
 const PUSH_PATH: &str = "/git-receive-pack";
+const PUSH_NAME: &str = "git-receive-pack";
 const FETCH_QUERY: &str = "service=git-upload-pack";
 const PUSH_QUERY: &str = "service=git-receive-pack";
 
@@ -338,7 +349,7 @@ impl EgressPattern {
         if let Some(git) = &self.git {
             return there && self.names_git(git, target, answer);
         }
-        if target.pushes() && !denies {
+        if target.could_push() && !denies {
             return false;
         }
         let query = match (&self.query, &target.query) {

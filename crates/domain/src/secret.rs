@@ -87,20 +87,41 @@ impl How {
     }
 }
 
-/// Headers that say how a request is carried: a secret in one of them would change what the request is.
+/// Headers that say how a request is carried, or by which some servers take another method, path or host for that of the
+/// request: a secret in one of them would change what the request is.
 const NEVER: &[&str] = &[
     "connection",
     "content-encoding",
     "content-length",
     "content-type",
     "expect",
+    "forwarded",
     "host",
     "keep-alive",
+    "proxy",
     "te",
     "trailer",
     "transfer-encoding",
     "upgrade",
+    "x-envoy-original-path",
+    "x-host",
+    "x-http-method",
+    "x-http-method-override",
+    "x-method-override",
+    "x-ms-original-url",
+    "x-original-host",
+    "x-original-method",
+    "x-original-uri",
+    "x-original-url",
+    "x-override-url",
+    "x-rewrite-url",
 ];
+
+/// Whether a header, in lower case, says what the request is. Many servers take `_` for `-`.
+fn is_never(name: &str) -> bool {
+    let name = name.replace('_', "-");
+    NEVER.contains(&name.as_str()) || name.starts_with("proxy-") || name.starts_with("x-forwarded")
+}
 
 impl FromStr for How {
     type Err = BindingError;
@@ -122,10 +143,7 @@ impl FromStr for How {
         if let Some(name) = text.strip_prefix("header:") {
             let token = |b: u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b);
             let lower = name.to_ascii_lowercase();
-            let sound = (1..=Self::MAX).contains(&name.len())
-                && name.bytes().all(token)
-                && !NEVER.contains(&lower.as_str())
-                && !lower.starts_with("proxy-");
+            let sound = (1..=Self::MAX).contains(&name.len()) && name.bytes().all(token) && !is_never(&lower);
             return sound.then_some(Self::Header(lower)).ok_or_else(|| BindingError::Header(short(name)));
         }
         Err(BindingError::How(short(text)))
@@ -247,6 +265,12 @@ mod tests {
             "header:a b",
             "header:a\r\nb",
             "header:Host",
+            "header:X-HTTP-Method-Override",
+            "header:x_http_method",
+            "header:x-original-url",
+            "header:x-forwarded-host",
+            "header:forwarded",
+            "header:x-host",
             "header:Content-Length",
             "header:transfer-encoding",
             "header:proxy-authorization",

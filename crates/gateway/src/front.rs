@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite};
-use wire::frame::{self, FrameError, LARGE};
+use wire::frame::FrameError;
 use wire::host::DoorOpens;
 
 use crate::egress::{self, EgressGate, Leaves};
@@ -52,7 +52,7 @@ impl Services<'_> {
     where
         S: AsyncRead + AsyncWrite + Unpin + Send,
     {
-        let head = tokio::time::timeout(HEAD_TIME, frame::read::<DoorOpens, _>(&mut stream, LARGE));
+        let head = tokio::time::timeout(HEAD_TIME, DoorOpens::read(&mut stream));
         let Some(wanted) = head.await.map_err(|_elapsed| ServiceError::Nameless)?? else { return Ok(()) };
         match wanted {
             DoorOpens::Models => self.models.serve(self.session, None, stream).await?,

@@ -11,7 +11,6 @@ use gateway::tools::{Servers, SessionGate};
 use policy::{AgentPolicy, Seen, Sources};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
-use wire::frame::{self, LARGE};
 use wire::guest::GuestOpens;
 use wire::host::DoorOpens;
 use wire::mux::Stream;
@@ -75,7 +74,7 @@ impl WayOut {
 
 /// Answers a door's stream. Whoever reads at its other end sees what went wrong.
 async fn answer(mut stream: Stream, egress: Arc<dyn EgressGate>, leaves: Arc<Leaves>) {
-    match frame::read(&mut stream, LARGE).await {
+    match DoorOpens::read(&mut stream).await {
         Ok(Some(DoorOpens::Egress(request))) => {
             drop(gateway::egress::serve(request, stream, egress.as_ref()).await);
         }

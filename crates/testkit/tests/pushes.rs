@@ -27,8 +27,7 @@ impl Clone {
         let host = GitHost::start(root.path(), "pass").await.unwrap();
         host.make("acme/app.git", &[("README", "an app\n")]).await.unwrap();
         let rules = rules.replace("REPOSITORY", &host.url("acme/app"));
-        let agent =
-            format!("name = \"courier\"\nharness = {{ command = [\"true\"] }}\n[egress]\n{rules}\n");
+        let agent = format!("name = \"courier\"\nharness = {{ command = [\"true\"] }}\n[egress]\n{rules}\n");
         let trusted = root.path().join("ca.pem");
         fs::write(&trusted, &host.authority).unwrap();
         let network = Network {

@@ -73,18 +73,42 @@ where
     T: DeserializeOwned,
     R: AsyncRead + Unpin + ?Sized,
 {
+    read_by_kind(from, max, |_| max).await
+}
+
+/// Reads one frame of an enum. None may be longer than `longest`; how long this one may be is said by its first byte, the
+/// number of its variant.
+///
+/// # Errors
+/// As [`read`].
+pub async fn read_by_kind<T, R>(
+    from: &mut R,
+    longest: usize,
+    max: impl FnOnce(u8) -> usize + Send,
+) -> Result<Option<T>, FrameError>
+where
+    T: DeserializeOwned,
+    R: AsyncRead + Unpin + ?Sized,
+{
     let mut length = [0_u8; 4];
     if from.read(&mut length[..1]).await? == 0 {
         return Ok(None);
     }
     from.read_exact(&mut length[1..]).await?;
     let found = usize::try_from(u32::from_le_bytes(length)).unwrap_or(usize::MAX);
-    if found == 0 || found > max {
+    if found == 0 || found > longest {
+        return Err(FrameError::Length { found, max: longest });
+    }
+    let kind = from.read_u8().await?;
+    let max = max(kind);
+    if found > max {
         return Err(FrameError::Length { found, max });
     }
     let mut body = Vec::with_capacity(found.min(SMALL));
-    let read = from.take(found as u64).read_to_end(&mut body).await?;
-    if read < found {
+    body.push(kind);
+    let rest = found.saturating_sub(1);
+    let read = from.take(rest as u64).read_to_end(&mut body).await?;
+    if read < rest {
         return Err(std::io::Error::from(std::io::ErrorKind::UnexpectedEof).into());
     }
     decode(&body).map(Some)

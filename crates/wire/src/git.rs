@@ -70,7 +70,9 @@ pub enum PushError {
     #[error("signed pushes are not passed on: push without --signed")]
     Signed,
     /// It has options.
-    #[error("options of a push are not passed on: push without -o, and without `push.pushOption` in git's settings")]
+    #[error(
+        "options of a push are not passed on: push without -o, and without `push.pushOption` in git's settings"
+    )]
     Options,
     /// A ref's name is none.
     #[error("`{0}` is no name of a ref that is passed on")]
@@ -218,10 +220,12 @@ impl Push {
             Some(_) | None => return Err(PushError::Malformed("capabilities are not at the first command")),
         };
         for name in capabilities.split(' ').filter(|name| !name.is_empty()) {
-            match name.split('=').next().unwrap_or_default().to_ascii_lowercase().as_str() {
-                "push-cert" => return Err(PushError::Signed),
-                "push-options" => return Err(PushError::Options),
-                _ => {}
+            let claim = name.split('=').next().unwrap_or_default();
+            if claim.eq_ignore_ascii_case("push-cert") {
+                return Err(PushError::Signed);
+            }
+            if claim.eq_ignore_ascii_case("push-options") {
+                return Err(PushError::Options);
             }
             self.capabilities.push(plain(name)?.to_owned());
         }

@@ -1,12 +1,14 @@
 //! The socket pair's streams: what door process and daemon say to each other. The daemon trusts nothing of it.
 
 use serde::{Deserialize, Serialize};
+use tokio::io::AsyncRead;
 
-use crate::egress::EgressRequest;
+use crate::egress::{EgressRequest, MAX_REQUEST};
+use crate::frame::{self, FrameError, LARGE, SMALL};
 use crate::guest::ContainerSpec;
 use crate::model::{ModelFailure, ModelRequest};
 use crate::process::ProcessSpec;
-use crate::tools::ToolsAsk;
+use crate::tools::{MAX_ASK, ToolsAsk};
 
 /// The head of a stream that the daemon opens to the door.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -118,6 +120,29 @@ pub enum DoorOpens {
         /// A host as in [`EgressRequest::host`].
         host: String,
     },
+}
+
+impl DoorOpens {
+    /// Reads the head of a stream that a door opened, at most as long as its kind may be.
+    ///
+    /// # Errors
+    /// As [`frame::read`].
+    pub async fn read<R>(from: &mut R) -> Result<Option<Self>, FrameError>
+    where
+        R: AsyncRead + Unpin + ?Sized,
+    {
+        frame::read_by_kind(from, LARGE, Self::longest).await
+    }
+
+    /// Most bytes of a frame, by the number of its variant.
+    fn longest(kind: u8) -> usize {
+        match kind {
+            0 => LARGE,
+            2 => MAX_ASK,
+            3 => MAX_REQUEST.saturating_add(16),
+            _ => SMALL,
+        }
+    }
 }
 
 /// From the daemon, in answer to [`DoorOpens::Model`].

@@ -334,8 +334,11 @@ fn push() -> impl Strategy<Value = Push> {
     let id = || "[0-9a-f]{40}".prop_map(|id| ObjectId::try_from(id).unwrap());
     let name = "refs/heads/[a-z]{1,9}".prop_map(|name| RefName::try_from(name).unwrap());
     let changes = vec((id(), id(), name).prop_map(|(old, new, name)| RefChange { old, new, name }), 0..3);
-    (changes, vec(text(), 0..3), vec(id(), 0..2))
-        .prop_map(|(changes, capabilities, shallow)| Push { changes, capabilities, shallow })
+    (changes, vec(text(), 0..3), vec(id(), 0..2)).prop_map(|(changes, capabilities, shallow)| Push {
+        changes,
+        capabilities,
+        shallow,
+    })
 }
 
 fn egress() -> impl Strategy<Value = host::DoorOpens> {
@@ -429,6 +432,41 @@ async fn a_frame_that_lies_about_its_length_is_refused_before_memory_is_taken() 
 
     assert!(matches!(frame::read::<FromGuest, _>(&mut &short[..2], LARGE).await, Err(FrameError::Io(_))));
     assert!(matches!(frame::read::<FromGuest, _>(&mut &[][..], LARGE).await, Ok(None)));
+}
+
+/// A door that was fooled has no room for more than what it asks for may take.
+#[tokio::test]
+async fn a_doors_stream_begins_no_longer_than_its_kind_may() {
+    let request = |length| {
+        let target = host::DoorOpens::Egress(EgressRequest {
+            method: "A".repeat(length),
+            scheme: Scheme::Https,
+            host: String::new(),
+            port: 1,
+            path: String::new(),
+            query: None,
+            headers: vec![],
+            push: None,
+            body: BodyLength::None,
+        });
+        frame::encode(&target, LARGE).unwrap()
+    };
+    let ask = |length| {
+        let ask = ToolsAsk::ReadResource { uri: "a".repeat(length) };
+        frame::encode(&host::DoorOpens::Tools(ask), LARGE).unwrap()
+    };
+    let leaf = |length| {
+        let leaf = host::DoorOpens::Leaf { host: "a".repeat(length) };
+        frame::encode(&leaf, LARGE).unwrap()
+    };
+    for fits in [request(120 << 10), ask(1 << 20), leaf(60 << 10)] {
+        assert!(host::DoorOpens::read(&mut &fits[..]).await.unwrap().is_some());
+    }
+    for endless in [request(1 << 20), ask(30 << 20), leaf(1 << 20)] {
+        // Nothing of it is waited for but its kind.
+        let found = host::DoorOpens::read(&mut &endless[..5]).await;
+        assert!(matches!(found, Err(FrameError::Length { .. })), "{found:?}");
+    }
 }
 
 /// The door knows only these streams: what a door of another version or a fooled one sends is refused.

@@ -16,7 +16,6 @@ use serde::Serialize;
 use store::{About, Randomness as _, Store};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
-use wire::frame::{self, LARGE};
 use wire::guest::EgressProxy;
 use wire::host::DoorOpens;
 use wire::mux::Stream;
@@ -128,7 +127,7 @@ impl WayOut {
         while self.requests.try_join_next().is_some() {}
         let (egress, leaves) = (Arc::clone(&self.egress), Arc::clone(&self.leaves));
         self.requests.spawn(async move {
-            let served = match frame::read(&mut stream, LARGE).await {
+            let served = match DoorOpens::read(&mut stream).await {
                 Ok(Some(DoorOpens::Egress(request))) => {
                     gateway::egress::serve(request, stream, egress.as_ref()).await
                 }

@@ -106,6 +106,9 @@ fn rules_about_git_name_repositories_and_refs() {
         (pushing, format!("{fetch}/git-receive-pack"), true),
         ("POST https://g.example/**", format!("{fetch}/git-receive-pack refs/heads/agent/a"), false),
         ("POST https://g.example/**", format!("{fetch}/git-receive-pack"), false),
+        ("POST https://g.example/**", format!("{fetch}/git-receive-pack/"), false),
+        ("POST https://g.example/**", format!("{fetch}/Git-Receive-Pack;x"), false),
+        ("POST https://g.example/**", format!("{fetch}/git-receive-pack.txt"), true),
     ] {
         assert_eq!(names(pattern, &target), named, "{pattern}: {target}");
     }

@@ -2,7 +2,7 @@
 
 use proptest::prelude::*;
 
-use crate::git::Push;
+use crate::git::{Push, RefChange};
 
 use super::url::{Authority, Url, host, path, path_and_query, query};
 use super::*;
@@ -246,6 +246,13 @@ fn the_daemon_takes_only_what_is_in_its_canonical_form() {
         ":authority",
         "keep-alive",
         "\u{e9}",
+        "forwarded",
+        "x-forwarded-host",
+        "x_forwarded_for",
+        "x-host",
+        "x-original-host",
+        "proxy",
+        "transfer_encoding",
     ] {
         assert!(matches!(header(name, "x"), Err(NotCanonical::Name(_))), "{name}");
     }
@@ -255,6 +262,24 @@ fn the_daemon_takes_only_what_is_in_its_canonical_form() {
     let many = vec![("a".to_owned(), "b".to_owned()); MAX_HEADERS + 1];
     assert_eq!(with(&move |request| request.headers = many.clone()), Err(NotCanonical::Headers));
     assert_eq!(header("a", &"b".repeat(MAX_HEADER_BYTES)), Err(NotCanonical::Headers));
+}
+
+#[test]
+fn no_header_asks_for_another_method_or_path() {
+    for name in [
+        "x-http-method",
+        "x-http-method-override",
+        "x_http_method_override",
+        "x-method-override",
+        "x-original-url",
+        "x-original-uri",
+        "x-rewrite-url",
+    ] {
+        let headers = vec![(name.to_owned(), "DELETE".to_owned())];
+        let found = EgressRequest { headers, ..request() }.check();
+        assert!(found.as_ref().is_err_and(|fault| fault.to_string().contains(name)), "{found:?}");
+        assert!(matches!(found, Err(NotCanonical::Override(_))), "{name}");
+    }
 }
 
 /// Text that is often a URL, and often nearly one.
@@ -330,6 +355,84 @@ fn a_push_says_what_it_pushes_and_nothing_else_does() {
     let pushing = EgressRequest { path: path.clone(), query: None, push: push(), ..request() };
     assert_eq!(pushing.check(), Ok(()));
     assert_eq!(EgressRequest { push: None, ..pushing.clone() }.check(), Err(NotCanonical::Push));
-    assert_eq!(EgressRequest { method: "PUT".into(), ..pushing }.check(), Err(NotCanonical::Push));
     assert_eq!(EgressRequest { push: push(), ..request() }.check(), Err(NotCanonical::Push));
+}
+
+/// What a lenient server might take for a push, and rules would not.
+#[test]
+fn what_is_nearly_gits_does_not_leave() {
+    let check = |method: &str, target: &str, body| {
+        let (path, query) = path_and_query(target).unwrap();
+        let push = (method == "POST" && target.ends_with("/git-receive-pack")).then(|| Push {
+            changes: vec![],
+            capabilities: vec![],
+            shallow: vec![],
+        });
+        EgressRequest { method: method.into(), path, query, body, push, ..request() }.check()
+    };
+    let some = BodyLength::Known(4);
+    for (method, target, body) in [
+        ("POST", "/acme/app.git/git-receive-pack", some),
+        ("POST", "/acme/app/git-upload-pack", some),
+        ("GET", "/acme/app.git/info/refs?service=git-receive-pack", BodyLength::None),
+        ("GET", "/acme/app.git/info/refs?service=git-upload-pack", BodyLength::None),
+        ("GET", "/acme/app.git/info/refs", BodyLength::None),
+        ("GET", "/docs/git-receive-pack", BodyLength::None),
+        ("HEAD", "/docs/git-upload-pack/", BodyLength::None),
+        ("POST", "/docs/git-receive-pack.txt", some),
+        ("POST", "/docs/not-git-receive-pack", some),
+        ("GET", "/info/refs?service=mail", BodyLength::None),
+    ] {
+        assert_eq!(check(method, target, body), Ok(()), "{method} {target}");
+    }
+    for (method, target) in [
+        ("POST", "/acme/app.git/git-receive-pack/"),
+        ("POST", "/acme/app.git/git-upload-pack/"),
+        ("POST", "/acme/app.git/Git-Receive-Pack"),
+        ("POST", "/acme/app.git/git-receive-pack;x=y"),
+        ("POST", "/acme/app.git/git-receive-pack%3bx"),
+        ("POST", "/acme/app.git/git-receive-pack."),
+        ("POST", "/acme/app.git/git-receive-pack%20"),
+        ("POST", "/acme/app.git/git-receive-pack?x=y"),
+        ("POST", "/acme/app.git/git%2dreceive%2dpack/x"),
+        ("POST", "/acme/git-receive-pack/git-upload-pack"),
+        ("POST", "/git-receive-pack"),
+        ("PUT", "/acme/app.git/git-receive-pack"),
+        ("GET", "/acme/app.git/git-receive-pack"),
+        ("POST", "/acme/app.git/info/refs?service=git-receive-pack"),
+        ("GET", "/acme/app.git/info/refs/?service=git-receive-pack"),
+        ("GET", "/acme/app.git/Info/Refs?service=git-receive-pack"),
+        ("GET", "/acme/app.git/info/refs?service=git-receive-pack&x=y"),
+        ("GET", "/acme/app.git/info/refs?x=y&service=git-upload-pack"),
+    ] {
+        assert_eq!(check(method, target, some), Err(NotCanonical::Git), "{method} {target}");
+    }
+}
+
+/// The daemon reads a push of a door that was fooled, too.
+#[test]
+fn a_push_that_no_door_could_have_read_is_refused() {
+    let id = |digit: &str| digit.repeat(40).try_into().unwrap();
+    let change = |name: String| RefChange { old: id("1"), new: id("2"), name: name.try_into().unwrap() };
+    let pushing = |changes, capability: String| EgressRequest {
+        path: "/acme/app.git/git-receive-pack".to_owned(),
+        query: None,
+        push: Some(Push { changes, capabilities: vec![capability], shallow: vec![] }),
+        ..request()
+    };
+    let some = |count: u8| (0..count).map(|n| change(format!("refs/heads/{n}"))).collect::<Vec<_>>();
+    let quiet = || "quiet".to_owned();
+    assert_eq!(pushing(some(64), quiet()).check(), Ok(()));
+    for (what, request) in [
+        ("65 changes", pushing(some(65), quiet())),
+        ("a ref twice", pushing([some(2), some(1)].concat(), quiet())),
+        ("an endless capability", pushing(some(1), "a".repeat(70_000))),
+        ("two capabilities in one", pushing(some(1), "quiet atomic".to_owned())),
+        ("a capability that ends its line", pushing(some(1), "quiet\n0000".to_owned())),
+        ("options", pushing(some(1), "push-options".to_owned())),
+        ("a certificate", pushing(some(1), "push-cert=x".to_owned())),
+        ("capabilities of nothing", pushing(vec![], quiet())),
+    ] {
+        assert!(matches!(request.check(), Err(NotCanonical::Pushed(_))), "{what}: {:?}", request.check());
+    }
 }

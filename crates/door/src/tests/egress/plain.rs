@@ -7,6 +7,7 @@ async fn a_request_reaches_the_daemon_in_its_canonical_form_and_alone() {
     let mut proxy = Proxy::usual().await;
     let request = "GET HTTP://Example.COM:80/%7ea/%c3%a9?q='%41#part HTTP/1.1\r\nHost: EXAMPLE.com\r\n\
         Connection: close, X-Mine\r\nX-Mine: 1\r\nProxy-Connection: keep-alive\r\nProxy-Authorization: Basic eA==\r\n\
+        Forwarded: host=a\r\nX-Forwarded-Host: a\r\nX_Forwarded_For: 127.0.0.1\r\nX-Host: a\r\n\
         Keep-Alive: timeout=5\r\nTE: trailers\r\nUpgrade: h2c\r\nHTTP2-Settings: AAAA\r\nAccept: */*\r\n\
         Authorization: Bearer x\r\nCookie: a=1\r\nCookie: b=2\r\nAccept: text/plain\r\n\r\n";
     let serve = async {
@@ -32,6 +33,23 @@ async fn a_request_reaches_the_daemon_in_its_canonical_form_and_alone() {
     };
     assert_eq!(request, meant);
     assert!(response.starts_with("HTTP/1.1 200 OK") && response.ends_with("\r\n\r\nhello"), "{response}");
+}
+
+#[tokio::test]
+async fn headers_that_ask_for_something_else_do_not_leave() {
+    let mut proxy = Proxy::usual().await;
+    for name in ["X-HTTP-Method-Override", "x_method_override", "X-Original-URL", "X-Rewrite-Url"] {
+        let mut stream = proxy.connect().await;
+        let head =
+            format!("POST http://example.com/a HTTP/1.1\r\nconnection: close\r\n{name}: DELETE\r\n\r\n");
+        stream.write_all(head.as_bytes()).await.unwrap();
+        let mut response = String::new();
+        stream.read_to_string(&mut response).await.unwrap();
+        assert!(response.starts_with("HTTP/1.1 400"), "{response}");
+        let told = format!("`{}` asks some servers for another method or path", name.to_ascii_lowercase());
+        assert!(response.contains(&told), "{response}");
+    }
+    assert!(proxy.asked.try_recv().is_err(), "nothing was asked");
 }
 
 async fn connect(guest: &Guest) -> Stream {
