@@ -6,7 +6,7 @@ use std::path::Path;
 
 use api::{LedgerEntry, LedgerQuery, MAX_ENTRIES};
 use domain::{AgentFile, AgentName, Answer, EgressTarget, Span};
-use policy::{Proposal, propose};
+use policy::{Learned, Proposal, propose};
 use serde_json::{Value, json};
 
 use crate::background;
@@ -30,15 +30,18 @@ pub(crate) async fn learn(wanted: Wanted) -> Outcome {
     let path = background::folders()?.config.join("agents").join(wanted.agent.as_str()).join("agent.toml");
     let text = fs::read_to_string(&path).map_err(|e| Failure::new(format!("`{}`: {e}", path.display())))?;
     let file = read(&text, &path)?;
-    let mut proposals = propose(&refused(&wanted).await?, file.egress.as_ref());
+    let Learned { mut proposals, left_out } = propose(&refused(&wanted).await?, file.egress.as_ref());
     if proposals.len() > MAX_PROPOSED {
         note(format!("{} rules would be needed; the first {MAX_PROPOSED} are shown", proposals.len()));
         proposals.truncate(MAX_PROPOSED);
     }
     if wanted.json {
         let one = |p: &Proposal| json!({ "rule": p.rule, "refused": p.times, "speaks": p.speaks });
-        return print_json(&json!({ "proposed": proposals.iter().map(one).collect::<Vec<_>>() }));
+        let left_out: Vec<String> = left_out.iter().take(MAX_PROPOSED).map(ToString::to_string).collect();
+        let proposed: Vec<Value> = proposals.iter().map(one).collect();
+        return print_json(&json!({ "proposed": proposed, "left_out": left_out }));
     }
+    tell_left_out(&left_out);
     if proposals.is_empty() {
         note(format!("no request of {} was refused that its rules don't name", wanted.agent));
         return Ok(0);
@@ -49,6 +52,17 @@ pub(crate) async fn learn(wanted: Wanted) -> Outcome {
         return Ok(0);
     }
     write(&text, &path, &proposals, &wanted.agent)
+}
+
+/// Says what no rule is proposed for, so that nobody looks for it.
+fn tell_left_out(left_out: &[EgressTarget]) {
+    let Some(first) = left_out.first() else { return };
+    let first: String = escape(&first.to_string()).chars().take(200).collect();
+    note(format!(
+        "{} refused requests are left out, such as {first}: no rule can name a request with a `*` in its URL, or a method \
+         called as a rule about git, without naming others",
+        left_out.len()
+    ));
 }
 
 fn line(proposal: &Proposal) -> String {

@@ -33,7 +33,7 @@ pub use decide::{
 };
 pub use difference::{Difference, Verdict, difference};
 pub use explain::{Explanation, explain};
-pub use learn::{Proposal, propose};
+pub use learn::{Learned, Proposal, propose};
 pub use origins::{Judged, Origins, Refused, Role, Seen, Unclear};
 pub use pin::Pin;
 pub use ranges::{Range, Ranges, RangesError};
