@@ -167,6 +167,26 @@ fn no_credential_is_made_through_an_api_of_a_preset_whatever_else_is_allowed() {
         "PUT https://api.github.com/repos/acme/a/environments/prod/secrets/A",
         "PUT https://api.github.com/repos/acme/a/dependabot/secrets/A",
         "POST https://api.github.com/orgs/acme/personal-access-token-requests/1",
+        "POST https://api.github.com/orgs/acme/actions/secrets/a",
+        "POST https://api.github.com/repositories/1/keys",
+        "POST https://api.github.com/repositories/1/hooks",
+        "GET https://api.github.com/repositories/1/hooks/2?x=y",
+        "PUT https://api.github.com/repositories/1/actions/secrets/A",
+        "PUT https://api.github.com/repositories/1/environments/prod/secrets/A",
+        "POST https://api.github.com/repositories/1/actions/runners/registration-token",
+        "PUT https://api.github.com/repositories/1/collaborators/eve",
+        "PUT https://api.github.com/repos/acme/a/collaborators/eve",
+        "POST https://api.github.com/repos/acme/a/codespaces",
+        "POST https://api.github.com/user/codespaces",
+        "POST https://api.github.com/organizations/1/hooks",
+        "POST https://api.github.com/organizations/1/actions/runners/registration-token",
+        "POST https://api.github.com/organizations/1/invitations",
+        "PUT https://api.github.com/orgs/acme/memberships/eve",
+        "PUT https://api.github.com/user/installations/1/repositories/2",
+        "POST https://api.github.com/hub",
+        "POST https://api.github.com/graphql",
+        "GET https://registry.npmjs.org/-/v1/done?sessionId=x",
+        "GET https://crates.io/api/private/session/authorize?code=x&state=y",
         "POST https://github.com/login/oauth/access_token",
         "POST https://github.com/login/device/code",
         "POST https://registry.npmjs.org/-/npm/v1/tokens",
@@ -182,6 +202,42 @@ fn no_credential_is_made_through_an_api_of_a_preset_whatever_else_is_allowed() {
     }
     // The rule beside them does allow what is no credential.
     assert_eq!(answer("POST https://api.github.com/repos/acme/a/issues").0, Answer::Allow);
+}
+
+/// By the presets alone, nothing of GitHub is written without a person, and what only runs or publishes is closed. To its
+/// API a pull request is an issue, too.
+#[test]
+fn presets_of_issues_and_pulls_ask_for_what_they_name_and_open_nothing_else() {
+    let of =
+        |presets: &str| compile(&agent(&format!("[egress]\npresets = [{presets}]\n")), None, &[]).unwrap();
+    let (issues, pulls) = (of("\"github-issues\""), of("\"github-pulls\""));
+    let all = of("\"cargo\", \"github\", \"github-issues\", \"github-pulls\", \"npm\", \"pip\"");
+    let (ask, deny, allow) = (Answer::Ask, Answer::Deny, Answer::Allow);
+    for (target, by_issues, by_pulls, by_all) in [
+        ("GET https://api.github.com/repos/a/b/issues?page=2", allow, deny, allow),
+        ("GET https://api.github.com/repos/a/b/pulls?page=2", deny, allow, allow),
+        ("POST https://api.github.com/repos/a/b/issues", ask, deny, ask),
+        ("PATCH https://api.github.com/repos/a/b/issues/1", ask, deny, ask),
+        ("POST https://api.github.com/repos/a/b/issues/1/comments", ask, deny, ask),
+        ("PATCH https://api.github.com/repos/a/b/pulls/1", deny, ask, ask),
+        ("POST https://api.github.com/repos/a/b/pulls/1/reviews", deny, ask, ask),
+        ("PUT https://api.github.com/repos/a/b/pulls/1/merge", deny, deny, deny),
+        ("PUT https://api.github.com/repos/a/b/issues/1/lock", deny, deny, deny),
+        ("POST https://api.github.com/repos/a/b/dispatches", deny, deny, deny),
+        ("POST https://api.github.com/repos/a/b/actions/workflows/1/dispatches", deny, deny, deny),
+        ("POST https://api.github.com/repos/a/b/forks", deny, deny, deny),
+        ("POST https://api.github.com/gists", deny, deny, deny),
+        ("POST https://api.github.com/markdown", deny, deny, deny),
+        ("GET https://api.github.com/repositories/1/issues?page=2", deny, deny, deny),
+        ("GET https://api.github.com/user", deny, deny, deny),
+    ] {
+        for (policy, answer) in [(&issues, by_issues), (&pulls, by_pulls), (&all, by_all)] {
+            let facts = facts(Labels::default(), false, Origin::Unknown);
+            let (found, why) = asked(policy, request(target), facts);
+            assert_eq!(found, answer, "{target}: {why}");
+        }
+    }
+    assert!(domain::Preset::named("github-issues").unwrap().about.contains("pull requests"));
 }
 
 #[test]
