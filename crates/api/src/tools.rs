@@ -141,6 +141,11 @@ pub struct ServerLimits {
     /// How long it stays up when nobody uses it.
     #[serde(with = "crate::text")]
     pub idle: Span,
+    /// The requests that may leave it in a minute.
+    pub requests_per_minute: u32,
+    /// The bytes that may leave a team's cells of the server in a day.
+    #[serde(with = "crate::text")]
+    pub bytes_out_per_day: ByteSize,
 }
 
 impl Default for ServerLimits {
@@ -151,6 +156,8 @@ impl Default for ServerLimits {
             disk: ByteSize::mib(4096),
             pids: 256,
             idle: Span::seconds(15 * 60),
+            requests_per_minute: 600,
+            bytes_out_per_day: ByteSize::mib(64),
         }
     }
 }

@@ -274,7 +274,9 @@ fn check_cell(entry: &Entry, cell: &ServerCell) -> Result<(), String> {
     const MEMORY: RangeInclusive<ByteSize> = ByteSize::mib(128)..=ByteSize::mib(64 << 10);
     const DISK: RangeInclusive<ByteSize> = ByteSize::mib(64)..=ByteSize::mib(1 << 20);
     const IDLE: RangeInclusive<Span> = Span::seconds(1)..=Span::seconds(86_400);
-    let ServerLimits { memory, cpus, disk, pids, idle } = &cell.limits;
+    // Those of what leaves are checked with its rules.
+    let ServerLimits { memory, cpus, disk, pids, idle, requests_per_minute: _, bytes_out_per_day: _ } =
+        &cell.limits;
     let outside = |what: &str, least: &dyn Display, most: &dyn Display| {
         Err(format!("`{what}` is from {least} to {most}"))
     };

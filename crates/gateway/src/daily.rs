@@ -1,8 +1,8 @@
-//! What an agent uses up in a day, in all its sessions: the names under which the store counts it.
+//! What an agent uses up in a day, in all its sessions, and a team's tool server: the names under which the store counts it.
 
 use std::fmt::Display;
 
-use domain::AgentName;
+use domain::{AgentName, ServerName, TeamName};
 use store::{About, Reserved, Spend};
 
 /// Days since 1970, in UTC.
@@ -23,6 +23,11 @@ pub(crate) fn money(agent: &AgentName) -> String {
 /// Bytes that left in requests.
 pub(crate) fn bytes_out(agent: &AgentName) -> String {
     format!("agent:{agent}/bytes-out")
+}
+
+/// Bytes that left in requests of a team's cells of a tool server.
+pub(crate) fn bytes_out_of_server(team: &TeamName, server: &ServerName) -> String {
+    format!("server:{team}/{server}/bytes-out")
 }
 
 /// Calls of one tool or model.

@@ -160,6 +160,10 @@ fn described(details: &ServerDetails) -> Vec<String> {
                 "  limits   memory {}, cpus {}, disk {}, pids {}, idle {}",
                 limits.memory, limits.cpus, limits.disk, limits.pids, limits.idle
             ));
+            if !cell.egress.is_empty() {
+                let (requests, bytes) = (limits.requests_per_minute, limits.bytes_out_per_day);
+                lines.push(format!("  leaves   {requests} requests a minute, {bytes} a day for each team"));
+            }
         }
         (None, None) => {}
     }

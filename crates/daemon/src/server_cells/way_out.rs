@@ -53,8 +53,14 @@ pub(crate) fn rules(server: &ServerName, cell: &ServerCell) -> Result<Option<Age
     struct Written<'a> {
         name: &'a ServerName,
         harness: BTreeMap<&'a str, [&'a str; 1]>,
-        egress: BTreeMap<&'a str, &'a [String]>,
+        egress: WrittenEgress<'a>,
         secrets: &'a BTreeMap<SecretName, Vec<String>>,
+    }
+    #[derive(Serialize)]
+    struct WrittenEgress<'a> {
+        allow: &'a [String],
+        requests_per_minute: u32,
+        bytes_out_per_day: String,
     }
     if cell.egress.is_empty() {
         return if cell.secrets.is_empty() {
@@ -66,12 +72,16 @@ pub(crate) fn rules(server: &ServerName, cell: &ServerCell) -> Result<Option<Age
     let written = Written {
         name: server,
         harness: [("command", ["none"])].into(),
-        egress: [("allow", cell.egress.as_slice())].into(),
+        egress: WrittenEgress {
+            allow: &cell.egress,
+            requests_per_minute: cell.limits.requests_per_minute,
+            bytes_out_per_day: cell.limits.bytes_out_per_day.to_string(),
+        },
         secrets: &cell.secrets,
     };
     let text = toml::to_string(&written).map_err(|e| e.to_string())?;
-    let mut file =
-        AgentFile::parse(&text).map_err(|e| format!("`cell.egress`, `cell.secrets`: {}", e.message))?;
+    let mut file = AgentFile::parse(&text)
+        .map_err(|e| format!("`cell.egress`, `cell.secrets`, `cell.limits`: {}", e.message))?;
     // The text above is no file of a person's.
     file.egress.iter_mut().flat_map(|egress| &mut egress.rules).for_each(|rule| rule.line = 0);
     Ok(Some(file))
@@ -106,7 +116,7 @@ impl Ways {
         let gate = SessionGate::open(Arc::clone(&self.kept), session, policy, Seen::new(salt), events);
         let gate = Arc::new(gate.await.map_err(|e| e.to_string())?);
         Ok(Some(WayOut {
-            egress: Arc::new(SessionEgress::of_server(gate, self.outside.clone())),
+            egress: Arc::new(SessionEgress::of_server(server.clone(), gate, self.outside.clone())),
             leaves: Arc::new(Leaves::new(Arc::clone(&self.authority))),
             authority: self.authority.pem().to_owned(),
             secrets: cell.secrets.keys().cloned().collect(),
@@ -157,5 +167,31 @@ impl Connector for NoServers {
     ) -> BoxFuture<'s, Result<Upstream, ToolFailure>> {
         let why = format!("a tool server reaches no other, such as {server}");
         async { Err(ToolFailure::new(ToolFailureKind::NotFound, why)) }.boxed()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_limits_of_what_leaves_a_tool_servers_cells_are_its_entrys() {
+        let file = |limits: &str| {
+            let text = format!(
+                "image = \"base\"\ncommand = [\"mcp\"]\negress = [\"GET https://api.example/*\"]\n[limits]\n{limits}"
+            );
+            let cell: ServerCell = toml::from_str(&text).unwrap();
+            rules(&"crm".parse().unwrap(), &cell).map(|file| {
+                let egress = file.unwrap().egress.unwrap();
+                (egress.requests_per_minute, egress.bytes_out_per_day)
+            })
+        };
+        assert_eq!(file(""), Ok((600, domain::ByteSize::mib(64))));
+        let set = file("requests_per_minute = 5\nbytes_out_per_day = \"2MiB\"\n");
+        assert_eq!(set, Ok((5, domain::ByteSize::mib(2))));
+        for bad in ["requests_per_minute = 0", "bytes_out_per_day = \"2TiB\""] {
+            let told = file(bad).unwrap_err();
+            assert!(told.contains("`cell.limits`") && told.contains("is from"), "{told}");
+        }
     }
 }

@@ -3,13 +3,13 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use domain::{Confidentiality, EgressTarget, Integrity, Labels, Origin, SecretName, Target};
+use domain::{Confidentiality, EgressTarget, Integrity, Labels, Origin, SecretName, ServerName, Target};
 use futures::future::BoxFuture;
 use policy::{
     Body, Call, Connect, ConnectFacts, Counts, Decision, Grant, Kind, Push, Question, Reason, decide,
     under_rule_of_two,
 };
-use store::{CommitError, Event, Private, Reserved, Spend, StoreError, Verdict};
+use store::{About, CommitError, Event, Private, Reserved, Spend, StoreError, Verdict};
 use vault::Injection;
 use wire::egress::{BodyLength, EgressRequest, Scheme};
 use wire::git::RefChange;
@@ -31,12 +31,32 @@ const MAX_PACK: usize = 4 << 20;
 const MAX_HOSTS: usize = 1024;
 
 /// Who makes requests.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Whose {
     /// An agent. What it is answered is on its session's labels, and people may be asked.
     Agent,
     /// A tool server. What it is answered is on the results of its tools, and nobody is asked: a no takes the question's place.
-    Server,
+    Server(ServerName),
+}
+
+impl Whose {
+    /// Under which name the bytes that leave in a day are counted.
+    pub(super) fn budget(&self, about: &About) -> Option<String> {
+        match self {
+            Self::Agent => about.agent.as_ref().map(daily::bytes_out),
+            Self::Server(server) => about.team.as_ref().map(|team| daily::bytes_out_of_server(team, server)),
+        }
+    }
+
+    /// What a person would change about a limit.
+    fn limited_by(&self, limit: &str) -> String {
+        match self {
+            Self::Agent => format!("`{limit}` of [egress] is the limit"),
+            Self::Server(server) => {
+                format!("`{limit}` of [{server}.cell.limits] in servers.toml is the limit")
+            }
+        }
+    }
 }
 
 /// Decides about the requests of one session, and sends them.
@@ -67,10 +87,10 @@ impl SessionEgress {
         Self::of(Whose::Agent, gate, outside)
     }
 
-    /// The gate of a tool server's cell.
+    /// The gate of a cell of this tool server.
     #[must_use]
-    pub fn of_server(gate: Arc<SessionGate>, outside: Outside) -> Self {
-        Self::of(Whose::Server, gate, outside)
+    pub fn of_server(server: ServerName, gate: Arc<SessionGate>, outside: Outside) -> Self {
+        Self::of(Whose::Server(server), gate, outside)
     }
 
     fn of(whose: Whose, gate: Arc<SessionGate>, outside: Outside) -> Self {
@@ -126,8 +146,8 @@ impl SessionEgress {
         };
         if !self.frequency.admit(egress.requests_per_minute, Instant::now()) {
             let why = format!("more than {} requests in a minute", egress.requests_per_minute);
-            let hint = "wait a minute; `requests_per_minute` of [egress] is the limit";
-            return self.refuse(&target, 429, why, hint).await;
+            let hint = format!("wait a minute; {}", self.whose.limited_by("requests_per_minute"));
+            return self.refuse(&target, 429, why, &hint).await;
         }
         let most = egress.body.as_u64();
         let body = match length {
@@ -179,9 +199,9 @@ impl SessionEgress {
 
     /// The decision on a request now. A no and a question are on the ledger before anybody hears of them.
     async fn decided(&self, action: &Connect, own: bool) -> Result<Decision<Connect>, EgressRefusal> {
-        let decision = match (self.gate.may_connect(action, own).await.map_err(internal)?, self.whose) {
-            (Decision::Ask(question), Whose::Server) => Decision::Deny(question.reasons().to_vec()),
-            (decision, Whose::Agent | Whose::Server) => decision,
+        let decision = match (self.gate.may_connect(action, own).await.map_err(internal)?, &self.whose) {
+            (Decision::Ask(question), Whose::Server(_)) => Decision::Deny(question.reasons().to_vec()),
+            (decision, Whose::Agent | Whose::Server(_)) => decision,
         };
         let (verdict, reasons) = match &decision {
             Decision::Allow(_) => return Ok(decision),
@@ -255,10 +275,9 @@ impl SessionEgress {
         let labels = self.gate.state.lock().await.labels.clone();
         let mut spend: Vec<Spend> = daily::one_call(&about, &host_count(&host), now).into_iter().collect();
         let limit = policy.egress().map_or(0, |egress| egress.bytes_out_per_day.as_u64());
-        if let Some(agent) = &about.agent {
+        if let Some(budget) = self.whose.budget(&about) {
             let amount = most_bytes(allowed.action());
-            let reserve = Reserved { budget: daily::bytes_out(agent), day: daily::day(now), amount };
-            spend.push(Spend { reserve, limit });
+            spend.push(Spend { reserve: Reserved { budget, day: daily::day(now), amount }, limit });
         }
         let idempotent = allowed.action().target.reads();
         let target = allowed.action().target.clone();
@@ -274,7 +293,7 @@ impl SessionEgress {
                 let why = format!(
                     "bytes of the day: {left} of {limit} are left, and this request could take {wanted}"
                 );
-                return self.refuse(&target, 429, why, "`bytes_out_per_day` of [egress] is the limit").await;
+                return self.refuse(&target, 429, why, &self.whose.limited_by("bytes_out_per_day")).await;
             }
             Err(CommitError::Store(error)) => return Err(internal(error)),
             Err(

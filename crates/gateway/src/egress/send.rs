@@ -20,7 +20,6 @@ use super::gate::{Changes, Ready, SessionEgress, Whose, head_bytes, labels_of};
 use super::outside::{Cut, Sent};
 use super::search::{self, Search};
 use super::{Answer, EgressRefusal, Exchange, RequestBody};
-use crate::daily;
 
 /// Room for what is said of an answer beside its headers.
 const ROOM: usize = 4 << 10;
@@ -50,8 +49,7 @@ impl SessionEgress {
         let came = self.exchanged(&ready, &mut changes, (body, &answer), (&cancelled, &sent)).await;
         let Ready { permit, .. } = ready;
         let used = head_bytes(permit.action()).saturating_add(sent.load(Ordering::Relaxed));
-        let about = &self.gate.session.about;
-        let budget = about.agent.as_ref().map(daily::bytes_out);
+        let budget = self.whose.budget(&self.gate.session.about);
         let spent = budget.and_then(|budget| permit.used_of(&budget, used));
         // The answer need not wait for the disk again: without its outcome the act is found, and nothing more.
         self.gate.conclude(permit.ended(&came.outcome, spent.as_slice(), self.gate.servers.now()));

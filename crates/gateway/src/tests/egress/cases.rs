@@ -211,7 +211,7 @@ async fn an_answer_is_a_strangers_or_the_organisations() {
 #[tokio::test]
 async fn a_tool_server_asks_nobody_and_its_labels_stay() {
     let mut rig = Rig::new().await;
-    rig.egress = Arc::new(SessionEgress::of_server(Arc::clone(&rig.gate), rig.outside.clone()));
+    rig.be_server("crm");
     for request in ["GET wiki.corp.example/page", "GET api.example/page", "GET api.example/all-I-know?x"] {
         assert_eq!(rig.ask(request).await.status, 200, "{request}");
     }
@@ -222,6 +222,35 @@ async fn a_tool_server_asks_nobody_and_its_labels_stay() {
         |event: &Event| matches!(event, Event::Asked { .. } | Event::Decided { verdict: Verdict::Ask, .. });
     assert!(!rig.ledger().await.iter().any(asked));
     assert!(rig.store.pending(None, NOW).await.unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn a_teams_tool_server_has_bytes_of_a_day_and_requests_of_a_minute_of_its_own() {
+    let mut rig = Rig::new().await;
+    let most = async |rig: &Rig| {
+        let length = BodyLength::Known(896 << 10);
+        let request = EgressRequest { body: length, ..rig.request("POST api.example/echo") };
+        rig.send(request, vec![vec![b'x'; 8 << 10]; 112]).await
+    };
+    assert_eq!(most(&rig).await.status, 200, "the agent's own");
+    rig.be_server("crm");
+    for _ in 0..2 {
+        assert_eq!(most(&rig).await.status, 200);
+    }
+    // In another cell of the same server, too.
+    rig.be_server("crm");
+    let back = most(&rig).await;
+    assert_eq!((back.status, back.refused), (429, true), "{back:?}");
+    let told = "`bytes_out_per_day` of [crm.cell.limits] in servers.toml is the limit";
+    assert!(back.text().contains("bytes of the day") && back.text().contains(told), "{back:?}");
+    rig.be_server("wiki");
+    assert_eq!(most(&rig).await.status, 200, "another server's are others");
+    let mut last = rig.ask("GET api.example/page").await;
+    for _ in 0..60 {
+        last = rig.ask("GET api.example/page").await;
+    }
+    assert_eq!(last.status, 429);
+    assert!(last.text().contains("`requests_per_minute` of [wiki.cell.limits]"), "{last:?}");
 }
 
 #[tokio::test]

@@ -114,6 +114,12 @@ impl Rig {
         Self::with(EGRESS, false, Bounds::default(), None).await
     }
 
+    /// From now on, it is a cell of this tool server that makes requests.
+    fn be_server(&mut self, name: &str) {
+        let (gate, outside) = (Arc::clone(&self.gate), self.outside.clone());
+        self.egress = Arc::new(SessionEgress::of_server(name.parse().unwrap(), gate, outside));
+    }
+
     async fn with(egress: &str, http2: bool, bounds: Bounds, vault: Option<Arc<Vault>>) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let site = Site::start(folder.path(), http2).await;
@@ -261,8 +267,9 @@ async fn received(from: &mut (impl tokio::io::AsyncRead + Unpin)) -> Back {
                 back.whole = true;
                 return back;
             }
-            Ok(Some(EgressAnswer::Refused { status, why, .. })) => {
-                return Back { status, body: why.into_bytes(), refused: true, ..back };
+            Ok(Some(EgressAnswer::Refused { status, why, hint })) => {
+                let told = [why, hint.unwrap_or_default()].join("\n");
+                return Back { status, body: told.into_bytes(), refused: true, ..back };
             }
             Ok(None) | Err(_) => {
                 let mut rest = Vec::new();
