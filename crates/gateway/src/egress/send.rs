@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use bytes::Bytes;
 use futures::{FutureExt as _, StreamExt as _, stream};
 use http::header::CONTENT_LENGTH;
-use http::{HeaderMap, HeaderName, HeaderValue, Request, Response};
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode};
 use http_body_util::{BodyExt as _, Either, Full, StreamBody};
 use hyper::body::{Frame, Incoming};
 use policy::Body;
@@ -16,13 +16,16 @@ use tokio_util::sync::CancellationToken;
 use vault::{Injection, Scrubber};
 use wire::egress::{MAX_ANSWER, stays};
 
-use super::gate::{Changes, Ready, SessionEgress, Whose, head_bytes, labels_of};
+use super::gate::{Changes, Ready, SessionEgress, Whose, for_vault, head_bytes, labels_of};
 use super::outside::{Cut, Sent};
 use super::search::{self, Search};
 use super::{Answer, EgressRefusal, Exchange, RequestBody};
 
 /// Room for what is said of an answer beside its headers.
 const ROOM: usize = 4 << 10;
+
+/// Why an answer is not waited for.
+const NOBODY: &str = "nobody waits for the answer any more";
 
 /// How a request came out: what the ledger is told, and what the program is.
 struct Came {
@@ -40,13 +43,13 @@ impl SessionEgress {
     /// Sends it, has written what came of it, and gives back the bytes that it didn't use.
     pub(super) async fn send(
         &self,
-        ready: Ready,
+        mut ready: Ready,
         mut changes: Changes,
         exchange: Exchange,
     ) -> Result<(), EgressRefusal> {
         let Exchange { body, answer, cancelled } = exchange;
         let sent = Arc::new(AtomicU64::new(0));
-        let came = self.exchanged(&ready, &mut changes, (body, &answer), (&cancelled, &sent)).await;
+        let came = self.exchanged(&mut ready, &mut changes, (body, &answer), (&cancelled, &sent)).await;
         let Ready { permit, .. } = ready;
         let used = head_bytes(permit.action()).saturating_add(sent.load(Ordering::Relaxed));
         let budget = self.whose.budget(&self.gate.session.about);
@@ -58,58 +61,115 @@ impl SessionEgress {
 
     async fn exchanged(
         &self,
-        ready: &Ready,
+        ready: &mut Ready,
         changes: &mut Changes,
         (body, answer): (RequestBody, &Answer),
         (cancelled, sent): (&CancellationToken, &Arc<AtomicU64>),
     ) -> Came {
-        let action = ready.permit.action();
         if let Some(why) = self.overtaken(changes, ready).await {
             return Came::broke(Outcome::NotDone { why: why.clone() }, 403, why);
         }
-        let request = match request(ready, body, sent) {
+        let request = match request(ready, Some(body), sent) {
             Ok(request) => request,
             Err(why) => return Came::broke(Outcome::NotDone { why: why.clone() }, 400, why),
         };
+        let mut response = match self.answered(request, ready, changes, cancelled).await {
+            Ok(response) => response,
+            Err(came) => return came,
+        };
+        if response.status() == StatusCode::UNAUTHORIZED {
+            match self.answered_anew(ready, changes, (cancelled, sent)).await {
+                Ok(Some(anew)) => response = anew,
+                Ok(None) => {}
+                Err(came) => return came,
+            }
+        }
+        let status = response.status().as_u16();
+        let passed = tokio::select! {
+            passed = self.pass(response, answer, ready.lent.as_ref()) => passed,
+            why = self.withdrawn(changes, ready) => return cut(why),
+            () = cancelled.cancelled() => return cut(NOBODY.to_owned()),
+        };
+        let outcome = match (&passed, status) {
+            (Ok(()), ..400) => Outcome::Done,
+            (Ok(()), status) => {
+                Outcome::Failed { why: format!("HTTP {status} for {}", ready.permit.action().target.method) }
+            }
+            (Err(refusal), _) => Outcome::Failed { why: refusal.why.clone() },
+        };
+        Came { outcome, told: passed }
+    }
+
+    /// Sends the request and waits for the head of the answer, whose labels are the session's before its first byte is.
+    async fn answered(
+        &self,
+        request: Request<Sent>,
+        ready: &Ready,
+        changes: &mut Changes,
+        cancelled: &CancellationToken,
+    ) -> Result<Response<Incoming>, Came> {
         let bounds = self.outside.bounds;
         let asked = tokio::time::timeout(bounds.head, self.client.request(request));
         let response = tokio::select! {
             asked = asked => match asked {
                 Ok(Ok(response)) => response,
-                Ok(Err(error)) => return not_answered(&error),
+                Ok(Err(error)) => return Err(not_answered(&error)),
                 Err(_elapsed) => {
                     let why = format!("no answer within {} s", bounds.head.as_secs_f32());
-                    return Came::broke(Outcome::Unknown { why: why.clone() }, 504, why);
+                    return Err(Came::broke(Outcome::Unknown { why: why.clone() }, 504, why));
                 }
             },
-            why = self.withdrawn(changes, ready) => return cut(why),
-            () = cancelled.cancelled() => return cut("nobody waits for the answer any more".to_owned()),
+            why = self.withdrawn(changes, ready) => return Err(cut(why)),
+            () = cancelled.cancelled() => return Err(cut(NOBODY.to_owned())),
         };
-        // Its labels are the session's before its first byte is.
         let brings = labels_of(ready.own, ready.lent.is_some());
         if self.whose == Whose::Agent
             && let Err(error) = self.gate.brought(changes, &brings).await
         {
-            return Came::broke(Outcome::Done, 502, format!("the gateway failed: {error}"));
+            return Err(Came::broke(Outcome::Done, 502, format!("the gateway failed: {error}")));
         }
-        let status = response.status().as_u16();
-        if let (401, Some(lender), Some(lent)) = (status, &self.outside.lender, &ready.lent) {
-            // What was sent can't be sent again from here; the program's next try finds another token, if there is one.
-            lender.refused(lent).await;
+        Ok(response)
+    }
+
+    /// What the server answers to the same request with the secret renewed that it refused; none if there is no other secret,
+    /// or if the request is one that may have done something, or had a body, which is gone.
+    async fn answered_anew(
+        &self,
+        ready: &mut Ready,
+        changes: &mut Changes,
+        (cancelled, sent): (&CancellationToken, &Arc<AtomicU64>),
+    ) -> Result<Option<Response<Incoming>>, Came> {
+        let renewed = tokio::select! {
+            renewed = self.renewed(ready) => renewed,
+            why = self.withdrawn(changes, ready) => return Err(cut(why)),
+            () = cancelled.cancelled() => return Err(cut(NOBODY.to_owned())),
+        };
+        let action = ready.permit.action();
+        let repeatable = action.target.reads() && action.body == Body::None && action.push.is_none();
+        let Some(renewed) = renewed.filter(|_| repeatable) else { return Ok(None) };
+        // On the ledger before it is shown; where that fails, the program gets the answer that there is.
+        if self.gate.secret_used(&renewed.secret, &action.target.site().to_string()).await.is_err() {
+            return Ok(None);
         }
-        let passed = tokio::select! {
-            passed = self.pass(response, answer, ready.lent.as_ref()) => passed,
-            why = self.withdrawn(changes, ready) => return cut(why),
-            () = cancelled.cancelled() => return cut("nobody waits for the answer any more".to_owned()),
-        };
-        let outcome = match (&passed, status) {
-            (Ok(()), ..400) => Outcome::Done,
-            (Ok(()), status) => {
-                Outcome::Failed { why: format!("HTTP {status} for {}", action.target.method) }
-            }
-            (Err(refusal), _) => Outcome::Failed { why: refusal.why.clone() },
-        };
-        Came { outcome, told: passed }
+        ready.lent = Some(renewed);
+        if let Some(why) = self.overtaken(changes, ready).await {
+            return Err(cut(why));
+        }
+        let Ok(request) = request(ready, None, sent) else { return Ok(None) };
+        self.answered(request, ready, changes, cancelled).await.map(Some)
+    }
+
+    /// The secret of a request that was refused with it, if it is another by now.
+    async fn renewed(&self, ready: &Ready) -> Option<Injection> {
+        let (lender, lent) = (self.outside.lender.as_ref()?, ready.lent.as_ref()?);
+        // Also for a request that isn't sent again: the program's next try finds what there is.
+        if !lender.refused(lent).await {
+            return None;
+        }
+        let policy = Arc::clone(&self.gate.policy.borrow());
+        let renewed =
+            lender.inject(policy.secrets(), &for_vault(&ready.permit.action().target)).await.ok()?;
+        renewed.filter(|renewed| renewed.secret == lent.secret)
     }
 
     /// Why a request is not even sent: its right ended between the decision and now.
@@ -161,7 +221,7 @@ impl SessionEgress {
                 format!("the head of its answer has more than {} KiB", MAX_ANSWER >> 10),
             ));
         }
-        let gone = |_| refused(502, "nobody waits for the answer any more".to_owned());
+        let gone = |_| refused(502, NOBODY.to_owned());
         answer.head(head.status.as_u16(), headers).await.map_err(gone)?;
         let mut count = 0_u64;
         loop {
@@ -192,7 +252,7 @@ impl SessionEgress {
 }
 
 /// The request as it leaves: of the permit, and nothing else but its body, the length and the host's secret.
-fn request(ready: &Ready, body: RequestBody, sent: &Arc<AtomicU64>) -> Result<Request<Sent>, String> {
+fn request(ready: &Ready, body: Option<RequestBody>, sent: &Arc<AtomicU64>) -> Result<Request<Sent>, String> {
     let action = ready.permit.action();
     let unfit = |what: &str| format!("its {what} can't be sent");
     let mut headers = HeaderMap::new();
@@ -218,6 +278,7 @@ fn request(ready: &Ready, body: RequestBody, sent: &Arc<AtomicU64>) -> Result<Re
             Either::Left(Full::new(Bytes::from(whole)))
         }
         Body::Upto(most) => {
+            let body = body.ok_or_else(|| unfit("body"))?;
             if let (Some(length), None) = (ready.length, &begin) {
                 headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
             }

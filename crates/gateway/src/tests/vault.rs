@@ -223,9 +223,14 @@ pub(super) fn logged_in(vault: &Vault, token_url: String, to: &str, expires: Opt
     vault.log_in(&name("claude"), (login, tokens), vec![binding], 0).unwrap();
 }
 
-fn lending_late(vault: &Arc<Vault>) -> Credential {
+/// Who lends a vault's secrets when they are old enough to be renewed.
+pub(super) fn late_lender(vault: &Arc<Vault>) -> Arc<Lender> {
     let means = Means { now: Arc::new(|| 3_600_000), random: |_| Ok(()) };
-    let lender = Lender::new(Arc::clone(vault), dialer(), means, Arc::new(Nobody));
+    Lender::new(Arc::clone(vault), dialer(), means, Arc::new(Nobody))
+}
+
+fn lending_late(vault: &Arc<Vault>) -> Credential {
+    let lender = late_lender(vault);
     Credential::Vault(VaultKey { lender, key: Some(name("claude")), teams: BTreeMap::new() })
 }
 

@@ -72,3 +72,34 @@ async fn nothing_of_the_agents_says_who_asks_where_secrets_are_bound() {
     assert_eq!(rig.hits(), 1);
     assert_eq!(asked("GET api.example/echo?page=2").await.status, 200);
 }
+
+#[tokio::test]
+async fn a_request_that_only_reads_is_sent_once_more_with_the_secret_that_was_renewed() {
+    let egress =
+        EGRESS.replace("POST https://api.example:PORT/echo", "POST,DELETE https://api.example:PORT/guarded");
+    let lending = format!("{egress}[secrets]\nclaude = [\"https://api.example:PORT\"]\n");
+    for (request, body, status, hits) in [
+        ("GET api.example/guarded", &b""[..], 200, 2),
+        ("HEAD api.example/guarded", b"", 200, 2),
+        ("GET api.example/guarded/always", b"", 401, 2),
+        ("POST api.example/guarded", b"x", 401, 1),
+        ("DELETE api.example/guarded", b"", 401, 1),
+    ] {
+        let (vault, _folder) = crate::tests::vault::vault();
+        let mut rig = Rig::with(&lending, false, Bounds::default(), Some(Arc::clone(&vault))).await;
+        rig.outside.lender = Some(crate::tests::vault::late_lender(&vault));
+        rig.egress = Arc::new(SessionEgress::new(Arc::clone(&rig.gate), rig.outside.clone()));
+        let place = format!("https://api.example:{}", rig.site.port);
+        let endpoint = crate::tests::vault::token_endpoint(crate::tests::vault::GIVEN).await;
+        crate::tests::vault::logged_in(&vault, endpoint, &place, None);
+        let back = if body.is_empty() { rig.ask(request).await } else { rig.post(request, body).await };
+        assert_eq!((back.status, rig.hits()), (status, hits), "{request}: {back:?}");
+        let renewed = vault.login(&"claude".parse().unwrap()).unwrap().tokens.access;
+        assert_eq!(renewed.reveal(), b"canary-key-of-the-host", "the next try finds it in any case");
+        // One act, and each time that the secret was shown.
+        let ledger = rig.ledger().await;
+        let count = |of: fn(&Event) -> bool| ledger.iter().filter(|event| of(event)).count();
+        assert_eq!(count(|event| matches!(event, Event::SecretUsed { .. })), hits, "{request}");
+        assert_eq!(count(|event| matches!(event, Event::Committed { .. })), 1, "{request}");
+    }
+}

@@ -150,6 +150,13 @@ async fn answered(request: Request<Incoming>, port: u16, cue: &Notify) -> Respon
             .header("set-cookie", "a=b")
             .header("x-large", "x".repeat(100))
             .body(text("headers".to_owned())),
+        // With yesterday's token, nobody; here not with any other either.
+        "/guarded" | "/guarded/always" => {
+            let shown = request.headers().get("authorization").and_then(|value| value.to_str().ok());
+            let good = path == "/guarded" && shown == Some("Bearer canary-key-of-the-host");
+            let status = if good { 200 } else { 401 };
+            answer.status(status).body(text(format!("{} {status}", request.method())))
+        }
         "/wide" => Ok(wide(&request)),
         "/written" => {
             let said = request.headers()["authorization"].to_str().unwrap();
