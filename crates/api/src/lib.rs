@@ -37,7 +37,7 @@
 //! | `GET /v1/secrets` | | [`SecretView`] list |
 //! | `PUT /v1/secrets/{name}` | [`NewSecret`] | |
 //! | `POST /v1/secrets/{name}/rotate` | [`RotateRequest`] | |
-//! | `POST /v1/secrets/{name}/login` | [`LoginRequest`] | [`Step`]s, then nothing |
+//! | `POST /v1/secrets/{name}/login` | [`LoginRequest`] | [`Step`]s, then [`LoginEnd`] |
 //! | `DELETE /v1/secrets/{name}` | | |
 //! | `PUT /v1/groups/{group}/{name}`, `DELETE /v1/groups/{group}/{name}` | | |
 //!
@@ -67,7 +67,8 @@ pub use ledger::{EraseRequest, LedgerEntry, LedgerQuery, LedgerVerdict, MAX_ENTR
 pub use people::{GroupView, PersonView};
 pub use problem::{Problem, ProblemKind};
 pub use secrets::{
-    LoginAt, LoginRequest, LoginView, LoginWay, NewSecret, Revocation, RotateRequest, SecretText, SecretView,
+    LoginAt, LoginEnd, LoginParty, LoginRequest, LoginView, LoginWay, NewSecret, Revocation, RotateRequest,
+    SecretText, SecretView,
 };
 pub use session::{
     AgentRef, AgentView, Event, ExecRequest, Input, NewSession, OutputStream, SessionView, Stamped,

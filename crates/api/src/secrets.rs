@@ -122,6 +122,36 @@ pub struct LoginRequest {
     pub scopes: Vec<String>,
     /// Where the token may go, and how.
     pub bindings: Vec<SecretBinding>,
+    /// Hosts that may take part beside where it begins: the person was told of them, and said yes.
+    #[serde(default)]
+    pub trust: Vec<String>,
+}
+
+/// How a log-in ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum LoginEnd {
+    /// The token is stored.
+    Stored {
+        /// What became of the log-in that was there before.
+        before: Revocation,
+    },
+    /// It has not begun: others than the person named would take part, and a person must say yes to each.
+    Asks {
+        /// Where it would begin.
+        began: String,
+        /// Who would take part.
+        parties: Vec<LoginParty>,
+    },
+}
+
+/// A host that would take part in a log-in.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LoginParty {
+    /// Scheme, host and port.
+    pub origin: String,
+    /// What it would do.
+    pub does: String,
 }
 
 /// Where a log-in begins.

@@ -97,7 +97,7 @@ async fn find(client: &Client, text: &str) -> Result<ApprovalView, Failure> {
 }
 
 /// Asks at the terminal. Without one, the answer is no.
-fn ask(question: &str) -> Result<bool, Failure> {
+pub(crate) fn ask(question: &str) -> Result<bool, Failure> {
     let Ok(terminal) = File::options().read(true).write(true).open("/dev/tty") else {
         return Err(Failure::new("there is no terminal to ask at")
             .hint("read the question, then say --yes to approve it"));

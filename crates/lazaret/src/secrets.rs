@@ -1,14 +1,19 @@
 //! `lazaret secret`: what agents may use and never see. The bytes go from here to the daemon, and come back nowhere.
 
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{self, BufRead as _, IsTerminal as _, Read, Write as _};
 use std::process::{Command, Stdio};
 
-use api::{LoginAt, LoginRequest, LoginWay, NewSecret, Revocation, RotateRequest, SecretText, SecretView};
+use api::{
+    LoginAt, LoginEnd, LoginParty, LoginRequest, LoginWay, NewSecret, Revocation, RotateRequest, SecretText,
+    SecretView,
+};
 use domain::SecretBinding;
 use rustix::termios::{LocalModes, OptionalActions, Termios, tcgetattr, tcsetattr};
 use secrecy::zeroize::Zeroizing;
 
+use crate::approvals::ask;
 use crate::args::{LoginAtArgs, SecretCommand, SecretFrom, SecretLoginArgs, SecretSetArgs};
 use crate::background;
 use crate::failure::{Failure, Outcome, note};
@@ -64,6 +69,7 @@ async fn login(args: SecretLoginArgs) -> Outcome {
         scopes,
         device,
         refresh_token,
+        trust,
         from,
     } = args;
     let LoginAtArgs { server, issuer, token_url } = at;
@@ -93,9 +99,17 @@ async fn login(args: SecretLoginArgs) -> Outcome {
         (false, true) => LoginWay::Had(bytes(&from, "refresh token")?),
         (false, false) => LoginWay::Browser,
     };
-    let request = LoginRequest { at, way, client, client_secret, scopes, bindings };
+    let mut request = LoginRequest { at, way, client, client_secret, scopes, bindings, trust };
     let client = background::client().await?;
-    let before = client.log_in(&name, &request).await?.finish(|message| note(message)).await?;
+    let before = loop {
+        match client.log_in(&name, &request).await?.finish(|message| note(message)).await? {
+            LoginEnd::Stored { before } => break before,
+            LoginEnd::Asks { began, parties } => {
+                confirm(&began, &parties)?;
+                request.trust.extend(parties.into_iter().map(|party| party.origin));
+            }
+        }
+    };
     note(format!("{name} is stored and renewed by itself; `lazaret secret ls` shows until when it is good"));
     tell(before);
     Ok(0)
@@ -111,6 +125,22 @@ fn tell(before: Revocation) {
             escape(&issuer),
             escape(&why)
         )),
+    }
+}
+
+/// Asks whether others than the person named may take part. Whoever describes itself may name anybody.
+fn confirm(began: &str, parties: &[LoginParty]) -> Result<(), Failure> {
+    note(format!("{} says that others take part in logging in there:", escape(began)));
+    for LoginParty { origin, does } in parties {
+        note(format!("  {} {}", escape(origin), escape(does)));
+    }
+    let origins: BTreeSet<&str> = parties.iter().map(|party| party.origin.as_str()).collect();
+    let flags: Vec<String> = origins.iter().map(|origin| format!("--trust {}", escape(origin))).collect();
+    let hint = format!("if that is as it should be, say so: {}", flags.join(" "));
+    match ask("Log in with them?") {
+        Ok(true) => Ok(()),
+        Ok(false) => Err(Failure::new("not logged in").hint(hint)),
+        Err(_no_terminal) => Err(Failure::new("not logged in: there is no terminal to ask at").hint(hint)),
     }
 }
 

@@ -98,6 +98,23 @@ fn a_person_logs_in_at_a_tool_server_and_its_token_is_shown_to_nobody_else() {
     drop(lab.run(&["secret", "rm", "crm"], "").expect(0));
     let told = lab.run(&["secret", "login", "crm"], "").expect(1).stderr;
     assert!(told.contains("no log-in `crm` to repeat") && told.contains("--server"), "{told}");
+    // A server that shows another's page: nobody is sent there who didn't say so.
+    let real = runtime.block_on(Authorization::start());
+    server.lure_to(&real);
+    let told = lab.run(&["secret", "login", "crm", "--server", &server.mcp()], "").expect(1).stderr;
+    for expected in
+        [&format!("{} shows the page", real.base), &format!("--trust {}", real.base), &server.base]
+    {
+        assert!(told.contains(expected), "{told}");
+    }
+    let mut command =
+        lab.command(&["secret", "login", "crm", "--server", &server.mcp(), "--trust", &real.base]);
+    let mut child = command.stdin(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+    assert!(lines.any(|line| line.unwrap().contains(&format!("machine: {}/as/authorize", real.base))));
+    child.kill().unwrap();
+    child.wait().unwrap();
+
     lab.kill_daemon();
     lab.restart_daemon();
     let told = lab.run(&["server", "show", "crm"], "");

@@ -38,10 +38,12 @@ pub(crate) async fn through_browser(
         .extend_pairs(asking.with_scope(&scope));
     tell(format!("log in with a browser on this machine: {url}"));
     let back = listener.wait(&state).await?;
-    // Two servers must not be taken for each other (RFC 9207).
+    // Two servers must not be taken for each other (RFC 9207): a page of another host must say whom it spoke for, whatever
+    // is said of it.
+    let elsewhere = url::Url::parse(&server.issuer).is_ok_and(|issuer| issuer.origin() != endpoint.origin());
     let right = match &back.issuer {
         Some(issuer) => issuer.trim_end_matches('/') == server.issuer.trim_end_matches('/'),
-        None => !server.authorization_response_iss_parameter_supported,
+        None => !server.authorization_response_iss_parameter_supported && !elsewhere,
     };
     if !right {
         return Err(OauthError::MixedUp { expected: server.issuer.clone() });

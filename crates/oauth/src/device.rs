@@ -50,6 +50,7 @@ pub(crate) async fn anywhere(
         return Err(OauthError::Metadata { url: shown(endpoint), why });
     }
     http::check(&begun.verification_uri)?;
+    asking.named.check_page(&begun.verification_uri)?;
     tell(format!("log in at {} with the code {code}", begun.verification_uri));
     let device = begun.device_code.0.reveal_text().unwrap_or_default();
     let mut form = vec![("grant_type", GRANT), ("device_code", device)];

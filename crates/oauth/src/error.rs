@@ -2,6 +2,8 @@
 
 use dial::DialError;
 
+use crate::Party;
+
 /// Why nobody is logged in. What a server said is told in short, and never a token.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum OauthError {
@@ -38,6 +40,14 @@ pub enum OauthError {
         /// What.
         what: &'static str,
     },
+    /// Others take part whom nobody named.
+    #[error("`{began}` has others take part in the log-in, whom you didn't name: {}", named(parties))]
+    Elsewhere {
+        /// Where it began.
+        began: String,
+        /// Who.
+        parties: Vec<Party>,
+    },
     /// It says no.
     #[error("`{issuer}` gives no token: {why}")]
     Refused {
@@ -69,4 +79,9 @@ pub enum OauthError {
     /// Something of this host failed.
     #[error("logging in failed: {0}")]
     Host(String),
+}
+
+fn named(parties: &[Party]) -> String {
+    let one = |party: &Party| format!("`{}`, which {}", party.origin, party.does);
+    parties.iter().map(one).collect::<Vec<_>>().join("; ")
 }

@@ -16,12 +16,14 @@ mod http;
 mod lend;
 mod listen;
 mod log_in;
+mod parties;
 mod revoke;
 mod token;
 
 pub use error::OauthError;
 pub use lend::{LendError, Lender, Renewal, Witness};
 pub use log_in::{At, LogIn, Way};
+pub use parties::Party;
 
 use std::io;
 use std::sync::Arc;

@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use ::http::header::{CACHE_CONTROL, CONTENT_TYPE, HOST, HeaderValue, REFERRER_POLICY};
 use ::http::{Method, Request, Response, StatusCode};
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::body::Incoming;
@@ -20,7 +22,10 @@ use tokio::task::JoinSet;
 
 use crate::OauthError;
 
+/// Where browsers come back to.
 const PATH: &str = "/callback";
+/// Bytes of a digest that tell issuers apart.
+const APART: usize = 8;
 /// How long a person has.
 const PATIENCE: Duration = Duration::from_secs(10 * 60);
 /// How long one connection may last, and how many there are at once.
@@ -37,6 +42,7 @@ pub(crate) struct Listener {
     listener: TcpListener,
     /// Host and port, as a browser says them.
     here: String,
+    path: String,
 }
 
 /// What the browser brought.
@@ -50,6 +56,7 @@ pub(crate) struct Back {
 /// What is waited for.
 struct Awaited {
     here: String,
+    path: String,
     /// Compared as digests: how long that takes tells nothing.
     state: Digest,
     /// Takes one answer.
@@ -57,23 +64,33 @@ struct Awaited {
 }
 
 impl Listener {
-    pub(crate) async fn bind() -> Result<Self, OauthError> {
+    /// For a client that is registered for this log-in, at a path of this issuer's own: one that another registered does not
+    /// lead here. A client that a person registered comes back where they said.
+    pub(crate) async fn bind(issuer: Option<&String>) -> Result<Self, OauthError> {
         let failed = |error: std::io::Error| OauthError::Host(format!("nothing can listen here: {error}"));
         let listener = TcpListener::bind("127.0.0.1:0").await.map_err(failed)?;
         let here = listener.local_addr().map_err(failed)?.to_string();
-        Ok(Self { listener, here })
+        let path = issuer.map_or_else(
+            || PATH.to_owned(),
+            |issuer| {
+                let digest = digest(&SHA256, issuer.as_bytes());
+                let apart = digest.as_ref().get(..APART).unwrap_or_default();
+                format!("{PATH}/{}", URL_SAFE_NO_PAD.encode(apart))
+            },
+        );
+        Ok(Self { listener, here, path })
     }
 
     /// Where browsers are sent.
     pub(crate) fn uri(&self) -> String {
-        format!("http://{}{PATH}", self.here)
+        format!("http://{}{}", self.here, self.path)
     }
 
     /// Waits for the browser that knows the state. Others are told to go away.
     pub(crate) async fn wait(self, state: &str) -> Result<Back, OauthError> {
         let (tell, mut told) = mpsc::channel(1);
         let state = digest(&SHA256, state.as_bytes());
-        let awaited = Arc::new(Awaited { here: self.here, state, tell });
+        let awaited = Arc::new(Awaited { here: self.here, path: self.path, state, tell });
         let mut connections = JoinSet::new();
         let late = tokio::time::sleep(PATIENCE);
         tokio::pin!(late);
@@ -120,7 +137,7 @@ fn answer(request: &Request<Incoming>, awaited: &Awaited) -> Response<Full<Bytes
     if !named_here || hosts.next().is_some() || uri.authority().is_some() {
         return said(StatusCode::MISDIRECTED_REQUEST, "This is another host.");
     }
-    if request.method() != Method::GET || uri.path() != PATH {
+    if request.method() != Method::GET || uri.path() != awaited.path {
         return said(StatusCode::NOT_FOUND, "There is nothing here.");
     }
     let query = uri.query().unwrap_or_default();

@@ -9,6 +9,7 @@ use vault::{Kept, Login, Secret, Tokens};
 use crate::discover::{self, Server};
 use crate::http::{self, Http, shown};
 use crate::listen::Listener;
+use crate::parties::Named;
 use crate::token::{Client, Given, NotGiven};
 use crate::{Means, OauthError, code, device, token};
 
@@ -48,6 +49,8 @@ pub struct LogIn {
     pub scopes: Vec<String>,
     /// How.
     pub way: Way,
+    /// Hosts that may take part beside where it begins: the person was told of them, and said yes.
+    pub trust: Vec<Url>,
 }
 
 /// What is asked, of whom.
@@ -59,6 +62,8 @@ pub(crate) struct Asking<'a> {
     pub(crate) resource: Option<&'a str>,
     pub(crate) scopes: &'a [String],
     pub(crate) means: &'a Means,
+    /// Who may take part.
+    pub(crate) named: Named<'a>,
 }
 
 impl LogIn {
@@ -67,7 +72,7 @@ impl LogIn {
     /// # Errors
     /// When it can't be repeated.
     pub fn again(kept: &Kept, way: Way) -> Result<Self, OauthError> {
-        let Login { server, issuer, client, registered, scopes, .. } = &kept.login;
+        let Login { server, issuer, token_url, client, registered, scopes, .. } = &kept.login;
         let url = |text: &String| text.parse().map_err(|_| OauthError::BadUrl(text.clone()));
         let at = match server {
             Some(server) => At::Server(url(server)?),
@@ -75,7 +80,9 @@ impl LogIn {
         };
         let secret = kept.tokens.client_secret.as_ref().map(Secret::share);
         let client = Some((client.clone(), secret)).filter(|_| !registered);
-        Ok(Self { at, client, scopes: scopes.clone(), way })
+        // Whom the person trusted then.
+        let trust = vec![url(issuer)?, url(token_url)?];
+        Ok(Self { at, client, scopes: scopes.clone(), way, trust })
     }
 
     /// Logs in; `tell` gets what the person has to do.
@@ -88,28 +95,31 @@ impl LogIn {
         means: &Means,
         tell: &(dyn Fn(String) + Send + Sync),
     ) -> Result<(Login, Tokens), OauthError> {
-        let (At::Server(begin) | At::Issuer(begin) | At::Token(begin)) = &self.at;
+        let Self { at, client, scopes, way, trust } = self;
+        let (At::Server(begin) | At::Issuer(begin) | At::Token(begin)) = &at;
         http::check(begin)?;
         let http = Http::new(dialer, begin)?;
-        let (server, resource, offered) = self.found(&http).await?;
-        let began = match &self.at {
+        let (server, resource, offered) = at.found(&http).await?;
+        let named = Named { begin, trust: &trust };
+        named.check(&server, &way, client.is_none())?;
+        let began = match &at {
             At::Server(url) => Some(url.clone()),
             At::Issuer(_) | At::Token(_) => None,
         };
-        let scopes = if self.scopes.is_empty() { offered } else { self.scopes };
-        let listener = match self.way {
-            Way::Browser => Some(Listener::bind().await?),
+        let scopes = if scopes.is_empty() { offered } else { scopes };
+        let listener = match way {
+            Way::Browser => Some(Listener::bind(client.is_none().then_some(&server.issuer)).await?),
             Way::Device | Way::Had(_) => None,
         };
-        let registered = self.client.is_none();
-        let client = match self.client {
+        let registered = client.is_none();
+        let client = match client {
             Some((id, secret)) => Client { id, secret, basic: server.wants_header() },
             None => register(&http, &server, listener.as_ref()).await?,
         };
         let resource = resource.as_deref();
         let asking =
-            Asking { http: &http, server: &server, client: &client, resource, scopes: &scopes, means };
-        let given = match (self.way, listener) {
+            Asking { http: &http, server: &server, client: &client, resource, scopes: &scopes, means, named };
+        let given = match (way, listener) {
             (Way::Had(refresh), _) => asking.renewed(&refresh).await?,
             (_, Some(listener)) => code::through_browser(&asking, listener, tell).await?,
             (_, None) => device::anywhere(&asking, tell).await?,
@@ -129,17 +139,19 @@ impl LogIn {
         let tokens = Tokens { access: given.access, refresh: given.refresh, client_secret: client.secret };
         Ok((login, tokens))
     }
+}
 
+impl At {
     /// Who gives the token, what for, and what is offered.
     async fn found(&self, http: &Http) -> Result<(Server, Option<String>, Vec<String>), OauthError> {
-        match &self.at {
-            At::Server(url) => {
+        match self {
+            Self::Server(url) => {
                 let found = discover::resource(http, url).await?;
                 let server = discover::server(http, &found.issuer).await?;
                 Ok((server, Some(found.resource), found.scopes))
             }
-            At::Issuer(url) => Ok((discover::server(http, url).await?, None, Vec::new())),
-            At::Token(url) => Ok((Server::silent(url), None, Vec::new())),
+            Self::Issuer(url) => Ok((discover::server(http, url).await?, None, Vec::new())),
+            Self::Token(url) => Ok((Server::silent(url), None, Vec::new())),
         }
     }
 }

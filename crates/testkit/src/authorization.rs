@@ -45,10 +45,33 @@ pub enum Wrong {
     RevokesElsewhere,
     /// It never answers where tokens are revoked.
     Silent,
+    /// It is from before its time: it knows no resources, doesn't say in whose name browsers come back, and takes a client
+    /// that somebody registered by hand back at any port.
+    Old,
 }
 
 /// Form and query fields.
 type Fields = HashMap<String, String>;
+
+/// How it differs from a server that has everything itself.
+#[derive(Default)]
+struct Manner {
+    /// How long tokens are good, in seconds; none: an hour.
+    good_for: Option<u64>,
+    /// Where browsers are sent in its name, if not to itself.
+    lures_to: Option<String>,
+    /// Who gives tokens for the tool server, if not this.
+    given_by: Option<String>,
+    /// The tool server that it gives tokens for, if not its own.
+    gives_for: Option<String>,
+}
+
+/// How often it was asked.
+#[derive(Default)]
+struct Asked {
+    tokens: u64,
+    renewals: u64,
+}
 
 #[derive(Default)]
 struct Known {
@@ -62,10 +85,9 @@ struct Known {
     refresh: HashSet<String>,
     access: HashSet<String>,
     revoked: Vec<String>,
-    /// How long tokens are good, in seconds; none: an hour.
-    good_for: Option<u64>,
+    manner: Manner,
     count: u64,
-    renewals: u64,
+    asked: Asked,
     /// Renewals wait for this.
     held: Option<Arc<Notify>>,
     /// Headers and messages that the tool server got with a good token.
@@ -113,6 +135,23 @@ impl Authorization {
         self.known().wrong = Some(wrong);
     }
 
+    /// From now on it sends browsers to another's log-in page, as if that were its own (mix-up).
+    pub fn lure_to(&self, other: &Self) {
+        self.known().manner.lures_to = Some(other.base.clone());
+    }
+
+    /// From now on another gives tokens for its tool server, and for no other.
+    pub fn belong_to(&self, other: &Self) {
+        self.known().manner.given_by = Some(other.issuer());
+        other.known().manner.gives_for = Some(self.mcp());
+    }
+
+    /// How often anybody asked for a token.
+    #[must_use]
+    pub fn token_requests(&self) -> u64 {
+        self.known().asked.tokens
+    }
+
     /// The tool server.
     #[must_use]
     pub fn mcp(&self) -> String {
@@ -144,7 +183,7 @@ impl Authorization {
 
     /// Tokens are good for so long from now on.
     pub fn give_for(&self, seconds: u64) {
-        self.known().good_for = Some(seconds);
+        self.known().manner.good_for = Some(seconds);
     }
 
     /// What was revoked, in order.
@@ -161,7 +200,7 @@ impl Authorization {
     /// How often a token was renewed.
     #[must_use]
     pub fn renewals(&self) -> u64 {
-        self.known().renewals
+        self.known().asked.renewals
     }
 
     /// Renewals wait until this is told.
@@ -212,9 +251,8 @@ async fn mcp(State(server): State<Authorization>, headers: HeaderMap, body: Stri
 async fn resource(State(server): State<Authorization>) -> Json<Value> {
     let resource =
         if server.is(Wrong::OtherResource) { "https://bank.example/mcp".to_owned() } else { server.mcp() };
-    Json(
-        json!({"resource": resource, "authorization_servers": [server.issuer()], "scopes_supported": ["all"]}),
-    )
+    let issuer = server.known().manner.given_by.clone().unwrap_or_else(|| server.issuer());
+    Json(json!({"resource": resource, "authorization_servers": [issuer], "scopes_supported": ["all"]}))
 }
 
 async fn described(State(server): State<Authorization>) -> Response {
@@ -232,15 +270,17 @@ async fn described(State(server): State<Authorization>) -> Response {
         Some(Wrong::RevokesElsewhere) => json!("https://169.254.169.254/as/revoke"),
         _other => json!(format!("{base}/as/revoke")),
     };
+    let lures_to = server.known().manner.lures_to.clone();
+    let page = lures_to.as_ref().unwrap_or(base);
     Json(json!({
         "issuer": issuer,
-        "authorization_endpoint": format!("{base}/as/authorize"),
+        "authorization_endpoint": format!("{page}/as/authorize"),
         "token_endpoint": format!("{at}/as/token"),
         "revocation_endpoint": revoked_at,
         "registration_endpoint": format!("{base}/as/register"),
         "device_authorization_endpoint": format!("{base}/as/device"),
         "code_challenge_methods_supported": methods,
-        "authorization_response_iss_parameter_supported": true,
+        "authorization_response_iss_parameter_supported": lures_to.is_none(),
     }))
     .into_response()
 }
@@ -259,11 +299,16 @@ async fn register(State(server): State<Authorization>, Json(asked): Json<Value>)
 async fn authorize(State(server): State<Authorization>, Query(asked): Query<Fields>) -> Response {
     let is = |name: &str, value: &str| asked.get(name).is_some_and(|found| found == value);
     let mut known = server.known();
-    let redirect = asked.get("client_id").and_then(|id| known.clients.get(id)).cloned().unwrap_or_default();
+    let old = known.wrong == Some(Wrong::Old);
+    let redirect = match asked.get("client_id").and_then(|id| known.clients.get(id)) {
+        Some(registered) => registered.clone(),
+        None if old => asked.get("redirect_uri").cloned().unwrap_or_default(),
+        None => String::new(),
+    };
     let right = is("redirect_uri", &redirect)
         && is("response_type", "code")
         && is("code_challenge_method", "S256")
-        && is("resource", &server.mcp())
+        && (old || is("resource", &known.manner.gives_for.clone().unwrap_or_else(|| server.mcp())))
         && is("scope", "tools:use");
     let Some(state) = asked.get("state").cloned().filter(|_| right) else {
         return StatusCode::BAD_REQUEST.into_response();
@@ -273,7 +318,8 @@ async fn authorize(State(server): State<Authorization>, Query(asked): Query<Fiel
     known.codes.insert(code.clone(), asked);
     let wrong = known.wrong == Some(Wrong::OtherIssuerBack);
     let issuer = if wrong { "https://bank.example".to_owned() } else { server.issuer() };
-    let back = format!("{redirect}?code={code}&state={state}&iss={issuer}");
+    let name = if old { String::new() } else { format!("&iss={issuer}") };
+    let back = format!("{redirect}?code={code}&state={state}{name}");
     (StatusCode::FOUND, [(LOCATION, back)]).into_response()
 }
 
@@ -334,10 +380,15 @@ async fn introspect(
 }
 
 async fn token(State(server): State<Authorization>, form: String) -> Response {
+    let resource = {
+        let mut known = server.known();
+        known.asked.tokens += 1;
+        known.manner.gives_for.clone().unwrap_or_else(|| server.mcp())
+    };
     let asked: Fields = url::form_urlencoded::parse(form.as_bytes()).into_owned().collect();
     let said = |name: &str| asked.get(name).cloned().unwrap_or_default();
     let no = |code: &str| (StatusCode::BAD_REQUEST, Json(json!({"error": code}))).into_response();
-    if said("resource") != server.mcp() {
+    if said("resource") != resource {
         return no("invalid_target");
     }
     match said("grant_type").as_str() {
@@ -364,7 +415,7 @@ async fn token(State(server): State<Authorization>, form: String) -> Response {
             if !used || server.is(Wrong::NoRenewal) {
                 return no("invalid_grant");
             }
-            server.known().renewals += 1;
+            server.known().asked.renewals += 1;
             given(&server)
         }
         "urn:ietf:params:oauth:grant-type:device_code" => {
@@ -381,7 +432,7 @@ async fn token(State(server): State<Authorization>, form: String) -> Response {
 
 fn given(server: &Authorization) -> Response {
     let (access, refresh) = server.tokens();
-    let good_for = server.known().good_for.unwrap_or(3600);
+    let good_for = server.known().manner.good_for.unwrap_or(3600);
     Json(json!({
         "access_token": access, "token_type": "Bearer", "expires_in": good_for, "refresh_token": refresh,
     }))

@@ -45,11 +45,20 @@ async fn log_in<B>(at: At, way: Way, browses: impl FnOnce(String) -> B) -> Resul
 where
     B: Future<Output = ()>,
 {
+    // Somebody trusts what no dialer goes to.
+    let trust = vec!["https://169.254.169.254".parse().unwrap()];
+    log_in_as(LogIn { at, client: None, scopes: Vec::new(), way, trust }, browses).await
+}
+
+async fn log_in_as<B>(asked: LogIn, browses: impl FnOnce(String) -> B) -> Result<(Login, Tokens), OauthError>
+where
+    B: Future<Output = ()>,
+{
     let (tell, mut told) = mpsc::unbounded_channel();
     let tell = move |text: String| drop(tell.send(text));
-    let asked = LogIn { at, client: None, scopes: Vec::new(), way };
     let (means, _) = means();
-    let dialer = dialer();
+    let private = vec!["127.0.0.1".parse().unwrap()];
+    let dialer = Dialer::new(Network { private, ..Network::default() }).unwrap();
     let browsed = async {
         let text = told.recv().await.unwrap_or_default();
         browses(text).await;
@@ -120,14 +129,18 @@ async fn strangers_who_call_where_the_browser_comes_back_get_nothing_and_end_not
         let url: Url = back.parse().unwrap();
         let state = url.query_pairs().find(|(name, _)| name == "state").unwrap().1.into_owned();
         let here = format!("http://{}:{}", url.host_str().unwrap(), url.port().unwrap());
+        let place = url.path().to_owned();
+        assert!(place.starts_with("/callback/"), "{place}");
         for (path, expected) in [
-            ("/callback?code=evil&state=guess".to_owned(), 400),
-            ("/callback?code=evil".to_owned(), 400),
-            (format!("/callback?code=evil&state={state}&state={state}"), 400),
-            (format!("/callback?code=evil&code=evil&state={state}"), 400),
-            (format!("/callback?code=evil&error=x&state={state}"), 400),
-            (format!("/callback?state={state}"), 400),
-            (format!("/other?code=evil&state={state}"), 404),
+            (format!("{place}?code=evil&state=guess"), 400),
+            (format!("{place}?code=evil"), 400),
+            (format!("{place}?code=evil&state={state}&state={state}"), 400),
+            (format!("{place}?code=evil&code=evil&state={state}"), 400),
+            (format!("{place}?code=evil&error=x&state={state}"), 400),
+            (format!("{place}?state={state}"), 400),
+            // Where a client of another issuer would come back.
+            (format!("/callback?code=evil&state={state}"), 404),
+            (format!("/callback/AAAAAAAAAAA?code=evil&state={state}"), 404),
         ] {
             assert_eq!(status(&format!("{here}{path}")).await, Some(expected), "{path}");
         }
@@ -191,6 +204,69 @@ async fn a_server_that_is_wrong_gets_no_code_and_gives_no_token() {
         let error = log_in(at(&server), Way::Browser, honest).await.err().unwrap().to_string();
         assert!(error.contains(told), "{wrong:?}: {error}");
     }
+}
+
+#[tokio::test]
+async fn nobody_is_sent_a_proof_or_a_token_whom_the_person_did_not_name() {
+    for (wrong, does) in [
+        (Wrong::PrivateEndpoint, "is sent what proves your log-in"),
+        (Wrong::RevokesElsewhere, "is sent the tokens when they are to be revoked"),
+    ] {
+        let server = Authorization::start().await;
+        server.be(wrong);
+        let (scopes, trust) = (Vec::new(), Vec::new());
+        let asked = LogIn { at: at(&server), client: None, scopes, way: Way::Browser, trust };
+        let error = log_in_as(asked, honest).await.err().unwrap().to_string();
+        assert!(error.contains(&format!("`https://169.254.169.254`, which {does}")), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn a_server_that_shows_anothers_page_gets_no_code_of_it() {
+    let (real, hostile) = (Authorization::start().await, Authorization::start().await);
+    real.be(Wrong::Old);
+    hostile.lure_to(&real);
+    let asked = |trust: &[&String]| LogIn {
+        at: at(&hostile),
+        client: Some(("lazaret".to_owned(), None)),
+        scopes: Vec::new(),
+        way: Way::Browser,
+        trust: trust.iter().map(|url| url.parse().unwrap()).collect(),
+    };
+    // The person is told where they would log in.
+    let error = log_in_as(asked(&[]), honest).await.err().unwrap();
+    let told = format!("`{}`, which shows the page that you log in at", real.base);
+    assert!(error.to_string().contains(&told) && matches!(error, OauthError::Elsewhere { .. }), "{error}");
+    // And were they to say yes: that page must say whom it spoke for, though the server says that it needn't.
+    let browses = |told: String| async move {
+        let back = sent_back(&told).await;
+        assert!(back.contains("/callback?code="), "the real one gave a code: {back}");
+        assert_eq!(status(&back).await, Some(200));
+    };
+    let error = log_in_as(asked(&[&real.base]), browses).await.err().unwrap();
+    assert!(matches!(error, OauthError::MixedUp { .. }), "{error}");
+    assert_eq!(hostile.token_requests(), 0);
+}
+
+#[tokio::test]
+async fn who_gives_tokens_may_be_another_host_if_a_person_says_so() {
+    let (tool, login) = (Authorization::start().await, Authorization::start().await);
+    tool.belong_to(&login);
+    let asked = |trust: &[&String]| LogIn {
+        at: at(&tool),
+        client: None,
+        scopes: Vec::new(),
+        way: Way::Browser,
+        trust: trust.iter().map(|url| url.parse().unwrap()).collect(),
+    };
+    let error = log_in_as(asked(&[]), honest).await.err().unwrap();
+    let OauthError::Elsewhere { began, parties } = error else { panic!("{error}") };
+    assert_eq!(began, tool.base);
+    assert!(parties.iter().all(|party| party.origin == login.base), "{parties:?}");
+    assert_eq!(parties.len(), 5, "{parties:?}");
+    assert_eq!(login.token_requests(), 0);
+    let (given, _) = log_in_as(asked(&[&login.base]), honest).await.unwrap();
+    assert_eq!((given.issuer, given.resource), (login.issuer(), Some(tool.mcp())));
 }
 
 #[tokio::test]

@@ -5,7 +5,7 @@ use domain::SecretName;
 use http::Method;
 
 use super::{Client, Lines, Result, Steps, json};
-use crate::{LoginRequest, NewSecret, Revocation, RotateRequest, SecretView};
+use crate::{LoginEnd, LoginRequest, NewSecret, Revocation, RotateRequest, SecretView};
 
 impl Client {
     /// What may be told of every secret, by name.
@@ -36,7 +36,7 @@ impl Client {
     ///
     /// # Errors
     /// [`crate::ClientError`].
-    pub async fn log_in(&self, name: &SecretName, request: &LoginRequest) -> Result<Steps<Revocation>> {
+    pub async fn log_in(&self, name: &SecretName, request: &LoginRequest) -> Result<Steps<LoginEnd>> {
         let path = format!("secrets/{name}/login");
         Ok(Steps(Lines::new(self.request(Method::POST, &path, json(request)?).await?)))
     }

@@ -3,15 +3,15 @@
 use std::sync::Arc;
 
 use api::{
-    LoginAt, LoginRequest, LoginView, LoginWay, NewSecret, Problem, ProblemKind, Revocation, RotateRequest,
-    SecretText, SecretView,
+    LoginAt, LoginEnd, LoginParty, LoginRequest, LoginView, LoginWay, NewSecret, Problem, ProblemKind,
+    Revocation, RotateRequest, SecretText, SecretView,
 };
 use axum::Json;
 use axum::body::Bytes;
 use axum::extract::{Path, State};
 use axum::response::Response;
 use domain::{PersonName, SecretBinding, SecretName};
-use oauth::{At, LogIn, Way};
+use oauth::{At, LogIn, OauthError, Party, Way};
 use serde::de::DeserializeOwned;
 use store::{About, Event};
 use url::Url;
@@ -49,9 +49,15 @@ pub(super) async fn login(
 ) -> Answer<Response> {
     let request: LoginRequest = read(body)?;
     let (asked, bindings) = asked(sessions.vault(), &name, request)?;
-    let work = async move |tell: Tell| -> Answer<Revocation> {
-        let got = sessions.servers.lender.log_in(asked, &|text| tell(text)).await;
-        let got = got.map_err(|e| Failed(Problem::new(ProblemKind::Refused, e.to_string())))?;
+    let work = async move |tell: Tell| -> Answer<LoginEnd> {
+        let got = match sessions.servers.lender.log_in(asked, &|text| tell(text)).await {
+            Ok(got) => got,
+            Err(OauthError::Elsewhere { began, parties }) => {
+                let party = |party: Party| LoginParty { origin: party.origin, does: party.does.to_owned() };
+                return Ok(LoginEnd::Asks { began, parties: parties.into_iter().map(party).collect() });
+            }
+            Err(error) => return Err(Failed(Problem::new(ProblemKind::Refused, error.to_string()))),
+        };
         let places = bindings.iter().map(ToString::to_string).collect();
         let (stored, login) = (name.clone(), got.0.clone());
         let before = change(&sessions, move |vault| vault.log_in(&stored, got, bindings, now())).await?;
@@ -59,7 +65,7 @@ pub(super) async fn login(
         record(&sessions, &event).await?;
         // Some servers forget all that they gave to a client when they are told to forget one of it.
         let other = |kept: &Kept| kept.login.issuer != login.issuer || kept.login.client != login.client;
-        revoked(&sessions, name, before.filter(other)).await
+        Ok(LoginEnd::Stored { before: revoked(&sessions, name, before.filter(other)).await? })
     };
     Ok(lines::steps(move |tell| Box::pin(async move { work(tell).await.map_err(|failed| failed.0) })))
 }
@@ -119,7 +125,7 @@ async fn revoked(sessions: &Sessions, secret: SecretName, before: Option<Kept>) 
 
 /// What a person asks for, and where its token may go.
 fn asked(vault: &Vault, name: &SecretName, request: LoginRequest) -> Answer<(LogIn, Vec<SecretBinding>)> {
-    let LoginRequest { at, way, client, client_secret, scopes, bindings } = request;
+    let LoginRequest { at, way, client, client_secret, scopes, bindings, trust } = request;
     let invalid = |e: &dyn std::fmt::Display| Failed(Problem::new(ProblemKind::Invalid, e.to_string()));
     let url = |text: String| Url::parse(&text).map_err(|e| invalid(&format!("`{text}` is no URL: {e}")));
     let hidden = |text: SecretText| Secret::from(text.0.as_str());
@@ -128,6 +134,7 @@ fn asked(vault: &Vault, name: &SecretName, request: LoginRequest) -> Answer<(Log
         LoginWay::Device => Way::Device,
         LoginWay::Had(refresh) => Way::Had(hidden(refresh)),
     };
+    let trust = trust.into_iter().map(url).collect::<Answer<Vec<Url>>>()?;
     let at = match at {
         LoginAt::Server(text) => At::Server(url(text)?),
         LoginAt::Issuer(text) => At::Issuer(url(text)?),
@@ -139,12 +146,14 @@ fn asked(vault: &Vault, name: &SecretName, request: LoginRequest) -> Answer<(Log
                 let hint = "say where it begins: --server, --issuer or --token-url";
                 return Err(Failed(Problem::new(ProblemKind::NotFound, why).hint(hint)));
             };
-            return Ok((LogIn::again(&kept, way).map_err(|e| invalid(&e))?, known.bindings));
+            let mut again = LogIn::again(&kept, way).map_err(|e| invalid(&e))?;
+            again.trust.extend(trust);
+            return Ok((again, known.bindings));
         }
     };
     bindings.iter().try_for_each(|binding| binding.check(true)).map_err(|e| invalid(&e))?;
     let client = client.map(|id| (id, client_secret.map(hidden)));
-    Ok((LogIn { at, client, scopes, way }, bindings))
+    Ok((LogIn { at, client, scopes, way, trust }, bindings))
 }
 
 /// Reads a body that holds a secret: what is wrong with it is told by place, not by quoting it.

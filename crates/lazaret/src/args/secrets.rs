@@ -103,6 +103,9 @@ pub(crate) struct SecretLoginArgs {
     /// Show a code to type at any browser, instead of waiting for one on this machine.
     #[arg(long, conflicts_with = "refresh_token")]
     pub(crate) device: bool,
+    /// A host that takes part in the log-in beside the one where it begins, without a question. May be given again.
+    #[arg(long, value_name = "URL")]
+    pub(crate) trust: Vec<String>,
     /// Take a refresh token that was given elsewhere. It is asked for, or read from standard input.
     #[arg(long, requires = "client")]
     pub(crate) refresh_token: bool,
