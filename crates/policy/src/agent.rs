@@ -5,15 +5,15 @@ mod schema;
 mod statements;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::sync::LazyLock;
+use std::sync::{Arc, LazyLock};
 
 use cedar_policy::{
     ActionConstraint, Entities, Entity, EntityId, EntityTypeName, EntityUid, Policy, PolicyId, PolicySet,
     PrincipalConstraint, ResourceConstraint, RestrictedExpression, Schema,
 };
 use domain::{
-    AgentFile, AgentName, Answer, ApprovalRule, Confidentiality, Digest, Egress, ModelName, SecretUse,
-    TeamName, ToolPattern, ToolRef,
+    AgentFile, AgentName, Answer, ApprovalRule, ByteSize, Confidentiality, Digest, Egress, ModelName,
+    SecretUse, Target, TeamName, ToolPattern, ToolRef,
 };
 use serde_json::Value;
 
@@ -101,6 +101,29 @@ pub struct AgentPolicy {
     schema: String,
     statements: Vec<Statement>,
     counts_days: bool,
+    held: Held,
+}
+
+/// What keeps a policy from allowing what its rules allow.
+#[derive(Debug, Clone)]
+pub(crate) enum Held {
+    /// Nothing.
+    No,
+    /// It allows no more than this one.
+    Within(Arc<AgentPolicy>),
+    /// It allows nothing, and why.
+    Closed(String),
+}
+
+/// What an agent's requests may take of `[egress]`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct EgressLimits {
+    /// The body of one request.
+    pub body: ByteSize,
+    /// Requests in a minute.
+    pub requests_per_minute: u32,
+    /// Bytes that leave on a day.
+    pub bytes_out_per_day: ByteSize,
 }
 
 /// What decides on one tool or model.
@@ -181,7 +204,36 @@ impl AgentPolicy {
             schema: schema_text,
             counts_days: all.iter().any(Statement::counts_days),
             statements: all,
+            held: Held::No,
         })
+    }
+
+    /// The same, but that nothing is allowed that the other doesn't allow, and everything is asked that it asks: what is
+    /// narrower in it counts, and what is wider doesn't.
+    #[must_use]
+    pub fn within(self, other: Arc<Self>) -> Self {
+        Self { held: Held::Within(other), ..self }
+    }
+
+    /// The same, but that nothing is allowed, since nobody knows any more what was meant to be.
+    #[must_use]
+    pub fn closed(self, why: String) -> Self {
+        Self { held: Held::Closed(why), ..self }
+    }
+
+    pub(crate) fn held(&self) -> &Held {
+        &self.held
+    }
+
+    fn bound(&self) -> Option<&Self> {
+        match &self.held {
+            Held::Within(other) => Some(other),
+            Held::No | Held::Closed(_) => None,
+        }
+    }
+
+    fn is_closed(&self) -> bool {
+        matches!(self.held, Held::Closed(_))
     }
 
     /// The agent.
@@ -217,13 +269,16 @@ impl AgentPolicy {
     /// The tools that some call could be allowed of, with a grant or without: those that the agent is offered.
     #[must_use]
     pub fn offered(&self) -> Vec<&ToolRef> {
-        self.tools.iter().filter(|(_, slice)| slice.may_be_offered()).map(|(tool, _)| tool).collect()
+        let bound = self.bound().map(Self::offered);
+        let own = self.tools.iter().filter(|(_, slice)| slice.may_be_offered()).map(|(tool, _)| tool);
+        own.filter(|tool| !self.is_closed() && bound.as_ref().is_none_or(|bound| bound.contains(tool)))
+            .collect()
     }
 
     /// Whether a policy looks at how often something was done today. Where none does, nobody need count it.
     #[must_use]
     pub fn counts_days(&self) -> bool {
-        self.counts_days
+        self.counts_days || self.bound().is_some_and(Self::counts_days)
     }
 
     /// The whole policy as Cedar, for people, each rule with its file and line.
@@ -251,16 +306,34 @@ impl AgentPolicy {
         self.tools.get(tool)
     }
 
-    /// The table `[egress]`; without one nothing leaves.
+    /// What `[egress]` limits requests to; without that table nothing leaves.
     #[must_use]
-    pub fn egress(&self) -> Option<&Egress> {
-        self.connect.as_ref().map(|(_, egress)| egress)
+    pub fn egress_limits(&self) -> Option<EgressLimits> {
+        let (_, egress) = self.connect.as_ref()?;
+        let own = EgressLimits {
+            body: egress.body,
+            requests_per_minute: egress.requests_per_minute,
+            bytes_out_per_day: egress.bytes_out_per_day,
+        };
+        let Some(bound) = self.bound() else { return Some(own) };
+        let bound = bound.egress_limits()?;
+        Some(EgressLimits {
+            body: own.body.min(bound.body),
+            requests_per_minute: own.requests_per_minute.min(bound.requests_per_minute),
+            bytes_out_per_day: own.bytes_out_per_day.min(bound.bytes_out_per_day),
+        })
     }
 
-    /// The secrets that its requests may carry, and where to.
+    /// The secrets that a request to this place may carry.
     #[must_use]
-    pub fn secrets(&self) -> &[SecretUse] {
-        &self.secrets
+    pub fn secrets_for(&self, to: &Target<'_>) -> Vec<SecretUse> {
+        let bound = self.bound().map(|bound| bound.secrets_for(to));
+        let lent = |used: &&SecretUse| {
+            !self.is_closed()
+                && used.covers(to)
+                && bound.as_ref().is_none_or(|bound| bound.iter().any(|other| other.secret == used.secret))
+        };
+        self.secrets.iter().filter(lent).cloned().collect()
     }
 
     pub(crate) fn connect(&self) -> Option<(&Slice, &Egress)> {

@@ -8,7 +8,7 @@ use domain::{ApprovalId, ApprovalRule, Digest, Effect, Effects, Labels, ModelNam
 use serde_json::Value;
 
 use crate::Arguments;
-use crate::agent::{AgentPolicy, Rule, Slice, ToolSlice, host_uid, seen_arguments};
+use crate::agent::{AgentPolicy, Held, Rule, Slice, ToolSlice, host_uid, seen_arguments};
 use crate::canonical::digest_of;
 use crate::origins::{Judged, Origins, Role};
 use crate::ranges::{Ranges, RangesError, in_lists};
@@ -405,8 +405,25 @@ impl Question<ToolCall> {
     }
 }
 
-/// Decides on a call.
+/// Decides on a call. Where the policy is held within another, the stricter of both answers counts.
 pub fn decide<A: Act>(policy: &AgentPolicy, call: Call<A>) -> Decision<A> {
+    let bound = match policy.held() {
+        Held::No => return decide_by(policy, call),
+        Held::Closed(why) => return Decision::Deny(vec![Reason::own("closed", why.as_str())]),
+        Held::Within(bound) => bound,
+    };
+    let facts = call.facts.clone();
+    match decide_by(policy, call) {
+        Decision::Deny(reasons) => Decision::Deny(reasons),
+        Decision::Allow(allowed) => decide(bound, Call { action: allowed.into_action(), facts }),
+        Decision::Ask(question) => match decide(bound, Call { action: question.action.clone(), facts }) {
+            Decision::Allow(_) => Decision::Ask(question),
+            stricter @ (Decision::Ask(_) | Decision::Deny(_)) => stricter,
+        },
+    }
+}
+
+fn decide_by<A: Act>(policy: &AgentPolicy, call: Call<A>) -> Decision<A> {
     let prepared = match call.action.prepare(policy, &call.facts) {
         Ok(prepared) => prepared,
         Err(reason) => return Decision::Deny(vec![reason]),
@@ -514,7 +531,7 @@ pub(crate) mod sealed {
     /// Makes a call ready to be asked.
     pub trait Prepare: Sized {
         /// What is known of it.
-        type Facts;
+        type Facts: Clone;
 
         #[doc(hidden)]
         fn prepare<'p>(&self, policy: &'p AgentPolicy, facts: &Self::Facts) -> Result<Prepared<'p>, Reason>;

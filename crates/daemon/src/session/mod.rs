@@ -1,5 +1,6 @@
 //! Sessions: started, found, stopped. One task ([`task`]) owns each; a [`Session`] is how others reach it.
 
+mod following;
 mod handle;
 mod host;
 mod link;

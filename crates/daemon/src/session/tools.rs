@@ -2,26 +2,20 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::time::Duration;
 
 use domain::{AgentFile, Confidentiality, EndReason, Integrity, Labels};
 use gateway::tools::{Session as GateSession, SessionGate, ToolEvent};
-use policy::{AgentPolicy, Seen, Verdict};
-use store::{About, Event, Keeper, Randomness as _};
+use policy::{Seen, Verdict};
+use store::{Event, Keeper, Randomness as _};
 use tokio::sync::{mpsc, watch};
 
-use super::Sessions;
+use super::following::Followed;
 use super::task::Owner;
-use crate::agents::Found;
-use crate::applied::{self, Files};
+use crate::applied;
 use crate::keeping::System;
-use crate::narrowing::{Version, compare};
 
 /// Events of tools that wait to be told.
 const EVENTS: usize = 32;
-/// How often a running session looks whether its agent's files were narrowed: what is taken back counts within a second.
-const LOOK: Duration = Duration::from_millis(500);
-
 /// A session's tools.
 pub(super) struct Tools {
     pub(super) gate: Arc<SessionGate>,
@@ -42,6 +36,14 @@ impl Owner {
         let policy =
             applied::compile(&self.agent, &self.files.source, self.files.cedar.as_deref(), &known, &models)
                 .map_err(refused)?;
+        let followed = Followed {
+            agent: self.agent.clone(),
+            files: self.files.clone(),
+            known,
+            models,
+            policy: policy.clone(),
+            about: self.about(),
+        };
         let (told, policy) = watch::channel(Arc::new(policy));
         let failed = |e: &dyn std::fmt::Display| EndReason::CellFailed { why: e.to_string() };
         let seen = self.seen().map_err(|e| failed(&e))?;
@@ -65,13 +67,12 @@ impl Owner {
             gate.met(&labels).await.map_err(|e| failed(&e))?;
         }
         let any = !self.agent.tools.is_empty();
-        self.sessions.tasks.spawn(follow(
-            Arc::clone(&self.sessions),
-            self.agent.clone(),
-            self.files.clone(),
-            self.about(),
-            told,
-        ));
+        if !is_given_nothing(&self.agent) {
+            let sessions = Arc::clone(&self.sessions);
+            self.sessions.tasks.spawn(async move {
+                followed.follow(&sessions.agents, sessions.store(), &told).await;
+            });
+        }
         Ok(Tools { gate: Arc::new(gate), events, any })
     }
 
@@ -118,63 +119,6 @@ impl Owner {
         seen.year(u16::try_from(year).unwrap_or(u16::MAX));
         Ok(seen)
     }
-}
-
-/// Holds the policy that a session's gate reads, for as long as it does. Files that narrow it count at once.
-async fn follow(
-    sessions: Arc<Sessions>,
-    mut agent: AgentFile,
-    mut files: Files,
-    about: About,
-    told: watch::Sender<Arc<AgentPolicy>>,
-) {
-    let mut looked_at = files.digest;
-    loop {
-        tokio::select! {
-            () = told.closed() => return,
-            () = tokio::time::sleep(LOOK) => {}
-        }
-        // Files that can't be read now, or were removed, change nothing: the session goes on as it was applied.
-        let Ok(found) = sessions.agents.find(&agent.name) else { continue };
-        let digest = applied::digest(&found.text, found.cedar.as_deref());
-        if is_given_nothing(&agent) || digest == looked_at {
-            continue;
-        }
-        match narrower(&sessions, &agent, &files, &found).await {
-            Ok(Some(policy)) => {
-                told.send_replace(Arc::new(policy));
-                let event = Event::AgentNarrowed { digest };
-                if let Err(error) = sessions.store().record(&about, &event, None, crate::journal::now()).await
-                {
-                    tracing::error!(%error, "that an agent was narrowed can't be recorded");
-                }
-                agent = found.file;
-                files = Files { digest, cedar: found.cedar, source: found.source };
-            }
-            Ok(None) => {}
-            // A server may not answer now: look again.
-            Err(_) => continue,
-        }
-        looked_at = digest;
-    }
-}
-
-/// The policy of the files as they are now, if it is narrower than that of the files as they were.
-async fn narrower(
-    sessions: &Sessions,
-    agent: &AgentFile,
-    files: &Files,
-    found: &Found,
-) -> Result<Option<AgentPolicy>, api::Problem> {
-    let known = applied::known(&sessions.tools, &found.file).await?;
-    let models = sessions.config.known(&found.file.models);
-    let old = Version { file: agent, source: &files.source, cedar: files.cedar.as_deref() };
-    let new = Version { file: &found.file, source: &found.source, cedar: found.cedar.as_deref() };
-    let change = compare(old, new, &known, &models)?;
-    if !matches!(change.verdict, Verdict::Same | Verdict::Narrower) {
-        return Ok(None);
-    }
-    applied::compile(&found.file, &found.source, found.cedar.as_deref(), &known, &models).map(Some)
 }
 
 /// Whether there is nothing that a person must have applied.

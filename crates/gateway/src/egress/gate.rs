@@ -137,23 +137,23 @@ impl SessionEgress {
     async fn looked_at(&self, request: EgressRequest, length: Option<u64>) -> Result<Connect, EgressRefusal> {
         let policy = Arc::clone(&self.gate.policy.borrow());
         let target = target(&request);
-        let Some(egress) = policy.egress() else {
+        let Some(limits) = policy.egress_limits() else {
             let why = format!(
                 "egress is closed: agent.toml has no [egress], so nothing leaves to `{}`",
                 target.host
             );
             return self.refuse(&target, 403, why, PERSON_DECIDES).await;
         };
-        if !self.frequency.admit(egress.requests_per_minute, Instant::now()) {
-            let why = format!("more than {} requests in a minute", egress.requests_per_minute);
+        if !self.frequency.admit(limits.requests_per_minute, Instant::now()) {
+            let why = format!("more than {} requests in a minute", limits.requests_per_minute);
             let hint = format!("wait a minute; {}", self.whose.limited_by("requests_per_minute"));
             return self.refuse(&target, 429, why, &hint).await;
         }
-        let most = egress.body.as_u64();
+        let most = limits.body.as_u64();
         let body = match length {
             Some(0) => Body::None,
             Some(bytes) if bytes > most => {
-                let why = format!("the body has {bytes} bytes, and {} may leave in one request", egress.body);
+                let why = format!("the body has {bytes} bytes, and {} may leave in one request", limits.body);
                 return self.refuse(&target, 413, why, "`body` of [egress] is the limit").await;
             }
             Some(bytes) => Body::Upto(bytes),
@@ -191,7 +191,8 @@ impl SessionEgress {
     async fn secret_for(&self, target: &EgressTarget) -> Result<Option<Injection>, EgressRefusal> {
         let Some(lender) = &self.outside.lender else { return Ok(None) };
         let policy = Arc::clone(&self.gate.policy.borrow());
-        match lender.inject(policy.secrets(), &for_vault(target)).await {
+        let to = for_vault(target);
+        match lender.inject(&policy.secrets_for(&to), &to).await {
             Ok(lent) => Ok(lent),
             Err(error) => self.refuse(target, 403, error.to_string(), PERSON_DECIDES).await,
         }
@@ -274,7 +275,7 @@ impl SessionEgress {
         let host = allowed.action().target.host.clone();
         let labels = self.gate.state.lock().await.labels.clone();
         let mut spend: Vec<Spend> = daily::one_call(&about, &host_count(&host), now).into_iter().collect();
-        let limit = policy.egress().map_or(0, |egress| egress.bytes_out_per_day.as_u64());
+        let limit = policy.egress_limits().map_or(0, |limits| limits.bytes_out_per_day.as_u64());
         if let Some(budget) = self.whose.budget(&about) {
             let amount = most_bytes(allowed.action());
             spend.push(Spend { reserve: Reserved { budget, day: daily::day(now), amount }, limit });
@@ -363,7 +364,7 @@ impl SessionGate {
     /// Whether the agent's file still lets a secret go with a request.
     fn still_lends(&self, secret: &SecretName, action: &Connect) -> bool {
         let to = for_vault(&action.target);
-        self.policy.borrow().secrets().iter().any(|used| used.secret == *secret && used.covers(&to))
+        self.policy.borrow().secrets_for(&to).iter().any(|used| used.secret == *secret)
     }
 
     /// What changes from now on.

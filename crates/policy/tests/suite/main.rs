@@ -7,6 +7,8 @@ mod connect;
 #[cfg(test)]
 mod decisions;
 #[cfg(test)]
+mod held;
+#[cfg(test)]
 mod origins;
 #[cfg(test)]
 mod properties;

@@ -227,9 +227,13 @@ pub enum Event {
         scope: Scope,
         by: PersonName,
     },
-    /// Files that only narrow the agent count in this session, though nobody has applied them.
+    /// What is narrower in these files counts in this session, though nobody has applied them.
     AgentNarrowed {
         digest: Digest,
+    },
+    /// The agent's files can't be read any more: nothing is allowed in this session until they can.
+    AgentUnreadable {
+        why: String,
     },
     AgentQuarantined {
         by: Option<PersonName>,

@@ -1,0 +1,206 @@
+//! A running session follows its agent's files: what is taken back in them counts within a second.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use domain::{AgentFile, Digest};
+use policy::{AgentPolicy, KnownModel, KnownTool, Verdict};
+use store::{About, Event, Store};
+use tokio::sync::watch;
+
+use crate::agents::{Agents, Found};
+use crate::applied::{self, Files};
+use crate::narrowing::{Version, compare};
+
+/// How often the files are looked at; those that can't be read are looked at twice.
+const LOOK: Duration = Duration::from_millis(300);
+
+/// What a running session goes by.
+pub(super) struct Followed {
+    pub(super) agent: AgentFile,
+    pub(super) files: Files,
+    pub(super) known: Vec<KnownTool>,
+    pub(super) models: Vec<KnownModel>,
+    pub(super) policy: AgentPolicy,
+    pub(super) about: About,
+}
+
+impl Followed {
+    /// Holds the policy that a session's gate reads, for as long as it does. What is narrower in the agent's files counts at
+    /// once, whatever else changes in them and whoever answers; what is wider counts when it is applied, from the next session
+    /// on.
+    pub(super) async fn follow(
+        &self,
+        agents: &Agents,
+        store: &Store,
+        told: &watch::Sender<Arc<AgentPolicy>>,
+    ) {
+        // The files that count; none while they can't be read.
+        let mut counts = Some(self.files.digest);
+        let mut unread = false;
+        loop {
+            tokio::select! {
+                () = told.closed() => return,
+                () = tokio::time::sleep(LOOK) => {}
+            }
+            let read = self.read(agents, counts);
+            // An editor may be writing them.
+            let again = std::mem::replace(&mut unread, read.is_err());
+            match read {
+                Ok(None) => {}
+                Ok(Some((digest, policy, narrows))) => {
+                    counts = Some(digest);
+                    told.send_replace(Arc::new(policy));
+                    if narrows {
+                        self.record(store, Event::AgentNarrowed { digest }).await;
+                    }
+                }
+                Err(problem) if again && counts.is_some() => {
+                    counts = None;
+                    let name = &self.agent.name;
+                    let why = format!("the files of {name} can't be read any more: {}", problem.message);
+                    told.send_replace(Arc::new(self.policy.clone().closed(why)));
+                    self.record(store, Event::AgentUnreadable { why: problem.message }).await;
+                }
+                Err(_) => {}
+            }
+        }
+    }
+
+    /// What the files come to now, if they are not those that count.
+    fn read(
+        &self,
+        agents: &Agents,
+        counts: Option<Digest>,
+    ) -> Result<Option<(Digest, AgentPolicy, bool)>, api::Problem> {
+        let found = agents.find(&self.agent.name)?;
+        let digest = applied::digest(&found.text, found.cedar.as_deref());
+        if counts == Some(digest) {
+            return Ok(None);
+        }
+        let (policy, narrows) = self.held_within(&found, digest)?;
+        Ok(Some((digest, policy, narrows)))
+    }
+
+    /// The policy, as far as the files as they are now allow it too; and whether they take something away. The tools are as
+    /// they were known at the beginning: no server is asked before something is taken away.
+    fn held_within(&self, found: &Found, digest: Digest) -> Result<(AgentPolicy, bool), api::Problem> {
+        if digest == self.files.digest {
+            return Ok((self.policy.clone(), false));
+        }
+        let cedar = found.cedar.as_deref();
+        let newer = applied::compile(&found.file, &found.source, cedar, &self.known, &self.models)?;
+        let old =
+            Version { file: &self.agent, source: &self.files.source, cedar: self.files.cedar.as_deref() };
+        let new = Version { file: &found.file, source: &found.source, cedar };
+        let change = compare(old, new, &self.known, &self.models)?;
+        Ok((self.policy.clone().within(Arc::new(newer)), change.verdict != Verdict::Wider))
+    }
+
+    async fn record(&self, store: &Store, event: Event) {
+        let recorded = store.record(&self.about, &event, None, crate::journal::now()).await;
+        if let Err(error) = recorded {
+            tracing::error!(%error, "that an agent was narrowed can't be recorded");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use domain::{Labels, Origin};
+    use policy::{Body, Call, Connect, ConnectFacts, Counts, Decision, decide};
+
+    use super::*;
+    use crate::keeping;
+
+    const RULES: &str = "allow = [\"GET https://a.example/**\", \"GET https://b.example/**\"]";
+
+    fn file(rules: &str) -> String {
+        format!("name = \"clerk\"\nmodels = [\"a/b\"]\n[tools.mail]\nallow = [\"read\"]\n[egress]\n{rules}\n")
+    }
+
+    fn write(config: &Path, text: &str) {
+        let folder = config.join("agents/clerk");
+        std::fs::create_dir_all(&folder).unwrap();
+        // As editors do it.
+        std::fs::write(folder.join("new"), text).unwrap();
+        std::fs::rename(folder.join("new"), folder.join("agent.toml")).unwrap();
+    }
+
+    async fn followed(agents: &Agents) -> Followed {
+        let found = agents.find(&"clerk".parse().unwrap()).unwrap();
+        let policy = applied::compile(&found.file, &found.source, None, &[], &[]).unwrap();
+        let digest = applied::digest(&found.text, None);
+        let files = Files { digest, cedar: None, source: found.source };
+        Followed {
+            agent: found.file,
+            files,
+            known: Vec::new(),
+            models: Vec::new(),
+            policy,
+            about: About::default(),
+        }
+    }
+
+    /// Which of the two hosts may be asked.
+    fn open(policy: &AgentPolicy) -> [bool; 2] {
+        ["a", "b"].map(|host| {
+            let target = format!("GET https://{host}.example/x").parse().unwrap();
+            let action = Connect { target, headers: Vec::new(), push: None, body: Body::None };
+            let facts = ConnectFacts {
+                labels: Labels::default(),
+                origin: Origin::Unknown,
+                own: false,
+                calls: Counts::default(),
+            };
+            matches!(decide(policy, Call { action, facts }), Decision::Allow(_))
+        })
+    }
+
+    /// It takes two looks at most, and what a busy machine adds.
+    async fn changed(policies: &mut watch::Receiver<Arc<AgentPolicy>>) {
+        assert!(2 * LOOK < Duration::from_secs(1));
+        tokio::time::timeout(Duration::from_secs(20), policies.changed()).await.unwrap().unwrap();
+    }
+
+    /// No tool server answers here, and none is asked.
+    #[tokio::test]
+    async fn what_is_taken_back_counts_within_a_second_whatever_else_changes() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = keeping::open(&folder.path().join("store")).await.unwrap();
+        let agents = Agents::new(folder.path(), folder.path());
+        write(folder.path(), &file(RULES));
+        let followed = followed(&agents).await;
+        let (told, mut policies) = watch::channel(Arc::new(followed.policy.clone()));
+        let changes = async {
+            for (text, expected) in [
+                ("allow = [\"GET https://a.example/**\"]".to_owned(), [true, false]),
+                // Wider and narrower at once.
+                (
+                    "allow = [\"GET https://b.example/**\", \"GET https://c.example/**\"]".to_owned(),
+                    [false, true],
+                ),
+                (RULES.to_owned(), [true, true]),
+                (
+                    format!("{RULES}\n[limits]\nmemory = \"1GiB\"\n[tools.other]\ndeny = [\"x\"]"),
+                    [true, true],
+                ),
+                ("allow = [\"GET https://a.example/**".to_owned(), [false, false]),
+                (RULES.to_owned(), [true, true]),
+            ] {
+                write(folder.path(), &file(&text));
+                changed(&mut policies).await;
+                assert_eq!(open(&policies.borrow_and_update()), expected, "{text}");
+            }
+            std::fs::remove_dir_all(folder.path().join("agents")).unwrap();
+            changed(&mut policies).await;
+            assert_eq!(open(&policies.borrow_and_update()), [false, false]);
+        };
+        tokio::select! {
+            () = followed.follow(&agents, &store, &told) => panic!("it ended"),
+            () = changes => {}
+        }
+    }
+}
