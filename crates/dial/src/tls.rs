@@ -3,10 +3,10 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use rustls::ClientConfig;
 use rustls::crypto::{CryptoProvider, ring};
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::{CertificateError, ClientConfig};
 use rustls_platform_verifier::Verifier;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::TlsConnector;
@@ -78,8 +78,32 @@ impl Trust {
         tokio::time::timeout(TLS_TIME, shake)
             .await
             .map_err(|_elapsed| failed(format!("TLS was not set up within {} s", TLS_TIME.as_secs())))?
-            .map_err(|error| failed(error.to_string()))
+            .map_err(|error| failed(words(&error)))
     }
+}
+
+/// A failure in words of this host's: those of a certificate are a stranger's.
+fn words(error: &std::io::Error) -> String {
+    let Some(rustls::Error::InvalidCertificate(wrong)) =
+        error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>())
+    else {
+        return error.to_string();
+    };
+    #[expect(
+        clippy::wildcard_enum_match_arm,
+        reason = "the library adds kinds, and each is told as the last"
+    )]
+    let wrong = match wrong {
+        CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
+            "is for another name"
+        }
+        CertificateError::Expired | CertificateError::ExpiredContext { .. } => "has expired",
+        CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => "isn't valid yet",
+        CertificateError::UnknownIssuer => "was signed by nobody who is trusted",
+        CertificateError::Revoked => "was revoked",
+        _other => "isn't valid",
+    };
+    format!("its certificate {wrong}")
 }
 
 fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, DialError> {

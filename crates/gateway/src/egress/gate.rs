@@ -372,14 +372,19 @@ impl SessionGate {
         Changes { rises: self.rises.subscribe(), policies: self.policy.clone(), undecided: false }
     }
 
-    /// The session meets what an answer brings. That does not end the request it answers, since it was asked for before;
+    /// The session meets what an answer brings. That does not end the request it answers, if the whole of it was sent before;
     /// what else rose meanwhile still counts.
-    pub(super) async fn brought(&self, changes: &mut Changes, labels: &Labels) -> Result<(), StoreError> {
+    pub(super) async fn brought(
+        &self,
+        changes: &mut Changes,
+        labels: &Labels,
+        sent: bool,
+    ) -> Result<(), StoreError> {
         let mut state = self.state.lock().await;
         let others = changes.has_any();
         self.raise(&mut state, labels).await?;
-        changes.rises.mark_unchanged();
-        changes.undecided = others;
+        let raised = changes.has_any();
+        changes.undecided = others || (raised && !sent);
         Ok(())
     }
 }

@@ -12,6 +12,7 @@ mod leaf;
 mod outside;
 mod search;
 mod send;
+mod sending;
 mod serve;
 
 use futures::future::BoxFuture;

@@ -50,7 +50,7 @@ pub(super) enum Cut {
 /// What bounds an exchange with a server.
 #[derive(Debug, Clone, Copy)]
 pub struct Bounds {
-    /// From the end of the request to the head of the answer.
+    /// Between two pieces of the request's body, and from its end to the head of the answer.
     pub head: Duration,
     /// Between two pieces of an answer.
     pub idle: Duration,

@@ -2,9 +2,9 @@
 //! when the right to it ends.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
+use dial::DialError;
 use futures::{FutureExt as _, StreamExt as _, stream};
 use http::header::CONTENT_LENGTH;
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode};
@@ -19,6 +19,7 @@ use wire::egress::{MAX_ANSWER, stays};
 use super::gate::{Changes, Ready, SessionEgress, Whose, for_vault, head_bytes, labels_of};
 use super::outside::{Cut, Sent};
 use super::search::{self, Search};
+use super::sending::Sending;
 use super::{Answer, EgressRefusal, Exchange, RequestBody};
 
 /// Room for what is said of an answer beside its headers.
@@ -48,10 +49,10 @@ impl SessionEgress {
         exchange: Exchange,
     ) -> Result<(), EgressRefusal> {
         let Exchange { body, answer, cancelled } = exchange;
-        let sent = Arc::new(AtomicU64::new(0));
+        let sent = Arc::new(Sending::new());
         let came = self.exchanged(&mut ready, &mut changes, (body, &answer), (&cancelled, &sent)).await;
         let Ready { permit, .. } = ready;
-        let used = head_bytes(permit.action()).saturating_add(sent.load(Ordering::Relaxed));
+        let used = head_bytes(permit.action()).saturating_add(sent.bytes());
         let budget = self.whose.budget(&self.gate.session.about);
         let spent = budget.and_then(|budget| permit.used_of(&budget, used));
         // The answer need not wait for the disk again: without its outcome the act is found, and nothing more.
@@ -64,7 +65,7 @@ impl SessionEgress {
         ready: &mut Ready,
         changes: &mut Changes,
         (body, answer): (RequestBody, &Answer),
-        (cancelled, sent): (&CancellationToken, &Arc<AtomicU64>),
+        (cancelled, sent): (&CancellationToken, &Arc<Sending>),
     ) -> Came {
         if let Some(why) = self.overtaken(changes, ready).await {
             return Came::broke(Outcome::NotDone { why: why.clone() }, 403, why);
@@ -73,7 +74,7 @@ impl SessionEgress {
             Ok(request) => request,
             Err(why) => return Came::broke(Outcome::NotDone { why: why.clone() }, 400, why),
         };
-        let mut response = match self.answered(request, ready, changes, cancelled).await {
+        let mut response = match self.answered(request, ready, changes, (cancelled, sent)).await {
             Ok(response) => response,
             Err(came) => return came,
         };
@@ -106,25 +107,24 @@ impl SessionEgress {
         request: Request<Sent>,
         ready: &Ready,
         changes: &mut Changes,
-        cancelled: &CancellationToken,
+        (cancelled, sent): (&CancellationToken, &Arc<Sending>),
     ) -> Result<Response<Incoming>, Came> {
         let bounds = self.outside.bounds;
-        let asked = tokio::time::timeout(bounds.head, self.client.request(request));
         let response = tokio::select! {
-            asked = asked => match asked {
-                Ok(Ok(response)) => response,
-                Ok(Err(error)) => return Err(not_answered(&error)),
-                Err(_elapsed) => {
-                    let why = format!("no answer within {} s", bounds.head.as_secs_f32());
-                    return Err(Came::broke(Outcome::Unknown { why: why.clone() }, 504, why));
-                }
+            asked = self.client.request(request) => match asked {
+                Ok(response) => response,
+                Err(error) => return Err(not_answered(&error)),
             },
+            () = sent.rests(bounds.head) => {
+                let why = format!("no answer within {} s", bounds.head.as_secs_f32());
+                return Err(Came::broke(Outcome::Unknown { why: why.clone() }, 504, why));
+            }
             why = self.withdrawn(changes, ready) => return Err(cut(why)),
             () = cancelled.cancelled() => return Err(cut(NOBODY.to_owned())),
         };
         let brings = labels_of(ready.own, ready.lent.is_some());
         if self.whose == Whose::Agent
-            && let Err(error) = self.gate.brought(changes, &brings).await
+            && let Err(error) = self.gate.brought(changes, &brings, sent.is_over()).await
         {
             return Err(Came::broke(Outcome::Done, 502, format!("the gateway failed: {error}")));
         }
@@ -137,7 +137,7 @@ impl SessionEgress {
         &self,
         ready: &mut Ready,
         changes: &mut Changes,
-        (cancelled, sent): (&CancellationToken, &Arc<AtomicU64>),
+        (cancelled, sent): (&CancellationToken, &Arc<Sending>),
     ) -> Result<Option<Response<Incoming>>, Came> {
         let renewed = tokio::select! {
             renewed = self.renewed(ready) => renewed,
@@ -156,7 +156,7 @@ impl SessionEgress {
             return Err(cut(why));
         }
         let Ok(request) = request(ready, None, sent) else { return Ok(None) };
-        self.answered(request, ready, changes, cancelled).await.map(Some)
+        self.answered(request, ready, changes, (cancelled, sent)).await.map(Some)
     }
 
     /// The secret of a request that was refused with it, if it is another by now.
@@ -167,8 +167,8 @@ impl SessionEgress {
             return None;
         }
         let policy = Arc::clone(&self.gate.policy.borrow());
-        let renewed =
-            lender.inject(policy.secrets(), &for_vault(&ready.permit.action().target)).await.ok()?;
+        let to = for_vault(&ready.permit.action().target);
+        let renewed = lender.inject(&policy.secrets_for(&to), &to).await.ok()?;
         renewed.filter(|renewed| renewed.secret == lent.secret)
     }
 
@@ -229,7 +229,8 @@ impl SessionEgress {
                 refused(504, format!("the answer stopped for {} s", bounds.idle.as_secs_f32()))
             })?;
             let Some(frame) = frame else { break };
-            let frame = frame.map_err(|error| refused(502, format!("the answer broke off: {error}")))?;
+            let frame =
+                frame.map_err(|error| refused(502, format!("the answer broke off: {}", told(&error))))?;
             // Trailers are not passed on.
             let Ok(bytes) = frame.into_data() else { continue };
             count = count.saturating_add(bytes.len() as u64);
@@ -252,7 +253,7 @@ impl SessionEgress {
 }
 
 /// The request as it leaves: of the permit, and nothing else but its body, the length and the host's secret.
-fn request(ready: &Ready, body: Option<RequestBody>, sent: &Arc<AtomicU64>) -> Result<Request<Sent>, String> {
+fn request(ready: &Ready, body: Option<RequestBody>, sent: &Arc<Sending>) -> Result<Request<Sent>, String> {
     let action = ready.permit.action();
     let unfit = |what: &str| format!("its {what} can't be sent");
     let mut headers = HeaderMap::new();
@@ -271,19 +272,26 @@ fn request(ready: &Ready, body: Option<RequestBody>, sent: &Arc<AtomicU64>) -> R
     // A push begins with what was decided on.
     let begin = action.push.as_ref().map(|push| Bytes::from(push.bytes.clone()));
     let body = match &action.body {
-        Body::None => Either::Left(Full::new(begin.unwrap_or_default())),
+        Body::None => {
+            sent.over();
+            Either::Left(Full::new(begin.unwrap_or_default()))
+        }
         Body::Whole(bytes) => {
-            sent.store(bytes.len() as u64, Ordering::Relaxed);
+            sent.more(bytes.len() as u64);
+            sent.over();
             let whole = [begin.unwrap_or_default(), Bytes::from(bytes.clone())].concat();
             Either::Left(Full::new(Bytes::from(whole)))
         }
         Body::Upto(most) => {
             let body = body.ok_or_else(|| unfit("body"))?;
-            if let (Some(length), None) = (ready.length, &begin) {
+            let length = ready.length.filter(|_| begin.is_none());
+            if let Some(length) = length {
                 headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
             }
             let begin = stream::iter(begin.map(|bytes| Ok(Frame::data(bytes))));
-            Either::Right(StreamBody::new(begin.chain(counted(body, *most, Arc::clone(sent))).boxed()))
+            Either::Right(StreamBody::new(
+                begin.chain(counted(body, (*most, length), Arc::clone(sent))).boxed(),
+            ))
         }
     };
     let mut request = Request::new(body);
@@ -293,22 +301,28 @@ fn request(ready: &Ready, body: Option<RequestBody>, sent: &Arc<AtomicU64>) -> R
     Ok(request)
 }
 
-/// The body as it comes from the program, at most as long as its budget.
+/// The body as it comes from the program, at most as long as its budget. Whoever sends it may not ask for more once it is as long
+/// as was said.
 fn counted(
     body: RequestBody,
-    most: u64,
-    sent: Arc<AtomicU64>,
+    (most, length): (u64, Option<u64>),
+    sent: Arc<Sending>,
 ) -> stream::BoxStream<'static, Result<Frame<Bytes>, Cut>> {
-    let next = move |(mut body, sent): (RequestBody, Arc<AtomicU64>)| async move {
+    let next = move |(mut body, sent): (RequestBody, Arc<Sending>)| async move {
         let piece = match body.next().await {
             Ok(Some(piece)) => piece,
-            Ok(None) => return Ok(None),
+            Ok(None) => {
+                sent.over();
+                return Ok(None);
+            }
             Err(gone) => return Err(Cut::Gone(gone)),
         };
-        let size = piece.len() as u64;
-        let so_far = sent.fetch_add(size, Ordering::Relaxed).saturating_add(size);
+        let so_far = sent.more(piece.len() as u64);
         if so_far > most {
             return Err(Cut::TooLong);
+        }
+        if length == Some(so_far) {
+            sent.over();
         }
         Ok(Some((Frame::data(Bytes::from(piece)), (body, sent))))
     };
@@ -344,20 +358,39 @@ fn fields(headers: &HeaderMap, scrubber: Option<&Scrubber>) -> Vec<(String, Stri
 
 /// Why there is no answer: whether anything left is known only where no connection was made.
 fn not_answered(error: &hyper_util::client::legacy::Error) -> Came {
-    let mut why: &dyn std::error::Error = error;
-    let mut too_long = false;
-    while let Some(inner) = why.source() {
-        too_long |= inner.downcast_ref::<Cut>() == Some(&Cut::TooLong);
-        why = inner;
-    }
-    let why = why.to_string();
-    if too_long {
+    if causes(error).any(|cause| cause.downcast_ref::<Cut>() == Some(&Cut::TooLong)) {
+        let why = Cut::TooLong.to_string();
         return Came::broke(Outcome::Unknown { why: why.clone() }, 413, why);
     }
+    let why = told(error);
     if error.is_connect() {
         return Came::broke(Outcome::NotDone { why: why.clone() }, 502, why);
     }
     Came::broke(Outcome::Unknown { why: why.clone() }, 502, format!("the server broke off: {why}"))
+}
+
+/// A failure in words of this host's. A server's own (why it goes away, what its certificate says) would be a stranger's, and
+/// would reach the agent without being on its labels.
+fn told(error: &(dyn std::error::Error + 'static)) -> String {
+    let ours = |cause: &(dyn std::error::Error + 'static)| {
+        let dialed = cause.downcast_ref::<DialError>().map(ToString::to_string);
+        let cut = || cause.downcast_ref::<Cut>().map(ToString::to_string);
+        dialed.or_else(cut)
+    };
+    let spoken = |cause: &(dyn std::error::Error + 'static)| cause.downcast_ref::<hyper::Error>().map(words);
+    let words = causes(error).find_map(ours).or_else(|| causes(error).filter_map(spoken).last());
+    words.unwrap_or_else(|| "the connection failed".to_owned())
+}
+
+/// What the HTTP library says of itself, without what it was told.
+fn words(error: &hyper::Error) -> String {
+    if error.is_timeout() { "it was too slow".to_owned() } else { error.to_string() }
+}
+
+fn causes<'e>(
+    error: &'e (dyn std::error::Error + 'static),
+) -> impl Iterator<Item = &'e (dyn std::error::Error + 'static)> {
+    std::iter::successors(Some(error), |error| error.source())
 }
 
 fn cut(why: String) -> Came {

@@ -197,6 +197,8 @@ impl SessionGate {
         let known = match self.servers.tool(policy.team(), &call.tool, approved, within).await {
             Ok(known) => known,
             Err(failure) => {
+                // It may be said in the server's own words.
+                self.meet_tool(&call.tool).await?;
                 self.refuse(&call, &failure.message).await;
                 return Err(failure);
             }

@@ -6,7 +6,7 @@ use domain::{Confidentiality, Integrity, Labels, SecretBinding, SecretName};
 use store::{Act, Outcome, Verdict};
 use vault::{Key, Secret};
 
-use super::server::PACKED;
+use super::server::{GOODBYE, PACKED};
 use super::*;
 use crate::tests::vault::{GIVEN, REFUSED, logged_in, token_endpoint, vault};
 
@@ -293,6 +293,41 @@ async fn a_rise_while_a_request_is_committed_to_cuts_it() {
     let back = open.await.unwrap();
     assert_eq!((back.status, back.refused, rig.hits()), (403, true, 0), "{back:?}");
     assert!(back.text().contains("connect-rule-of-two"), "{back:?}");
+}
+
+/// What an answer brings doesn't go into the rest of the request that it answers.
+#[tokio::test]
+async fn a_request_that_is_answered_before_its_end_is_decided_on_again() {
+    let rig = Rig::new().await;
+    rig.meet(confidential()).await;
+    let request = EgressRequest { body: BodyLength::Unknown, ..rig.request("POST api.example/early") };
+    let (mut door, daemon) = tokio::io::duplex(1 << 16);
+    let egress = Arc::clone(&rig.egress);
+    tokio::spawn(async move { crate::egress::serve(request, daemon, egress.as_ref()).await });
+    let back = received(&mut door).await;
+    assert!(!back.whole, "{back:?}");
+    let cut = |event: &Event| matches!(event, Event::Ended { outcome: Outcome::Unknown { why }, .. } if why.contains("connect-rule-of-two"));
+    assert!(rig.ledger().await.iter().any(cut));
+
+    // One that ended before is not.
+    let rig = Rig::new().await;
+    rig.meet(confidential()).await;
+    assert!(rig.post("POST api.example/echo", b"whole").await.whole);
+    let rig = Rig::new().await;
+    rig.meet(confidential()).await;
+    let request = EgressRequest { body: BodyLength::Known(5), ..rig.request("POST api.example/echo") };
+    assert!(rig.send(request, vec![b"whole".to_vec()]).await.whole);
+}
+
+/// What a server says in its errors is no way to the agent that its labels don't know of.
+#[tokio::test]
+async fn the_words_of_a_server_that_goes_away_are_not_told() {
+    let rig = Rig::with(EGRESS, true, Bounds::default(), None).await;
+    rig.site.goes.store(true, Ordering::SeqCst);
+    let back = rig.ask("GET api.example/x").await;
+    assert_eq!((back.status, back.refused), (502, true), "{back:?}");
+    assert!(!back.text().contains(GOODBYE) && back.text().contains("http2 error"), "{back:?}");
+    assert!(!format!("{:?}", rig.ledger().await).contains(GOODBYE));
 }
 
 #[tokio::test]

@@ -30,7 +30,7 @@ const NOW: u64 = 1_795_000_000_000;
 const EGRESS: &str = r#"
 allow = [
     "GET,HEAD https://api.example:PORT/**?*",
-    "POST https://api.example:PORT/echo",
+    "POST https://api.example:PORT/echo", "POST https://api.example:PORT/early",
     "GET https://wiki.corp.example:PORT/**", "GET https://api.example:PORT/never/listed",
 ]
 ask = ["PUT https://api.example:PORT/**"]

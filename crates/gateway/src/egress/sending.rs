@@ -1,0 +1,88 @@
+//! How far a request's body is on its way.
+
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+/// The way of one body.
+#[derive(Debug)]
+pub(super) struct Sending(Mutex<State>);
+
+#[derive(Debug)]
+struct State {
+    bytes: u64,
+    /// Whether nothing more comes.
+    over: bool,
+    /// When the last of it came.
+    moved: Instant,
+}
+
+impl Sending {
+    pub(super) fn new() -> Self {
+        Self(Mutex::new(State { bytes: 0, over: false, moved: Instant::now() }))
+    }
+
+    /// Counts bytes, and says how many there were.
+    pub(super) fn more(&self, bytes: u64) -> u64 {
+        self.change(|state| {
+            state.bytes = state.bytes.saturating_add(bytes);
+            state.bytes
+        })
+    }
+
+    /// Nothing more comes.
+    pub(super) fn over(&self) {
+        self.change(|state| state.over = true);
+    }
+
+    pub(super) fn bytes(&self) -> u64 {
+        self.look(|state| state.bytes)
+    }
+
+    pub(super) fn is_over(&self) -> bool {
+        self.look(|state| state.over)
+    }
+
+    /// Waits until nothing has moved for so long: since the body's last piece, or its end.
+    pub(super) async fn rests(&self, time: Duration) {
+        loop {
+            let moved = self.look(|state| state.moved);
+            tokio::time::sleep_until(moved + time).await;
+            if self.look(|state| state.moved) == moved {
+                return;
+            }
+        }
+    }
+
+    fn change<T>(&self, with: impl FnOnce(&mut State) -> T) -> T {
+        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        state.moved = Instant::now();
+        with(&mut state)
+    }
+
+    fn look<T>(&self, at: impl FnOnce(&State) -> T) -> T {
+        at(&self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_body_that_moves_is_waited_for_and_its_end_begins_the_wait_for_an_answer() {
+        let (sending, time) = (Sending::new(), Duration::from_secs(300));
+        let start = Instant::now();
+        let body = async {
+            for _ in 0..10 {
+                tokio::time::sleep(Duration::from_secs(200)).await;
+                sending.more(1);
+            }
+            sending.over();
+        };
+        tokio::join!(body, sending.rests(time));
+        assert_eq!(start.elapsed().as_secs(), 2300);
+        assert_eq!((sending.bytes(), sending.is_over()), (10, true));
+    }
+}
