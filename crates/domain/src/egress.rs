@@ -24,6 +24,12 @@ pub enum EgressError {
         "`{0}` is not written as FETCH URL or PUSH URL REFS, such as PUSH https://git.example.com/app refs/heads/agent/*"
     )]
     Git(String),
+    /// A rule that takes too much for what runs nothing, or that needs no such word.
+    #[error(
+        "`no-ci` says that nothing runs where such refs are pushed: it stands in `allow` alone, after refs that are named more \
+         closely than `refs/heads/*`"
+    )]
+    NoCi,
     /// The host.
     #[error(transparent)]
     Host(#[from] HostError),
@@ -288,11 +294,19 @@ fn is_upper_hex(byte: u8) -> bool {
 enum Git {
     Fetch,
     /// Pushes that change such refs.
-    Push(String),
+    Push {
+        refs: String,
+        /// Whether a person says that nothing runs at the host when they do.
+        no_ci: bool,
+    },
 }
 
+/// How a rule says that.
+const NO_CI: &str = "no-ci";
+
 /// Names requests: `GET,HEAD https://*.example.com/v1/**?*`; or what git does with a repository: `FETCH
-/// https://git.example.com/acme/*`, `PUSH https://git.example.com/acme/app refs/heads/agent/*`.
+/// https://git.example.com/acme/*`, `PUSH https://git.example.com/acme/app refs/heads/agent/*`, and with `no-ci` after that,
+/// where nothing runs on what is pushed.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct EgressPattern {
@@ -339,6 +353,24 @@ impl EgressPattern {
         self.git == Some(Git::Fetch)
     }
 
+    /// Whether it is about pushes, and doesn't say that nothing runs on them.
+    #[must_use]
+    pub fn may_run(&self) -> bool {
+        matches!(self.git, Some(Git::Push { no_ci: false, .. }))
+    }
+
+    /// Whether it is about pushes, and says that nothing runs on them.
+    #[must_use]
+    pub fn runs_nothing(&self) -> bool {
+        matches!(self.git, Some(Git::Push { no_ci: true, .. }))
+    }
+
+    /// A rule about pushes as it would be if it said that nothing runs on them.
+    #[must_use]
+    pub fn with_no_ci(&self) -> Option<Self> {
+        if self.may_run() { format!("{} {NO_CI}", self.text).parse().ok() } else { None }
+    }
+
     /// Whether it names a request, by a rule that answers so. A denial without `?` is about any query, everything else
     /// without one about none. A push is allowed by a rule that names all of its refs, and asked about or denied by one
     /// that names any of them; rules that aren't about git allow none.
@@ -367,7 +399,7 @@ impl EgressPattern {
     fn names_git(&self, git: &Git, target: &EgressTarget, answer: Answer) -> bool {
         let (query, path) = match git {
             Git::Fetch => (FETCH_QUERY, FETCH_PATH),
-            Git::Push(_) => (PUSH_QUERY, PUSH_PATH),
+            Git::Push { .. } => (PUSH_QUERY, PUSH_PATH),
         };
         let begins = target.begins_git() && target.query.as_deref() == Some(query);
         let repository = match target.path.strip_suffix(BEGIN_PATH) {
@@ -383,20 +415,20 @@ impl EgressPattern {
         }
         let named = |pattern: &String, name: &String| matches(pattern.as_bytes(), name.as_bytes());
         match git {
-            Git::Push(pattern) if !begins && answer == Answer::Allow => {
-                target.refs.iter().all(|name| named(pattern, name))
+            Git::Push { refs, .. } if !begins && answer == Answer::Allow => {
+                target.refs.iter().all(|name| named(refs, name))
             }
             // A push of nothing is how git tries out whether it may.
-            Git::Push(pattern) if !begins && !target.refs.is_empty() => {
-                target.refs.iter().any(|name| named(pattern, name))
+            Git::Push { refs, .. } if !begins && !target.refs.is_empty() => {
+                target.refs.iter().any(|name| named(refs, name))
             }
-            Git::Fetch | Git::Push(_) => true,
+            Git::Fetch | Git::Push { .. } => true,
         }
     }
 
     /// Whether it is about a push to this ref, whatever the repository.
     fn names_ref(&self, name: &str) -> bool {
-        matches!(&self.git, Some(Git::Push(pattern)) if matches(pattern.as_bytes(), name.as_bytes()))
+        matches!(&self.git, Some(Git::Push { refs, .. }) if matches(refs.as_bytes(), name.as_bytes()))
     }
 
     /// A request that it names, for people.
@@ -422,8 +454,8 @@ impl EgressPattern {
                     refs: vec![],
                 };
             }
-            Some(Git::Push(pattern)) => {
-                let (path, refs) = (path + PUSH_PATH, vec![plain(pattern)]);
+            Some(Git::Push { refs, .. }) => {
+                let (path, refs) = (path + PUSH_PATH, vec![plain(refs)]);
                 return EgressTarget {
                     method: "POST".to_owned(),
                     secure,
@@ -446,13 +478,22 @@ impl EgressPattern {
         let wrong = || EgressError::Git(cut(text));
         let mut words = text.split(' ');
         let (verb, url, refs) = (words.next(), words.next().ok_or_else(wrong)?, words.next());
-        let git = match (verb, refs) {
-            (Some("FETCH"), None) => Git::Fetch,
-            (Some("PUSH"), Some(refs)) => {
+        let git = match (verb, refs, words.next()) {
+            (Some("FETCH"), None, None) => Git::Fetch,
+            (Some("PUSH"), Some(refs), None) => {
                 check_ref(refs, true)?;
-                Git::Push(refs.to_owned())
+                Git::Push { refs: refs.to_owned(), no_ci: false }
             }
-            (_, _) => return Err(wrong()),
+            (Some("PUSH"), Some(refs), Some(NO_CI)) => {
+                check_ref(refs, true)?;
+                // Many hosts run something for any branch or tag.
+                let close = |kind| refs.strip_prefix(kind).is_some_and(|rest| !rest.starts_with('*'));
+                if !close("refs/heads/") && !close("refs/tags/") {
+                    return Err(EgressError::NoCi);
+                }
+                Git::Push { refs: refs.to_owned(), no_ci: true }
+            }
+            (_, _, _) => return Err(wrong()),
         };
         let whole = format!("GET {url}");
         let parts = Parts::of(&whole)?;

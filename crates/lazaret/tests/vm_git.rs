@@ -47,7 +47,7 @@ fn agent(host: &GitHost) -> String {
     let program = PROGRAM.replace("HOST_URL", host.url("").trim_end_matches('/'));
     format!(
         "name = \"courier\"\nharness = {{ command = [\"python3\", \"-c\", '''{program}'''] }}\nimage = \"base\"\n\
-         [egress]\nallow = [\"FETCH {url}/app\", \"PUSH {url}/app refs/heads/agent/*\"]\n\
+         [egress]\nallow = [\"FETCH {url}/app\", \"PUSH {url}/app refs/heads/agent/* no-ci\"]\n\
          [secrets]\napp = [\"{url}/app.git\"]\n[limits]\nmemory = \"256MiB\"\nwall_clock = \"10m\"\n"
     )
 }

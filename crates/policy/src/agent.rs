@@ -403,6 +403,9 @@ fn generated(from: &Sources<'_>) -> Result<Vec<Statement>, PolicyError> {
         let (name, pattern) = (rule.answer.as_str(), &rule.pattern);
         let says = match &rule.preset {
             Some(preset) => format!("`{name} = [\"{pattern}\"]` of the preset `{preset}`"),
+            None if pattern.runs_nothing() => {
+                format!("`{name} = [\"{pattern}\"]` of [egress], by which nothing runs on such pushes")
+            }
             None => format!("`{name} = [\"{pattern}\"]` of [egress]"),
         };
         let scope = format!("(principal == Agent::\"{agent}\", action == Action::\"connect\", resource)");

@@ -63,6 +63,10 @@ pub struct ConnectFacts {
     pub calls: Counts,
 }
 
+/// Most bytes of a `git fetch` that only says what it wants and has. Commits by the thousand, or what is made to look like
+/// them, tell the host something.
+const NEGOTIATION: u64 = 16 << 10;
+
 /// Headers that carry nothing of an agent's, with their only value.
 pub const PLAIN_HEADERS: [(&str, &str); 2] = [("accept", "*/*"), ("user-agent", "lazaret")];
 
@@ -89,6 +93,16 @@ impl Connect {
         !self.is_plain() || self.body != Body::None
     }
 
+    /// Most bytes that its body may have.
+    #[must_use]
+    pub fn most_bytes(&self) -> u64 {
+        match &self.body {
+            Body::None => 0,
+            Body::Upto(bytes) => *bytes,
+            Body::Whole(bytes) => bytes.len() as u64,
+        }
+    }
+
     /// Whether its headers say nothing of the agent's.
     #[must_use]
     pub fn is_plain(&self) -> bool {
@@ -101,20 +115,23 @@ impl Connect {
         let fetches = self.target.fetches();
         let does = !self.target.reads() || (self.body != Body::None && !fetches);
         let asks = self.target.query.is_some() && !self.target.begins_git();
+        let tells = fetches && self.most_bytes() > NEGOTIATION;
         let done = match &self.push {
             Some(Push { deletes: false, .. }) => Effect::Write,
             Some(Push { deletes: true, .. }) | None => Effect::Irreversible,
         };
         let mut effects = vec![Effect::Read];
         effects.extend(does.then_some(done));
-        effects.extend(((does || asks) && !own).then_some(Effect::Communicate));
+        effects.extend(((does || asks || tells) && !own).then_some(Effect::Communicate));
         Effects::of(&effects).unwrap_or(Effects::UNKNOWN)
     }
 
-    /// The same by the rules that are about it: a push that a person must be asked about may make something run, such as
-    /// the host's tests. One that is simply allowed is taken to run nothing: whoever wrote the rule said so.
+    /// The same by the rules that are about it. A push may make something run, such as the host's tests: nobody here can see
+    /// what a pack changes. Only a rule that allows all of it, and says that nothing runs there, makes it one that doesn't.
     fn effects_by(&self, rules: &[&EgressRule], own: bool) -> Effects {
-        let runs = self.push.is_some() && rules.iter().any(|rule| rule.answer == Answer::Ask);
+        let said = |rule: &&EgressRule| rule.answer == Answer::Allow && rule.pattern.runs_nothing();
+        let asks = rules.iter().any(|rule| rule.answer == Answer::Ask);
+        let runs = self.push.is_some() && !self.target.refs.is_empty() && (asks || !rules.iter().any(said));
         let runs = runs.then(|| Effects::of(&[Effect::Execute])).flatten();
         runs.map_or(self.effects(own), |runs| self.effects(own).and(runs))
     }
@@ -235,6 +252,7 @@ pub fn explain_connect(policy: &AgentPolicy, call: &Call<Connect>) -> Explanatio
         value: call.action.target.url(),
         role: Role::Sensitive(Kind::Url, call.facts.origin.clone()),
     };
+    let rules = policy.egress().map(|egress| egress.about(&call.action.target)).unwrap_or_default();
     let whose = if call.facts.own {
         "the host is the organisation's own"
     } else {
@@ -243,7 +261,7 @@ pub fn explain_connect(policy: &AgentPolicy, call: &Call<Connect>) -> Explanatio
     Explanation {
         answer,
         reasons,
-        effects: Some(call.action.effects(call.facts.own)),
+        effects: Some(call.action.effects_by(&rules, call.facts.own)),
         labels: call.facts.labels.clone(),
         arguments: vec![url],
         own: whose.to_owned(),

@@ -70,7 +70,8 @@ impl Clone {
 
 #[tokio::test]
 async fn git_pushes_without_options_and_is_refused_with_them() {
-    let clone = Clone::by("allow = [\"FETCH REPOSITORY\", \"PUSH REPOSITORY refs/heads/agent/*\"]").await;
+    let clone =
+        Clone::by("allow = [\"FETCH REPOSITORY\", \"PUSH REPOSITORY refs/heads/agent/* no-ci\"]").await;
     let (code, said) = clone.git(&["push", "origin", "HEAD:refs/heads/agent/plain"]).await;
     assert!(code, "{said}");
     let merges = ["-o", "merge_request.create", "-o", "merge_request.merge_when_pipeline_succeeds"];

@@ -59,9 +59,10 @@ impl Check<'_> {
     fn targets(&mut self, item: Item<'_, '_>, answer: Answer, rules: &mut Vec<EgressRule>) -> Option<()> {
         let mut sound = true;
         for (text, at) in self.strings(item, answer.as_str(), MAX_RULES)? {
-            let pattern = text.parse::<EgressPattern>().and_then(|pattern| {
-                let every = pattern.is_every_method() && answer != Answer::Deny;
-                if every { Err(EgressError::EveryMethod) } else { Ok(pattern) }
+            let pattern = text.parse::<EgressPattern>().and_then(|pattern| match answer {
+                Answer::Allow | Answer::Ask if pattern.is_every_method() => Err(EgressError::EveryMethod),
+                Answer::Ask | Answer::Deny if pattern.runs_nothing() => Err(EgressError::NoCi),
+                Answer::Allow | Answer::Ask | Answer::Deny => Ok(pattern),
             });
             match pattern {
                 Ok(pattern) if rules.iter().any(|rule| rule.answer == answer && rule.pattern == pattern) => {

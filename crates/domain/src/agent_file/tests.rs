@@ -263,6 +263,7 @@ fn every_mistake_of_egress_is_told_with_its_place() {
         with("[egress]\nask = [\"GET https://*.com/**\"]"),
         with("[egress]\nask = [\"GET https://a.example/a%2Fb\"]"),
         with("[egress]\nallow = [\"GET https://a.example/\", \"GET https://a.example/\"]"),
+        with("[egress]\nask = [\"PUSH https://a.example/b refs/heads/c no-ci\"]"),
         with("[egress]\nbody = 5"),
         with("[egress]\nrequests_per_minute = 0"),
         with("[egress]\nbytes_out_per_day = \"2TiB\""),

@@ -89,6 +89,7 @@ fn rules_about_git_name_repositories_and_refs() {
     let (to_fetch, to_push) = (format!("{begin}git-upload-pack"), format!("{begin}git-receive-pack"));
     let fetching = "FETCH https://g.example/acme/*";
     let pushing = "PUSH https://g.example/acme/app.git refs/heads/agent/*";
+    let quiet = &format!("{pushing} no-ci");
     for (pattern, target, named) in [
         (fetching, to_fetch.clone(), true),
         (fetching, to_push.clone(), false),
@@ -104,6 +105,8 @@ fn rules_about_git_name_repositories_and_refs() {
         (pushing, format!("{fetch}/git-receive-pack refs/heads/agent/a,refs/heads/main"), false),
         (pushing, format!("{fetch}/git-receive-pack refs/heads/agent/a/b"), false),
         (pushing, format!("{fetch}/git-receive-pack"), true),
+        (quiet, format!("{fetch}/git-receive-pack refs/heads/agent/a"), true),
+        (quiet, format!("{fetch}/git-receive-pack refs/tags/agent"), false),
         ("POST https://g.example/**", format!("{fetch}/git-receive-pack refs/heads/agent/a"), false),
         ("POST https://g.example/**", format!("{fetch}/git-receive-pack"), false),
         ("POST https://g.example/**", format!("{fetch}/git-receive-pack/"), false),
@@ -118,6 +121,12 @@ fn rules_about_git_name_repositories_and_refs() {
         "PUSH https://g.example/acme/app main",
         "PUSH https://g.example/acme/app refs/heads/a b",
         "PUSH https://g.example/acme/app refs/heads/a..?",
+        "PUSH https://g.example/acme/app refs/heads/a ci",
+        "PUSH https://g.example/acme/app refs/heads/a no-ci no-ci",
+        "PUSH https://g.example/acme/app refs/heads/* no-ci",
+        "PUSH https://g.example/acme/app refs/** no-ci",
+        "PUSH https://g.example/acme/app refs/tags/** no-ci",
+        "FETCH https://g.example/acme/app no-ci",
         "FETCH https://g.example/",
         "FETCH https://g.example/acme/",
         "FETCH https://g.example/acme?x",

@@ -478,12 +478,7 @@ pub(super) fn for_vault(target: &EgressTarget) -> Target<'_> {
 
 /// What a request could take of the bytes of the day.
 pub(super) fn most_bytes(action: &Connect) -> u64 {
-    let body = match &action.body {
-        Body::None => 0,
-        Body::Upto(bytes) => *bytes,
-        Body::Whole(bytes) => bytes.len() as u64,
-    };
-    head_bytes(action).saturating_add(body)
+    head_bytes(action).saturating_add(action.most_bytes())
 }
 
 /// The bytes of a request's head that are the agent's to choose.

@@ -14,9 +14,15 @@ pub(super) fn gained(old: Option<&Egress>, new: Option<&Egress>, verb: [&str; 2]
     for rule in &to.rules {
         let pattern = &rule.pattern;
         match rule.answer {
-            Answer::Allow if !has(from, Answer::Allow, pattern) => {
-                let before = if has(from, Answer::Ask, pattern) { "asked" } else { "denied" };
-                return answered(rule, before, "allowed");
+            Answer::Allow if !allows(from, pattern) => {
+                let asked = has(from, Answer::Ask, pattern)
+                    || from.rules.iter().any(|rule| rule.pattern.with_no_ci().as_ref() == Some(pattern));
+                let after = match (pattern.may_run(), pattern.runs_nothing()) {
+                    (true, _) => "asked",
+                    (_, true) => "allowed, and taken to run nothing at the host (`no-ci`)",
+                    (false, false) => "allowed",
+                };
+                return answered(rule, if asked { "asked" } else { "denied" }, after);
             }
             Answer::Ask if !has(from, Answer::Ask, pattern) && !has(from, Answer::Allow, pattern) => {
                 return answered(rule, "denied", "asked");
@@ -61,6 +67,12 @@ pub(super) fn gained(old: Option<&Egress>, new: Option<&Egress>, verb: [&str; 2]
 
 fn has(table: &Egress, answer: Answer, pattern: &EgressPattern) -> bool {
     table.rules.iter().any(|rule| rule.answer == answer && rule.pattern == *pattern)
+}
+
+/// Whether it is allowed so, or even without a question.
+fn allows(table: &Egress, pattern: &EgressPattern) -> bool {
+    let more = pattern.with_no_ci().is_some_and(|more| has(table, Answer::Allow, &more));
+    more || has(table, Answer::Allow, pattern)
 }
 
 /// Whether two rules could name the same host.

@@ -370,7 +370,8 @@ const GIT: &str = r#"
 presets = ["pip"]
 allow = [
     "FETCH https://git.example.com/acme/*",
-    "PUSH https://git.example.com/acme/app refs/heads/agent/*",
+    "PUSH https://git.example.com/acme/app refs/heads/agent/* no-ci",
+    "PUSH https://git.example.com/acme/app refs/heads/tested/*",
     "POST https://git.example.com/**",
 ]
 ask = ["PUSH https://git.example.com/acme/app refs/heads/main"]
@@ -390,6 +391,8 @@ fn pushes_are_decided_by_their_refs_and_never_by_other_rules() {
         ("refs/heads/agent/a", false, Answer::Allow, "`allow = [\"PUSH"),
         ("refs/heads/agent/a", true, Answer::Ask, "push-deletes"),
         ("refs/heads/main", false, Answer::Ask, "`ask = [\"PUSH"),
+        ("refs/heads/tested/a", false, Answer::Ask, "push-runs: hosts run tests and more"),
+        ("refs/heads/tested/a,refs/heads/agent/a", false, Answer::Deny, "no rule allows"),
         ("refs/heads/main,refs/heads/agent/a", false, Answer::Deny, "no rule allows"),
         ("refs/heads/other", false, Answer::Deny, "no rule allows"),
         ("refs/tags/v1", false, Answer::Deny, "no rule allows"),
@@ -426,11 +429,46 @@ fn a_push_that_is_asked_about_may_make_something_run() {
 }
 
 #[test]
+fn a_rule_by_which_nothing_runs_is_told_as_such() {
+    let policy = compile(&agent(GIT), None, &[]).unwrap();
+    let explained = |refs: &str| {
+        let target = format!("POST https://git.example.com/acme/app/git-receive-pack {refs}");
+        let action = Connect::told(target.parse().unwrap(), Body::Upto(9));
+        let facts = facts(Labels::default(), false, Origin::Person);
+        explain_connect(&policy, &Call { action, facts }).to_string()
+    };
+    let quiet = explained("refs/heads/agent/a");
+    assert!(quiet.starts_with("allow: ") && !quiet.contains("execute"), "{quiet}");
+    assert!(quiet.contains("by which nothing runs on such pushes"), "{quiet}");
+    let runs = explained("refs/heads/tested/a");
+    assert!(runs.starts_with("ask: ") && runs.contains("execute") && runs.contains("push-runs"), "{runs}");
+
+    let without = GIT.replace("agent/* no-ci", "agent/*");
+    let found = compare(&agent(&without), &agent(GIT), [None, None]).unwrap();
+    assert_eq!(found.verdict, Verdict::Wider, "{found:?}");
+    let told = "was asked, is now allowed, and taken to run nothing at the host (`no-ci`)";
+    assert!(format!("{:?}", found.wider).contains(told), "{found:?}");
+    let found = compare(&agent(GIT), &agent(&without), [None, None]).unwrap();
+    assert_eq!(found.verdict, Verdict::Narrower, "{found:?}");
+    let found = compare(CLERK, &agent(&without), [None, None]).unwrap();
+    assert_eq!(found.verdict, Verdict::Wider, "{found:?}");
+}
+
+#[test]
 fn a_fetch_reads_and_a_preset_is_named_where_it_decides() {
     let policy = compile(&agent(GIT), None, &[]).unwrap();
     let fetch =
         Connect { body: Body::Upto(9), ..request("POST https://git.example.com/acme/app/git-upload-pack") };
     assert_eq!(fetch.effects(false).to_string(), "read");
+    for (body, own, effects) in [
+        (Body::Upto(16 << 10), false, "read"),
+        (Body::Upto((16 << 10) + 1), false, "read + communicate"),
+        (Body::Whole(vec![b'x'; 20_000]), false, "read + communicate"),
+        (Body::Upto(1 << 20), true, "read"),
+    ] {
+        let long = Connect { body, ..fetch.clone() };
+        assert_eq!(long.effects(own).to_string(), effects, "what it has may say anything");
+    }
     let (found, reason) = asked(&policy, fetch.clone(), facts(Labels::default(), false, Origin::Unknown));
     assert!(found == Answer::Allow, "{reason}");
     let (found, _) = asked(&policy, fetch, facts(exposed(), false, Origin::Unknown));

@@ -6,7 +6,7 @@ use super::*;
 
 const RULES: &str = r#"
 allow = [
-    "PUSH https://api.example:PORT/acme/app refs/heads/agent/*",
+    "PUSH https://api.example:PORT/acme/app refs/heads/agent/* no-ci",
     "GET,POST https://api.example:PORT/**",
 ]
 ask = ["PUSH https://api.example:PORT/acme/app refs/heads/main"]
