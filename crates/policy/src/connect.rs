@@ -252,7 +252,7 @@ pub fn explain_connect(policy: &AgentPolicy, call: &Call<Connect>) -> Explanatio
         value: call.action.target.url(),
         role: Role::Sensitive(Kind::Url, call.facts.origin.clone()),
     };
-    let rules = policy.egress().map(|egress| egress.about(&call.action.target)).unwrap_or_default();
+    let rules = policy.connect().map(|(_, egress)| egress.about(&call.action.target)).unwrap_or_default();
     let whose = if call.facts.own {
         "the host is the organisation's own"
     } else {
