@@ -75,6 +75,9 @@ pub(crate) fn process(task: &Task<'_>) -> ProcessSpec {
     }
     for used in &task.agent.secrets {
         set(&used.secret.variable(), &used.secret.placeholder());
+        if let Some(variable) = &used.variable {
+            set(variable.as_str(), &used.secret.placeholder());
+        }
     }
     let prompt = task.prompt.map(str::to_owned);
     let model = task.model.map_or("", |(model, _)| model.model());
@@ -298,6 +301,11 @@ mod tests {
     fn a_cell_gets_placeholders_for_its_agents_secrets() {
         let with = "name = \"a\"\nharness = { command = [\"env\"] }\n[secrets]\nmy-key = [\"https://a\"]";
         assert_eq!(value(&spec(with, None, &[]), "LAZARET_SECRET_MY_KEY"), "lazaret-secret-my-key");
+        let with = "name = \"a\"\nharness = { command = [\"env\"] }\n[secrets]\nhub = { to = [\"https://a\"], variable = \"GITHUB_TOKEN\" }";
+        let named = spec(with, None, &["GITHUB_TOKEN=of-the-image".to_owned()]);
+        for variable in ["GITHUB_TOKEN", "LAZARET_SECRET_HUB"] {
+            assert_eq!(value(&named, variable), "lazaret-secret-hub");
+        }
         let without = spec("name = \"a\"\nharness = { command = [\"env\"] }", None, &[]);
         assert!(without.env.iter().all(|(name, _)| !name.contains("SECRET")));
     }

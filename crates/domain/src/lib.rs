@@ -43,6 +43,6 @@ pub use name::{AgentName, GroupName, ImageName, NameError, PersonName, SecretNam
 pub use origin::Origin;
 pub use person::{Role, RoleError};
 pub use presets::{PRESETS, Preset};
-pub use secret::{BindingError, How, SecretBinding};
+pub use secret::{BindingError, How, PlaceholderVariable, SecretBinding, VariableError};
 pub use tool::{ToolName, ToolNameError, ToolPattern, ToolRef};
 pub use units::{ByteSize, Span, UnitError, UsdMicros};

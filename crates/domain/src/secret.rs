@@ -27,6 +27,85 @@ impl SecretName {
     }
 }
 
+/// A variable of a cell's environment that a person chose for a placeholder, such as `GITHUB_TOKEN`.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct PlaceholderVariable(String);
+
+/// Why a text names no such variable.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum VariableError {
+    /// It is none.
+    #[error("a variable is 1 to 64 of A to Z, 0 to 9 and `_`, and begins with a letter")]
+    Form,
+    /// It is what a cell's programs need otherwise.
+    #[error("`{0}` says something else to programs in a cell")]
+    Taken(String),
+}
+
+/// Variables by which programs in a cell find each other, their way out, and whom they trust there.
+const TAKEN: &[&str] = &[
+    "ALL_PROXY",
+    "BASH_ENV",
+    "CARGO_HTTP_CAINFO",
+    "CURL_CA_BUNDLE",
+    "ENV",
+    "GIT_SSL_CAINFO",
+    "HOME",
+    "HTTPS_PROXY",
+    "HTTP_PROXY",
+    "IFS",
+    "LANG",
+    "NODE_EXTRA_CA_CERTS",
+    "NODE_OPTIONS",
+    "NODE_PATH",
+    "NODE_TLS_REJECT_UNAUTHORIZED",
+    "NODE_USE_ENV_PROXY",
+    "NO_PROXY",
+    "PATH",
+    "PIP_CERT",
+    "PWD",
+    "PYTHONHOME",
+    "PYTHONPATH",
+    "PYTHONSTARTUP",
+    "REQUESTS_CA_BUNDLE",
+    "SHELL",
+    "SSL_CERT_DIR",
+    "SSL_CERT_FILE",
+    "TERM",
+    "TMPDIR",
+    "USER",
+];
+
+impl PlaceholderVariable {
+    /// As text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl TryFrom<String> for PlaceholderVariable {
+    type Error = VariableError;
+    fn try_from(text: String) -> Result<Self, VariableError> {
+        let sound = (1..=64).contains(&text.len())
+            && text.starts_with(|c: char| c.is_ascii_uppercase())
+            && text.bytes().all(|b| b.is_ascii_uppercase() || b.is_ascii_digit() || b == b'_');
+        if !sound {
+            return Err(VariableError::Form);
+        }
+        let taken = TAKEN.contains(&text.as_str())
+            || ["LAZARET_", "LC_", "LD_"].iter().any(|prefix| text.starts_with(prefix));
+        if taken { Err(VariableError::Taken(text)) } else { Ok(Self(text)) }
+    }
+}
+
+impl From<PlaceholderVariable> for String {
+    fn from(variable: PlaceholderVariable) -> Self {
+        variable.0
+    }
+}
+
 /// Why a secret can't be bound so.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum BindingError {
@@ -246,6 +325,20 @@ mod tests {
         let name: SecretName = "github-token".parse().unwrap();
         assert_eq!(name.variable(), "LAZARET_SECRET_GITHUB_TOKEN");
         assert_eq!(name.placeholder(), "lazaret-secret-github-token");
+    }
+
+    #[test]
+    fn a_placeholder_takes_no_variable_that_says_something_else() {
+        let variable = |text: &str| PlaceholderVariable::try_from(text.to_owned());
+        for good in ["GITHUB_TOKEN", "NODE_AUTH_TOKEN", "OPENAI_API_KEY", "A1"] {
+            assert_eq!(variable(good).unwrap().as_str(), good);
+        }
+        for bad in ["", "github_token", "A-B", "A=B", "A\n", "1A", "_A", &"A".repeat(65)] {
+            assert_eq!(variable(bad), Err(VariableError::Form), "{bad}");
+        }
+        for taken in ["PATH", "LD_PRELOAD", "LAZARET_MODEL", "HTTPS_PROXY", "SSL_CERT_FILE", "NODE_OPTIONS"] {
+            assert!(matches!(variable(taken), Err(VariableError::Taken(_))), "{taken}");
+        }
     }
 
     #[test]

@@ -133,6 +133,13 @@ fn every_mistake_is_told_with_its_place() {
         with("[secrets]\ngithub = [\"https://*.github.com\"]"),
         with("[secrets]\ngithub = [\"https://a\", \"https://a/\"]"),
         with("[secrets]\nGitHub = [\"https://a\"]"),
+        with("[secrets]\ngithub = { variable = \"GITHUB_TOKEN\" }"),
+        with("[secrets]\ngithub = { to = [\"https://a\"], variable = \"LD_PRELOAD\" }"),
+        with("[secrets]\ngithub = { to = [\"https://a\"], variable = \"a b\" }"),
+        with("[secrets]\ngithub = { to = [\"https://a\"], variables = \"A\" }"),
+        with(
+            "[secrets]\na = { to = [\"https://a\"], variable = \"T\" }\nb = { to = [\"https://b\"], variable = \"T\" }",
+        ),
         with("secrets = 1"),
         "name = \"a\"\nmodels = [\"sonnet\"]".to_owned(),
         "name = \"a\"\nmodels = [\"p/m\", \"p/m\"]".to_owned(),
@@ -191,6 +198,10 @@ fn secrets_are_named_with_their_places_and_lines() {
     assert_eq!(told, [(4, "npm".to_owned(), 1), (5, "github".to_owned(), 2)]);
     assert_eq!(file.secrets[1].to[0].path(), "/repos/acme");
     assert!(AgentFile::parse("name = \"a\"\nmodels = [\"p/m\"]").unwrap().secrets.is_empty());
+    let text = "name = \"a\"\nmodels = [\"p/m\"]\n[secrets]\ngithub = { to = [\"https://api.github.com\"], variable = \"GITHUB_TOKEN\" }\n";
+    let file = AgentFile::parse(text).unwrap();
+    assert_eq!(file.secrets[0].variable.as_ref().unwrap().as_str(), "GITHUB_TOKEN");
+    assert_eq!(file.secrets[0].to.len(), 1);
 }
 
 #[test]

@@ -29,7 +29,8 @@ fn binding(to: &str, how: &str, methods: &[&str]) -> SecretBinding {
 }
 
 fn used(secret: &str, to: &[&str]) -> SecretUse {
-    SecretUse { secret: name(secret), to: to.iter().map(|to| to.parse().unwrap()).collect(), line: 1 }
+    let to = to.iter().map(|to| to.parse().unwrap()).collect();
+    SecretUse { secret: name(secret), to, variable: None, line: 1 }
 }
 
 fn get<'a>(host: &'a str, path: &'a str) -> Target<'a> {
