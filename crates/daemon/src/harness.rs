@@ -319,8 +319,18 @@ mod tests {
         for spec in [harness, beside] {
             assert_eq!(value(&spec, "HTTPS_PROXY"), "http://127.0.0.1:8183");
             assert_eq!(value(&spec, "http_proxy"), "http://127.0.0.1:8183");
-            assert_eq!(value(&spec, "SSL_CERT_FILE"), "/.lazaret/ca.pem");
-            assert_eq!(value(&spec, "npm_config_cafile"), "/.lazaret/ca.pem");
+            for client in [
+                "SSL_CERT_FILE",
+                "CURL_CA_BUNDLE",
+                "GIT_SSL_CAINFO",
+                "REQUESTS_CA_BUNDLE",
+                "PIP_CERT",
+                "NODE_EXTRA_CA_CERTS",
+                "npm_config_cafile",
+                "CARGO_HTTP_CAINFO",
+            ] {
+                assert_eq!(value(&spec, client), "/.lazaret/ca.pem", "{client}");
+            }
         }
         let secrets = ["api".parse().unwrap()];
         let reaches_out = server(vec![], &image, Some(&secrets));

@@ -1,5 +1,5 @@
 //! The programs that agents use, in real cells, with a real server over HTTPS in the places of those that their rules let them reach:
-//! pip, `requests` and `urllib`; npm and Node's `fetch`. Nobody tells them of a proxy, an authority or another registry: what a cell
+//! pip, `requests`, `urllib` and curl; npm and Node's `fetch`. Nobody tells them of a proxy, an authority or another registry: what a cell
 //! has by itself, and a preset, is enough.
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test that fails says where")]
@@ -119,6 +119,8 @@ def fetched(get):
         return {"code": 0, "said": get()}
     except Exception as error:
         return {"code": 1, "said": repr(error)}
+def curl(*args):
+    return run("curl", "--silent", "--show-error", "--max-time", "100", "--write-out", " by %{http_version}", *args)
 def refused(response):
     return "%s %s" % (response.status_code, response.text)
 tried = {
@@ -132,6 +134,9 @@ tried = {
     "requests": fetched(lambda: requests.get("https://data.example/data", timeout=60).text),
     "requests, refused": fetched(lambda: refused(requests.post("https://data.example/data", data="x", timeout=60))),
     "urllib": fetched(lambda: urllib.request.urlopen("https://data.example/data", timeout=60).read().decode()),
+    "curl 1.1": curl("--http1.1", "https://data.example/data"),
+    "curl 2": curl("--http2", "https://data.example/data"),
+    "curl, refused": curl("--data", "x", "https://data.example/data"),
     "urllib, refused": fetched(lambda: urllib.request.urlopen("https://data.example/elsewhere", timeout=60).read().decode()),
 }
 "#;
@@ -146,6 +151,11 @@ tried = {
     for client in ["requests", "urllib"] {
         expect(&tried, client, true, &["fetched in a cell"]);
     }
+    for version in ["1.1", "2"] {
+        let said = format!("fetched in a cell by {version}");
+        expect(&tried, &format!("curl {version}"), true, &[&said]);
+    }
+    expect(&tried, "curl, refused", true, &["lazaret: "]);
     expect(&tried, "requests, refused", true, &["403 lazaret: "]);
     expect(&tried, "urllib, refused", false, &["403"]);
     // What was refused never left, and is what a person is proposed to allow.
