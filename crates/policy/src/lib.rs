@@ -34,7 +34,7 @@ pub use decide::{
 pub use difference::{Difference, Verdict, difference};
 pub use explain::{Explanation, explain};
 pub use learn::{Learned, Proposal, propose};
-pub use origins::{Judged, Origins, Refused, Role, Seen, Unclear};
+pub use origins::{Judged, Origins, Refused, Role, Seen, Unclear, is_invisible};
 pub use pin::Pin;
 pub use ranges::{Range, Ranges, RangesError};
 pub use table::{About, Hints, Kind, KindError, Place, Reference, Row, SHIPPED, Source, Table, TableError};

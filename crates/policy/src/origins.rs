@@ -21,8 +21,7 @@ use domain::{Origin, ToolRef};
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
-pub use forms::Unclear;
-pub(crate) use forms::is_invisible;
+pub use forms::{Unclear, is_invisible};
 
 use crate::Arguments;
 use crate::table::{Kind, Row, Source};

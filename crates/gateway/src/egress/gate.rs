@@ -125,7 +125,9 @@ impl SessionEgress {
                 match self.decided(&shown, own).await? {
                     Decision::Allow(allowed) => (allowed, false),
                     Decision::Deny(reasons) => return Err(denied(&reasons)),
-                    Decision::Ask(question) => (self.ask(*question, own, exchange).await?, true),
+                    Decision::Ask(question) => {
+                        (self.ask((*question, own), lent.as_ref(), exchange).await?, true)
+                    }
                 }
             }
         };
@@ -236,16 +238,18 @@ impl SessionEgress {
     /// Holds the request until people answered, and decides once more: what is approved is what was shown, or nothing.
     async fn ask(
         &self,
-        question: Question<Connect>,
-        own: bool,
+        (question, own): (Question<Connect>, bool),
+        lent: Option<&Injection>,
         exchange: &Exchange,
     ) -> Result<policy::Allowed<Connect>, EgressRefusal> {
         let action = question.action().clone();
+        let mut consequences = question.effects().map(consequences).unwrap_or_default();
+        consequences.extend(lent.map(|lent| format!("goes with the host's secret `{}`", lent.secret)));
         let shown = store::Shown {
             arguments: Private::new(action.arguments()),
             content: Private::new(String::new()),
             origins: origins(&question),
-            consequences: question.effects().map(consequences).unwrap_or_default(),
+            consequences,
         };
         let approval = self.gate.asked(&question, action.act(), shown).await.map_err(failed)?;
         self.gate.tell_waits(approval, &action.target);

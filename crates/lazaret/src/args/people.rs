@@ -28,6 +28,9 @@ pub(crate) struct ApproveArgs {
     /// Also the same again in this session. Only for what can be undone.
     #[arg(long)]
     pub(crate) session: bool,
+    /// Show all of it, however long it is: what isn't shown whole is not approved.
+    #[arg(long)]
+    pub(crate) all: bool,
     /// Don't ask once more. The question is shown all the same.
     #[arg(short, long)]
     pub(crate) yes: bool,

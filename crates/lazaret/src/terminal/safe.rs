@@ -46,11 +46,12 @@ impl Safe {
         \x1b[?2004l\x1b[?1l\x1b[?6l\x1b[?7h\x1b>\x1b(B\x0f\x1b[4l\x1b[r\x1b[?1049l\x1b[?25h\x1b[0 q\x1b[0m\r\n";
 }
 
-/// A text on one line with every control and direction character written out, for names and patches.
+/// A text on one line in which every character shows itself: control characters, and those that turn text around, hide it or
+/// show nothing, are written out. For what people decide on: names, patches, questions.
 pub(crate) fn escape(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {
-        if (c.is_control() && c != '\t') || turns_text(c) {
+        if (c.is_control() && c != '\t') || policy::is_invisible(c) {
             out.extend(c.escape_unicode());
         } else {
             out.push(c);
@@ -258,5 +259,14 @@ mod tests {
     #[test]
     fn a_name_with_controls_is_written_out() {
         assert_eq!(escape("a\x1b[31m\u{202e}b"), "a\\u{1b}[31m\\u{202e}b");
+    }
+
+    #[test]
+    fn characters_that_show_nothing_are_written_out() {
+        let hidden = "\u{ad}\u{115f}\u{1160}\u{180e}\u{200b}\u{200c}\u{200d}\u{2060}\u{2064}\u{3164}\u{fe00}\u{fe0f}\u{feff}\u{ffa0}\u{e0001}\u{e007f}\u{e0100}\u{e01ef}";
+        for c in hidden.chars() {
+            assert_eq!(escape(&format!("pay{c}pal")), format!("pay{}pal", c.escape_unicode()));
+        }
+        assert_eq!(escape("grüße ✓ 日本語 🦀"), "grüße ✓ 日本語 🦀");
     }
 }

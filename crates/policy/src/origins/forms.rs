@@ -23,7 +23,8 @@ pub(super) const MAX_VALUE: usize = 1024;
 
 /// Whether a character shows nothing, or changes how its neighbours are read: format and filler characters, variation
 /// selectors, tags, and blanks that look like a space (Unicode 16, `Default_Ignorable_Code_Point` and `White_Space`).
-pub(crate) fn is_invisible(c: char) -> bool {
+#[must_use]
+pub fn is_invisible(c: char) -> bool {
     matches!(c,
         '\u{ad}' | '\u{34f}' | '\u{61c}' | '\u{115f}'..='\u{1160}' | '\u{17b4}'..='\u{17b5}' | '\u{180b}'..='\u{180f}'
         | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{2800}' | '\u{3164}'

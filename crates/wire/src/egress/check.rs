@@ -6,7 +6,7 @@ use super::{BodyLength, EgressRequest, Scheme};
 use crate::git::PushError;
 
 /// Most header fields of a request.
-pub const MAX_HEADERS: usize = 100;
+pub const MAX_HEADERS: usize = 64;
 /// Most bytes of all header fields of a request.
 pub const MAX_HEADER_BYTES: usize = 32 << 10;
 /// Most bytes of a method.

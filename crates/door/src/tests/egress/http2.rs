@@ -156,6 +156,7 @@ async fn frames_that_no_client_would_send_do_not_leave() {
     let twice = [good[0], good[1], good[2], good[3], (":path", "/other")];
     let two_hosts = [good[0], good[1], good[2], (":authority", "evil.example"), good[3]];
     for headers in [
+        with(&[("x", "y"); 65]),
         with(&[(":authority", "evil.example")]),
         with(&[(":authority", "example.com@evil.example")]),
         with(&[(":authority", "example.com evil.example")]),

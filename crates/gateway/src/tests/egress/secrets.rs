@@ -103,3 +103,17 @@ async fn a_request_that_only_reads_is_sent_once_more_with_the_secret_that_was_re
         assert_eq!(count(|event| matches!(event, Event::Committed { .. })), 1, "{request}");
     }
 }
+
+#[tokio::test]
+async fn a_question_names_the_secret_that_would_go_with_the_request() {
+    let (mut rig, _folder) = lending().await;
+    let _open = rig.begun(rig.request("PUT api.example/page"), Vec::new());
+    let approval = loop {
+        if let ToolEvent::Waits { approval, .. } = rig.events.recv().await.unwrap() {
+            break approval;
+        }
+    };
+    let asked = rig.store.approval(approval, NOW).await.unwrap();
+    let told = asked.shown.unwrap().consequences.join("; ");
+    assert!(told.contains("goes with the host's secret `api`"), "{told}");
+}
