@@ -7,6 +7,8 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
+use crate::{UserInAddress, refuse_user};
+
 /// Most bytes in a destination.
 const MAX: usize = 2048;
 /// Most bytes in a host's name (RFC 1035, section 2.3.4).
@@ -18,6 +20,9 @@ pub enum DestinationError {
     /// Longer than any needs to be.
     #[error("an address has at most {MAX} bytes, this one has {0}")]
     TooLong(usize),
+    /// It says who asks.
+    #[error(transparent)]
+    User(#[from] UserInAddress),
     /// None of the schemes.
     #[error("`{0}` doesn't begin with https:// (or http://, imaps://, smtps://, smtp://)")]
     Scheme(String),
@@ -187,6 +192,7 @@ impl FromStr for Destination {
         if text.len() > MAX {
             return Err(DestinationError::TooLong(text.len()));
         }
+        refuse_user(text)?;
         let of = |scheme: Scheme| Some((scheme, text.strip_prefix(scheme.as_str())?.strip_prefix("://")?));
         let found = Scheme::ALL.into_iter().find_map(of);
         let (scheme, rest) = found.ok_or_else(|| DestinationError::Scheme(short(text)))?;

@@ -5,11 +5,14 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Answer, ApprovalRule, ByteSize, HostError, HostPattern};
+use crate::{Answer, ApprovalRule, ByteSize, HostError, HostPattern, UserInAddress, refuse_user};
 
 /// Why a text is no request, or names none.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum EgressError {
+    /// Its URL says who asks.
+    #[error(transparent)]
+    User(#[from] UserInAddress),
     /// Not methods and a URL.
     #[error("`{0}` is not written as METHOD URL, such as GET https://api.example.com/v1/**")]
     Form(String),
@@ -160,6 +163,7 @@ impl fmt::Display for EgressTarget {
 impl FromStr for EgressTarget {
     type Err = EgressError;
     fn from_str(text: &str) -> Result<Self, EgressError> {
+        refuse_user(text)?;
         let (text, refs) = match text.rsplit_once(' ') {
             Some((text, refs)) if text.contains(' ') => (text, refs),
             Some(_) | None => (text, ""),
@@ -544,6 +548,7 @@ fn matches(pattern: &[u8], path: &[u8]) -> bool {
 impl TryFrom<String> for EgressPattern {
     type Error = EgressError;
     fn try_from(text: String) -> Result<Self, EgressError> {
+        refuse_user(&text)?;
         if ["FETCH", "PUSH"].contains(&text.split(' ').next().unwrap_or_default()) {
             return Self::git(&text);
         }

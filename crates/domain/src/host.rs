@@ -6,9 +6,14 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
+use crate::{UserInAddress, refuse_user};
+
 /// Why a text names no host.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum HostError {
+    /// It says who asks.
+    #[error(transparent)]
+    User(#[from] UserInAddress),
     /// Not a name of the form that is decided on.
     #[error("`{0}` is no host: write it in lower case, such as api.example.com, *.example.com or 192.0.2.1")]
     NoHost(String),
@@ -82,6 +87,7 @@ fn is_canonical(host: &str) -> bool {
 impl TryFrom<String> for HostPattern {
     type Error = HostError;
     fn try_from(text: String) -> Result<Self, HostError> {
+        refuse_user(&text)?;
         let shown = || text.chars().take(80).collect();
         match text.strip_prefix("*.") {
             None if is_canonical(&text) => Ok(Self(text)),
@@ -137,6 +143,7 @@ impl NamedHost {
 impl TryFrom<String> for NamedHost {
     type Error = HostError;
     fn try_from(text: String) -> Result<Self, HostError> {
+        refuse_user(&text)?;
         let (host, port) = match text.rsplit_once(':') {
             Some((host, port)) if !port.ends_with(']') => {
                 let number = port.parse().ok().filter(|port: &u16| *port > 0 && !text.contains("+"));

@@ -3,6 +3,7 @@
 
 mod agent_file;
 mod approval;
+mod bare;
 mod destination;
 mod digest;
 mod effect;
@@ -27,6 +28,7 @@ pub use agent_file::{
     AgentFile, AgentFileError, Answer, ApprovalRule, Harness, SecretUse, ServerRules, ToolRule,
 };
 pub use approval::{AnswerError, ApprovalEvent, ApprovalLife, ApprovalState, Quorum};
+pub use bare::{UserInAddress, refuse_user, without_user};
 pub use destination::{Destination, DestinationError, Scheme, Target};
 pub use digest::{Digest, DigestError};
 pub use effect::{Effect, EffectError, Effects, NoEffect};

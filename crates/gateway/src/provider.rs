@@ -1,5 +1,6 @@
 //! Who serves models: where, and in which dialects. All of it is the host's configuration.
 
+use domain::{UserInAddress, refuse_user};
 use reqwest::Url;
 use vault::Secret;
 use wire::model::Dialect;
@@ -9,6 +10,9 @@ use crate::credential::Credential;
 /// Why a provider can't be configured so.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ProviderError {
+    /// It says who asks.
+    #[error(transparent)]
+    User(#[from] UserInAddress),
     /// Not the address of an HTTP server.
     #[error("`{0}` is not the address of a model provider: write https://host or http://127.0.0.1:port")]
     BadUrl(String),
@@ -53,6 +57,7 @@ impl BaseUrl {
     /// # Errors
     /// When the text is no such address.
     pub fn parse(text: &str, plain_http: bool) -> Result<Self, ProviderError> {
+        refuse_user(text)?;
         let bad = || ProviderError::BadUrl(text.chars().take(200).collect());
         let mut url = Url::parse(text).map_err(|_| bad())?;
         let plain = match url.scheme() {
@@ -174,7 +179,9 @@ mod tests {
             assert!(matches!(BaseUrl::parse(bad, false), Err(ProviderError::PlainHttp(_))), "{bad}");
             assert!(BaseUrl::parse(bad, true).is_ok(), "{bad}");
         }
-        for bad in ["ftp://x", "https://user@x", "https://x/?a", "https://x/#a", "x", "", "file:///etc"] {
+        let told = BaseUrl::parse("https://ada:word@x.example", true).unwrap_err().to_string();
+        assert!(told.contains("isn't taken") && !told.contains("word@"), "{told}");
+        for bad in ["ftp://x", "https://x/?a", "https://x/#a", "x", "", "file:///etc"] {
             assert!(matches!(BaseUrl::parse(bad, true), Err(ProviderError::BadUrl(_))), "{bad}");
         }
     }

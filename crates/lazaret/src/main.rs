@@ -26,6 +26,7 @@ mod workspace;
 use std::process::ExitCode;
 
 use args::{Cli, Command};
+use clap::error::{ContextKind, ContextValue};
 use clap::{CommandFactory as _, Parser as _};
 use failure::{Failure, Outcome};
 
@@ -36,7 +37,7 @@ fn main() -> ExitCode {
         Some("door") => return door::run(),
         Some(_) | None => {}
     }
-    let cli = Cli::parse();
+    let cli = Cli::try_parse().unwrap_or_else(|error| without_passwords(error).exit());
     let runs_agent = matches!(cli.command, Command::Run(_) | Command::Exec(_));
     match command(cli.command) {
         Ok(code) => ExitCode::from(code),
@@ -45,6 +46,19 @@ fn main() -> ExitCode {
             ExitCode::from(failure.exit_code(runs_agent))
         }
     }
+}
+
+/// What is wrong with the command line, without the passwords that somebody wrote into addresses.
+fn without_passwords(mut error: clap::Error) -> clap::Error {
+    let bare = |(kind, value): (ContextKind, &ContextValue)| {
+        let ContextValue::String(text) = value else { return None };
+        Some((kind, domain::without_user(text)?))
+    };
+    let said: Vec<_> = error.context().filter_map(bare).collect();
+    for (kind, text) in said {
+        error.insert(kind, ContextValue::String(text));
+    }
+    error
 }
 
 fn command(command: Command) -> Outcome {

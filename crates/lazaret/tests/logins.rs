@@ -173,3 +173,30 @@ fn what_a_log_in_gave_is_renewed_and_given_back_and_the_ledger_says_so() {
     let entries = lab.run(&["ledger", "export", "--kind", "login-revoked"], "").expect(0).stdout;
     assert_eq!(entries.lines().count(), 3, "{entries}");
 }
+
+#[test]
+fn an_address_with_a_password_in_it_is_refused_and_the_password_is_told_nowhere() {
+    let lab = Lab::start(env!("CARGO_BIN_EXE_lazaret"), Vec::new());
+    for command in [
+        "secret set x --to https://ada:hunter2@host.example/",
+        "secret login x --server https://ada:hunter2@host.example/",
+        "secret login x --issuer https://ada:hunter2@host.example/ --client y --to https://host.example",
+        "secret login x --issuer https://host.example --client y --to https://ada:hunter2@host.example",
+        "server add x --url https://ada:hunter2@host.example/mcp",
+        "server add x --imap imaps://ada:hunter2@host.example --smtp smtps://host.example --user a@host.example --password secret:x",
+        "server add x --image base --egress GET_https://ada:hunter2@host.example/* -- program",
+        "server add x --image base --egress GET_https://host.example/* --lend y=https://ada:hunter2@host.example -- program",
+        "policy explain x --url GET_https://ada:hunter2@host.example/",
+    ] {
+        let words: Vec<_> = command.split(' ').map(|word| word.replace("GET_", "GET ")).collect();
+        let words: Vec<&str> = words.iter().map(String::as_str).collect();
+        let run = lab.run(&words, "some-secret");
+        assert!(run.stderr.contains("isn't taken"), "{command}: {}", run.stderr);
+        assert!(
+            !run.stderr.contains("hunter2") && !run.stdout.contains("hunter2"),
+            "{command}: {}",
+            run.stderr
+        );
+    }
+    assert_eq!(lab.run(&["secret", "ls", "--json"], "").expect(0).stdout.trim(), "[]");
+}

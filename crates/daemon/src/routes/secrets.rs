@@ -10,7 +10,7 @@ use axum::Json;
 use axum::body::Bytes;
 use axum::extract::{Path, State};
 use axum::response::Response;
-use domain::{PersonName, SecretBinding, SecretName};
+use domain::{PersonName, SecretBinding, SecretName, refuse_user};
 use oauth::{At, LogIn, OauthError, Party, Way};
 use serde::de::DeserializeOwned;
 use store::{About, Event};
@@ -127,7 +127,10 @@ async fn revoked(sessions: &Sessions, secret: SecretName, before: Option<Kept>) 
 fn asked(vault: &Vault, name: &SecretName, request: LoginRequest) -> Answer<(LogIn, Vec<SecretBinding>)> {
     let LoginRequest { at, way, client, client_secret, scopes, bindings, trust } = request;
     let invalid = |e: &dyn std::fmt::Display| Failed(Problem::new(ProblemKind::Invalid, e.to_string()));
-    let url = |text: String| Url::parse(&text).map_err(|e| invalid(&format!("`{text}` is no URL: {e}")));
+    let url = |text: String| {
+        refuse_user(&text).map_err(|e| invalid(&e))?;
+        Url::parse(&text).map_err(|e| invalid(&format!("`{text}` is no URL: {e}")))
+    };
     let hidden = |text: SecretText| Secret::from(text.0.as_str());
     let way = match way {
         LoginWay::Browser => Way::Browser,
