@@ -41,10 +41,16 @@ pub(crate) fn serve(
 
 /// The secret that a call of a tool shows, and where: only what sends signs in where mail is sent.
 pub(crate) fn shows(mailbox: &ServerMailbox, tool: &ToolName) -> Vec<(SecretName, String)> {
-    let PasswordIn::Secret(name) = &mailbox.password else { return Vec::new() };
     let sends = matches!(tool.as_str(), "send" | "send_draft");
-    let places = [Some(&mailbox.imap), Some(&mailbox.smtp).filter(|_| sends)];
-    places.into_iter().flatten().map(|place| (name.clone(), place.clone())).collect()
+    let mut shown = shown(mailbox);
+    shown.retain(|(_, place)| sends || *place == mailbox.imap);
+    shown
+}
+
+/// The secret that signs in at both servers, and where.
+pub(crate) fn shown(mailbox: &ServerMailbox) -> Vec<(SecretName, String)> {
+    let PasswordIn::Secret(name) = &mailbox.password else { return Vec::new() };
+    [&mailbox.imap, &mailbox.smtp].into_iter().map(|place| (name.clone(), place.clone())).collect()
 }
 
 fn in_variable(name: &str) -> Result<Secret, ToolFailure> {

@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use api::ServerView;
 use dial::Dialer;
-use domain::{SecretName, ServerName, TeamName, ToolRef};
+use domain::{Destination, SecretName, ServerName, Target, TeamName, ToolRef};
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
 use gateway::tools::upstream::{Upstream, UpstreamLimits};
@@ -44,6 +45,22 @@ impl ToolServers {
 }
 
 impl ToolServers {
+    /// Why a server can't be asked, whatever was heard of it before: the secret that it wants to see is not there, or may not
+    /// go to it.
+    pub(crate) fn lacks(&self, server: &ServerView) -> Option<String> {
+        let shown = match (&server.mailbox, server.secret.as_ref().zip(server.url.as_ref())) {
+            (Some(mailbox), _) => mailbox::shown(mailbox),
+            (None, shown) => shown.into_iter().map(|(secret, url)| (secret.clone(), url.clone())).collect(),
+        };
+        shown.iter().find_map(|(secret, url)| {
+            let to: Destination = url.parse().ok()?;
+            let (scheme, host, port) = (to.scheme(), to.host(), to.port());
+            let method = if scheme.is_http() { "POST" } else { "" };
+            let target = Target { scheme, host, port, method, path: to.path() };
+            self.lender.vault().lend(secret, &target).err().map(|error| error.to_string())
+        })
+    }
+
     fn shown(&self, secret: SecretName) -> Credential {
         Credential::Vault(VaultKey {
             lender: Arc::clone(&self.lender),

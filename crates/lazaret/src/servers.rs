@@ -171,6 +171,9 @@ fn described(details: &ServerDetails) -> Vec<String> {
     lines.push(format!("  table    {}", server.table.as_deref().unwrap_or("none: the worst is assumed")));
     if let Some(why) = trouble {
         lines.push(format!("  for team {team} it can't be asked: {}", escape(why)));
+        if !tools.is_empty() {
+            lines.push(format!("  when it could be, it had {} tools", tools.len()));
+        }
     } else {
         lines.push(format!("  for team {team} it has {} tools", tools.len()));
     }

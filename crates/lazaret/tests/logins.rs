@@ -96,6 +96,13 @@ fn a_person_logs_in_at_a_tool_server_and_its_token_is_shown_to_nobody_else() {
     lab.restart_daemon();
     assert!(lab.run(&["server", "show", "crm"], "").expect(0).stdout.contains("look"));
     drop(lab.run(&["secret", "rm", "crm"], "").expect(0));
+    // What was heard of it before is not told as if all were well.
+    let shown = lab.run(&["server", "show", "crm"], "").expect(1).stdout;
+    for told in
+        ["it can't be asked: there is no secret called `crm`", "when it could be, it had 1 tools", "look"]
+    {
+        assert!(shown.contains(told), "{shown}");
+    }
     let told = lab.run(&["secret", "login", "crm"], "").expect(1).stderr;
     assert!(told.contains("no log-in `crm` to repeat") && told.contains("--server"), "{told}");
     // A server that shows another's page: nobody is sent there who didn't say so.
@@ -199,4 +206,18 @@ fn an_address_with_a_password_in_it_is_refused_and_the_password_is_told_nowhere(
         );
     }
     assert_eq!(lab.run(&["secret", "ls", "--json"], "").expect(0).stdout.trim(), "[]");
+}
+
+#[test]
+fn a_mailbox_without_its_secret_is_not_shown_as_if_it_could_be_asked() {
+    let lab = Lab::start(env!("CARGO_BIN_EXE_lazaret"), Vec::new());
+    let add = "server add mail --imap imaps://m.example --smtp smtps://m.example --user a@m.example --password secret:mail";
+    drop(lab.run(&add.split(' ').collect::<Vec<_>>(), "").expect(0));
+    let show = |code: i32| lab.run(&["server", "show", "mail"], "").expect(code).stdout;
+    assert!(show(1).contains("it can't be asked: there is no secret called `mail`"));
+    let set = ["secret", "set", "mail", "--as", "password", "--to", "imaps://m.example"];
+    drop(lab.run(&set, "correct horse").expect(0));
+    assert!(show(1).contains("the secret `mail` is not bound to"));
+    drop(lab.run(&[&set[..], &["--to", "smtps://m.example"]].concat(), "correct horse").expect(0));
+    assert!(!show(0).contains("can't be asked"));
 }

@@ -33,9 +33,14 @@ pub(super) async fn server(
 ) -> Answer<Json<ServerDetails>> {
     let server = sessions.servers.known.one(&name).ok_or_else(|| nowhere(&name))?;
     sessions.servers.known.classify(&sessions.tools);
+    // A connection that was made before may still have its tools, which nobody can call then.
+    let lacks = sessions.servers.lacks(&server);
     let (catalogue, trouble) = match sessions.tools.catalogue(&team, &name).await {
-        Ok(catalogue) => (catalogue, None),
-        Err(failure) => (Catalogue { tools: Vec::new(), withheld: Vec::new() }, Some(failure.message)),
+        Ok(catalogue) => (catalogue, lacks),
+        Err(failure) => {
+            let none = Catalogue { tools: Vec::new(), withheld: Vec::new() };
+            (none, Some(lacks.unwrap_or(failure.message)))
+        }
     };
     let tool = |tool: Listing| {
         let Listing { name, description, effects, classified, schema_bytes, suggested, arguments } = tool;
