@@ -29,6 +29,10 @@ const MAX_RESPONSE: u64 = 64 << 20;
 
 /// Tokens that a model may write when the request does not say: more than any model does today.
 const UNSTATED_OUTPUT: u64 = 128_000;
+/// Tokens that one picture may be: providers shrink larger ones, and none says that it counts so many.
+const IMAGE_TOKENS: u64 = 12_000;
+/// Tokens that any prompt may be: no model of the price table reads more, and a document of few bytes may be as long.
+const WINDOW: u64 = 1_100_000;
 
 /// Headers of a response that the guest gets to see, besides its content type.
 const PASSED_HEADERS: &[&str] = &["request-id", "x-request-id", "retry-after", "x-should-retry"];
@@ -313,8 +317,8 @@ async fn pass_on<W: AsyncWrite + Unpin>(bytes: &[u8], to: &mut W) -> Result<(), 
     Ok(())
 }
 
-/// Sets aside the worst that the call can cost: one token for each byte of the prompt, since no token is shorter, and
-/// all the output that it allows.
+/// Sets aside the worst that the call can cost: one token for each byte of the prompt, since no token of a text is shorter, what
+/// pictures and documents may come to, and all the output that it allows.
 async fn reserve(
     session: &ModelSession,
     dialect: Dialect,
@@ -324,7 +328,10 @@ async fn reserve(
 ) -> Result<(), Failure> {
     // Counting costs nothing.
     if dialect != Dialect::AnthropicCountTokens {
-        call.prompt_at_worst = body.len() as u64;
+        let media = rebuilt.media();
+        let pictures = media.images.saturating_mul(IMAGE_TOKENS);
+        let documents = if media.documents > 0 { WINDOW } else { 0 };
+        call.prompt_at_worst = (body.len() as u64).saturating_add(pictures).saturating_add(documents);
         call.output_at_worst = rebuilt.max_output().unwrap_or(UNSTATED_OUTPUT);
     }
     match session.budget.reserve(call.prompt_at_worst.saturating_add(call.output_at_worst)) {

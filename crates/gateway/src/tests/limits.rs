@@ -53,6 +53,38 @@ async fn the_call_that_could_pass_the_limit_is_not_made() {
     assert_eq!(rig.failure(anthropic()).await.kind, FailureKind::LimitReached);
 }
 
+/// A picture or a document of few bytes may be many tokens.
+#[tokio::test]
+async fn pictures_and_documents_are_set_aside_as_what_they_may_come_to() {
+    let with = |part: &str| {
+        let text = r#"{"type":"text","text":"Review."}"#;
+        let body = format!(
+            r#"{{"model":"reviewer","max_tokens":1,"messages":[{{"role":"user","content":[{text},{part}]}}]}}"#
+        );
+        request(Dialect::AnthropicMessages, &body)
+    };
+    let image = r#"{"type":"image","source":{"type":"base64","media_type":"image/png","data":"aGk="}}"#;
+    let document =
+        r#"{"type":"document","source":{"type":"base64","media_type":"application/pdf","data":"aGk="}}"#;
+    for (part, enough) in [(image, 13_000), (document, 1_101_000)] {
+        let rig = Rig::new(enough / 2).await;
+        assert_eq!(rig.failure(with(part)).await.kind, FailureKind::LimitReached, "{part}");
+        let mut rig = Rig::new(enough).await;
+        rig.model.fail_next(Fault::Slow(Duration::from_secs(60)));
+        let mut stream = rig.open(&DoorOpens::Model(with(part))).await;
+        let head: Option<ModelAnswer> = frame::read(&mut stream, SMALL).await.unwrap();
+        assert!(matches!(head, Some(ModelAnswer::Head { status: 200, .. })));
+        assert_eq!(rig.failure(with(part)).await.kind, FailureKind::LimitReached, "two at once: {part}");
+        // Whoever goes away before the provider has counted has used it all.
+        drop(stream);
+        while rig.session.budget.used() == 0 {
+            tokio::task::yield_now().await;
+        }
+        assert!(rig.session.budget.used() > enough / 2, "{part}");
+        drop(rig.events().await);
+    }
+}
+
 #[tokio::test]
 async fn calls_that_run_at_once_do_not_pass_the_limit_together() {
     let rig = Rig::new(WORST * 2 - 1).await;

@@ -51,7 +51,7 @@ pub(super) static CHAT: Shape = Shape::Object(&[
     optional("safety_identifier", &NAME),
     optional("prompt_cache_key", &NAME),
     optional("prompt_cache_retention", &Shape::Word(&["in-memory", "in_memory", "24h"])),
-    optional("service_tier", &Shape::Word(&["auto", "default", "flex", "priority"])),
+    optional("service_tier", &Shape::Word(&["default", "flex"])),
     // Only matter for what is stored, and nothing is.
     left_out("store"),
     left_out("metadata"),

@@ -159,6 +159,36 @@ pub struct Rebuilt {
     body: Json,
 }
 
+/// Parts of a prompt that are not text.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Media {
+    /// Pictures.
+    pub images: u64,
+    /// Documents, other files, and sound: packed, so that few bytes may hold any number of pages.
+    pub documents: u64,
+}
+
+impl Media {
+    fn count(&mut self, value: &Json) {
+        match value {
+            Json::Object(fields) => {
+                if let Some(Json::Text(kind)) = value.get("type") {
+                    match kind.as_str() {
+                        "image" | "image_url" | "input_image" => self.images = self.images.saturating_add(1),
+                        "document" | "file" | "input_file" | "input_audio" => {
+                            self.documents = self.documents.saturating_add(1);
+                        }
+                        _other => {}
+                    }
+                }
+                fields.iter().for_each(|(_, value)| self.count(value));
+            }
+            Json::List(values) => values.iter().for_each(|value| self.count(value)),
+            Json::Null | Json::Bool(_) | Json::Integer(_) | Json::Float(_) | Json::Text(_) => {}
+        }
+    }
+}
+
 /// Reads `body` strictly and rebuilds it by the list of its dialect.
 ///
 /// # Errors
@@ -209,6 +239,14 @@ impl Rebuilt {
             Some(_) | None => None,
         });
         stated.max()
+    }
+
+    /// What of it is not text, and so may be more tokens than bytes.
+    #[must_use]
+    pub fn media(&self) -> Media {
+        let mut media = Media::default();
+        media.count(&self.body);
+        media
     }
 
     /// Makes a Chat stream end with its usage, which it otherwise keeps to itself. Other dialects always tell.

@@ -40,7 +40,7 @@ pub(super) static RESPONSES: Shape = Shape::Object(&[
     optional("safety_identifier", &NAME),
     optional("prompt_cache_key", &NAME),
     optional("prompt_cache_retention", &Shape::Word(&["in-memory", "in_memory", "24h"])),
-    optional("service_tier", &Shape::Word(&["auto", "default", "flex", "priority"])),
+    optional("service_tier", &Shape::Word(&["default", "flex"])),
     left_out("client_metadata"),
     always("store", false),
     optional("background", &NO_BACKGROUND),

@@ -82,6 +82,17 @@ fn is_refused(dialect: Dialect, extra: Value, path: &str) {
     }
 }
 
+/// What it costs would not be what the price table says.
+#[test]
+fn no_request_asks_for_a_dearer_tier() {
+    for dialect in [Dialect::OpenAiResponses, Dialect::OpenAiChat] {
+        for (tier, taken) in [("priority", false), ("auto", false), ("default", true), ("flex", true)] {
+            let asked = try_rebuild(dialect, &body(dialect, json!({"service_tier": tier})));
+            assert_eq!(asked.is_ok(), taken, "{tier}");
+        }
+    }
+}
+
 #[test]
 fn what_would_act_or_fetch_at_anthropic_is_refused() {
     use Dialect::{AnthropicCountTokens, AnthropicMessages};
