@@ -12,6 +12,9 @@ use tokio::sync::watch;
 
 /// Bytes read from the file at a time.
 const BLOCK: usize = 64 * 1024;
+/// Most bytes of one note, and of all notes of a session.
+const MAX_NOTE: usize = 2 << 10;
+const MAX_NOTES: usize = 1 << 20;
 
 /// Milliseconds since 1970.
 pub(crate) fn now() -> u64 {
@@ -33,6 +36,8 @@ pub(crate) struct Journal {
     extent: watch::Sender<Extent>,
     /// Bytes of the last character of each stream that have come without their rest, so that text stays text.
     halves: [Vec<u8>; 2],
+    /// Bytes of notes that may still come.
+    notes: usize,
 }
 
 impl Journal {
@@ -42,7 +47,7 @@ impl Journal {
         let file = options.write(true).create_new(true).mode(0o600).open(path).await?;
         let (extent, seen) = watch::channel(Extent { bytes: 0, ended: false });
         let journals = Journals { path: path.to_owned(), extent: Some(seen) };
-        Ok((Self { file, extent, halves: [Vec::new(), Vec::new()] }, journals))
+        Ok((Self { file, extent, halves: [Vec::new(), Vec::new()], notes: MAX_NOTES }, journals))
     }
 
     /// Records an event that happens now. After [`Event::Ended`], readers end.
@@ -68,9 +73,29 @@ impl Journal {
                 }
                 event
             }
-            Event::Progress { .. } | Event::Started { .. } | Event::Limit { .. } => event,
+            Event::Progress { message } => match self.noted(message) {
+                Some(message) => Event::Progress { message },
+                None => return Ok(()),
+            },
+            Event::Started { .. } | Event::Limit { .. } => event,
         };
         self.write(event, ended).await
+    }
+
+    /// A note as it is kept: an agent that is refused in a loop fills no disk.
+    fn noted(&mut self, mut message: String) -> Option<String> {
+        if self.notes == 0 {
+            return None;
+        }
+        if message.len() > MAX_NOTE {
+            message.truncate(message.floor_char_boundary(MAX_NOTE));
+            message.push('…');
+        }
+        self.notes = self.notes.saturating_sub(message.len().max(64));
+        if self.notes == 0 {
+            message.push_str(" (no further notes of this session are kept; the ledger has what was decided)");
+        }
+        Some(message)
     }
 
     async fn write(&mut self, event: Event, ended: bool) -> std::io::Result<()> {
@@ -212,6 +237,21 @@ mod tests {
             count += 1;
         }
         assert_eq!(count, 3);
+    }
+
+    #[tokio::test]
+    async fn notes_fill_no_disk() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("events");
+        let (mut journal, _) = Journal::create(&path).await.unwrap();
+        for _ in 0..2000 {
+            journal.push(Event::Progress { message: "é".repeat(20_000) }).await.unwrap();
+        }
+        journal.push(output(b"one")).await.unwrap();
+        let written = std::fs::read_to_string(&path).unwrap();
+        assert!(written.len() < 2 * MAX_NOTES, "{}", written.len());
+        let lines: Vec<&str> = written.lines().rev().take(2).collect();
+        assert!(lines[1].contains("no further notes") && !lines[0].contains("note"), "{lines:?}");
     }
 
     #[tokio::test]

@@ -30,6 +30,11 @@ pub(crate) fn bytes_out_of_server(team: &TeamName, server: &ServerName) -> Strin
     format!("server:{team}/{server}/bytes-out")
 }
 
+/// Bytes of arguments that calls of tools put on the ledger.
+pub(crate) fn kept(agent: &AgentName) -> String {
+    format!("agent:{agent}/kept")
+}
+
 /// Calls of one tool or model.
 pub(crate) fn calls(agent: &AgentName, of: &dyn Display) -> String {
     format!("agent:{agent}/calls/{of}")

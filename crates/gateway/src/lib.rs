@@ -14,6 +14,7 @@ mod daily;
 pub mod egress;
 mod front;
 mod model_gate;
+mod news;
 mod permit;
 mod prices;
 mod provider;

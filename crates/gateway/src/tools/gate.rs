@@ -14,7 +14,7 @@ use domain::{Integrity, Labels, ModelName, PersonName, ToolRef, UsdMicros};
 use futures::future::BoxFuture;
 use policy::{AgentPolicy, Allowed, Arguments, Call, Counts, Decision, Row, Seen, ToolFacts, decide};
 use serde_json::Value;
-use store::{About, CommitError, Event, Keeper, Private, Verdict};
+use store::{About, CommitError, Event, Keeper, Private, Reserved, Spend, Verdict};
 use tokio::sync::{Mutex, mpsc, watch};
 use tokio_util::task::TaskTracker;
 use wire::tools::{
@@ -27,10 +27,16 @@ use super::readings;
 use super::servers::{FRESH, Returned, Servers};
 use super::{CallContext, ToolCall, ToolGate};
 use crate::daily;
+use crate::news::{self, News};
 use crate::permit::{Committing, Permit};
 
 /// How long a tool may take.
 const CALL_WITHIN: Duration = Duration::from_secs(600);
+/// Refusals of one tool that are written.
+const MAX_LIKE: u32 = 64;
+/// Bytes that the calls of one agent may put on the ledger in a day, and what an entry has beside its arguments.
+const KEPT_PER_DAY: u64 = 1 << 30;
+const ENTRY: u64 = 1 << 10;
 
 /// Who a session is to its gate.
 #[derive(Debug, Clone)]
@@ -77,6 +83,8 @@ pub struct SessionGate {
     pub(crate) rises: watch::Sender<u64>,
     /// Outcomes that are being written.
     outcomes: TaskTracker,
+    /// What is refused, and written.
+    refused: News,
 }
 
 /// What a gate remembers of its session.
@@ -118,8 +126,8 @@ impl SessionGate {
         };
         let (calls, asked, reached) = (HashMap::new(), HashMap::new(), HashMap::new());
         let state = Mutex::new(State { seen, labels, calls, asked, reached, standing: Vec::new() });
-        let (rises, outcomes) = (watch::Sender::default(), TaskTracker::new());
-        Ok(Self { servers, session, policy, state, events, rises, outcomes })
+        let (rises, outcomes, refused) = (watch::Sender::default(), TaskTracker::new(), News::new(MAX_LIKE));
+        Ok(Self { servers, session, policy, state, events, rises, outcomes, refused })
     }
 
     /// The session has met something that has these labels: a workspace, piped input.
@@ -236,12 +244,19 @@ impl SessionGate {
             }
             Decision::Deny(reasons) => (Verdict::Deny, reasons.iter().map(ToString::to_string).collect()),
         };
-        if let Decision::Deny(reasons) = &decision {
-            self.tell_refused(&looked.call.tool, &refused(reasons).message);
-        }
+        let arguments = looked.call.arguments.text();
+        let kept = match &decision {
+            Decision::Deny(_) if !self.refused.is(format!("denied {}", looked.call.tool)) => {
+                return Ok(decision);
+            }
+            Decision::Deny(reasons) => {
+                self.tell_refused(&looked.call.tool, &refused(reasons).message);
+                news::kept(arguments)
+            }
+            Decision::Ask(_) | Decision::Allow(_) => arguments.to_owned(),
+        };
         let act = store::Act::Tool(looked.call.tool.clone());
-        let event = Event::Decided { act, verdict, reasons, labels };
-        self.record(&event, looked.call.arguments.text()).await?;
+        self.record(&Event::Decided { act, verdict, reasons, labels }, &kept).await?;
         Ok(decision)
     }
 
@@ -263,12 +278,14 @@ impl SessionGate {
             }
         }
         let shows = self.servers.shows(&looked.call.tool).into_iter();
+        let one = daily::one_call(&self.session.about, &looked.call.tool, now);
+        let spend = one.into_iter().chain(self.kept(&looked.call.arguments, now));
         let with = Committing {
             id,
             about: self.session.about.clone(),
             grant,
             labels: state.labels.clone(),
-            spend: daily::one_call(&self.session.about, &looked.call.tool, now).into_iter().collect(),
+            spend: spend.collect(),
             idempotent: looked.idempotent,
             also: shows.map(|(secret, to)| Event::SecretUsed { secret, to }).collect(),
             now,
@@ -287,6 +304,13 @@ impl SessionGate {
         let calls = state.calls.entry(looked.call.tool.clone()).or_default();
         *calls = calls.saturating_add(1);
         Ok(permit)
+    }
+
+    /// What a call takes of what its agent's calls may put on the ledger in a day.
+    fn kept(&self, arguments: &Arguments, now: u64) -> Option<Spend> {
+        let budget = daily::kept(self.session.about.agent.as_ref()?);
+        let amount = ENTRY.saturating_add(arguments.text().len() as u64);
+        Some(Spend { reserve: Reserved { budget, day: daily::day(now), amount }, limit: KEPT_PER_DAY })
     }
 
     /// Step 7 and 8: act once, write the outcome, and raise the labels before a byte of the answer goes out.
@@ -401,10 +425,14 @@ impl SessionGate {
 
     /// Refuses what policy need not be asked about.
     async fn refuse(&self, call: &ToolCall, why: &str) -> ToolFailure {
+        let failure = ToolFailure::new(ToolFailureKind::Invalid, why);
+        if !self.refused.is(format!("refused {}", call.tool)) {
+            return failure;
+        }
         let event = Event::Refused { act: store::Act::Tool(call.tool.clone()), why: why.to_owned() };
         self.tell_refused(&call.tool, why);
-        match self.record(&event, &call.arguments).await {
-            Ok(()) => ToolFailure::new(ToolFailureKind::Invalid, why),
+        match self.record(&event, &news::kept(&call.arguments)).await {
+            Ok(()) => failure,
             Err(failure) => failure,
         }
     }

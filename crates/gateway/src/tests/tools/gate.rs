@@ -229,6 +229,30 @@ async fn a_yes_for_the_session_is_good_for_any_text_until_the_labels_rise() {
     assert!(lab.ledger().await.iter().any(|event| matches!(event, Event::GrantsEnded { count: 1, .. })));
 }
 
+/// Whoever is refused in a loop fills no ledger.
+#[tokio::test]
+async fn of_many_refusals_a_few_are_written_and_of_their_arguments_the_begin() {
+    let lab = lab(true).await;
+    let long = format!(r#"{{"text":"{}"}}"#, "x".repeat(100_000));
+    for tool in ["all__slow", "all__nothing", "other__tool"] {
+        for _ in 0..100 {
+            assert!(lab.call(tool, &long).await.is_err());
+        }
+    }
+    let entries = lab.store.tail(1000, &Filter::default()).await.unwrap();
+    let refused = |event: &Event| matches!(event, Event::Refused { .. } | Event::Decided { .. });
+    let refused: Vec<_> = entries.iter().filter(|entry| refused(&entry.event)).collect();
+    assert_eq!(refused.len(), 3 * 64);
+    for entry in refused {
+        let store::Sealed::Open(kept) = &entry.sealed else { panic!("{entry:?}") };
+        assert!(kept.reveal().len() < 10_000);
+    }
+    let day = u32::try_from(NOW / 86_400_000).unwrap();
+    assert_eq!(lab.store.used("agent:clerk/kept", day).await.unwrap(), 0);
+    lab.call("all__numbers", "{}").await.unwrap();
+    assert_eq!(lab.store.used("agent:clerk/kept", day).await.unwrap(), (1 << 10) + 2);
+}
+
 #[tokio::test]
 async fn what_is_not_pinned_denied_unlisted_or_does_not_fit_its_schema_is_refused() {
     let unpinned = lab(false).await;
