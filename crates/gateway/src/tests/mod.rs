@@ -1,6 +1,6 @@
 //! The services between doors on one side and a scripted model and tool servers on the other, over real HTTP.
 
-mod egress;
+pub(crate) mod egress;
 mod limits;
 mod permits;
 mod through_the_door;

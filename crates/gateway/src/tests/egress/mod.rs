@@ -19,7 +19,7 @@ use vault::Vault;
 use wire::egress::{BodyLength, EgressAnswer, EgressBody, EgressRequest, MAX_ANSWER, Scheme};
 use wire::frame::{self, LARGE};
 
-pub(super) use self::server::Here;
+pub(crate) use self::server::Here;
 use self::server::Site;
 use super::permits::Nowhere;
 use crate::egress::{Bounds, Outside, SessionEgress};

@@ -44,7 +44,7 @@ pub(super) struct Site {
 }
 
 /// Every name is this machine, and whoever asks again is led elsewhere.
-pub(in crate::tests) struct Here(pub(in crate::tests) AtomicUsize);
+pub(crate) struct Here(pub(crate) AtomicUsize);
 
 impl Resolve for Here {
     fn resolve<'a>(&'a self, _host: &'a str, port: u16) -> BoxFuture<'a, io::Result<Vec<SocketAddr>>> {

@@ -1,5 +1,6 @@
 //! The built-in tool server for mail, as tool servers are called here.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -83,9 +84,13 @@ impl MailServer {
             let scrubber = Scrubber::new([key.secret()]);
             let account = Account { place: self.place.clone(), key };
             let mailbox = Mailbox::new(account, self.dialer.clone());
-            let failure = match mailbox.call(tool.as_str(), arguments, stamp, cancelled).await {
-                Ok(told) => return result(scrubbed(&scrubber, &told)),
-                Err(failure) => failure,
+            let stop = cancelled.child_token();
+            let call = mailbox.call(tool.as_str(), arguments, stamp, &stop);
+            let (called, taken) = self.key.while_lent(lent.as_ref(), &stop, call).await;
+            let failure = match (called, taken) {
+                (Ok(told), _) => return result(scrubbed(&scrubber, &told)),
+                (Err(failure), Some(message)) => return Err(failed(::mail::Failure { message, ..failure })),
+                (Err(failure), None) => failure,
             };
             // Who isn't let in has done nothing, so the call may be made anew: once, with a token that is new.
             let refused = failure.reason == Reason::SignIn && failure.acted == ::mail::Acted::No;
@@ -119,6 +124,23 @@ impl MailKey {
         let lent = last.ok_or_else(|| internal("the mailbox is nowhere"))?;
         let secret = lent.value.share();
         Ok((if lent.is_token() { Key::Token(secret) } else { Key::Password(secret) }, Some(lent)))
+    }
+
+    /// Waits for a call. It is stopped when what was lent to it is taken away, and why is said beside what it comes to then.
+    async fn while_lent<T>(
+        &self,
+        lent: Option<&Injection>,
+        stop: &CancellationToken,
+        call: impl Future<Output = T>,
+    ) -> (T, Option<String>) {
+        let (Self::Vault(lender, _), Some(lent)) = (self, lent) else { return (call.await, None) };
+        let mut call = pin!(call);
+        let why = tokio::select! {
+            called = &mut call => return (called, None),
+            why = lender.vault().withdrawn(lent) => why,
+        };
+        stop.cancel();
+        (call.await, Some(why))
     }
 
     /// The mail server refused it. True if there is something newer to show.
@@ -178,9 +200,55 @@ fn internal(why: &str) -> ToolFailure {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::AtomicUsize;
+    use std::time::Duration;
+
+    use dial::Network;
+    use tokio::net::TcpListener;
+
     use super::*;
+    use crate::tests::egress::Here;
     use crate::tests::vault::{lender, vault};
     use domain::{How, SecretBinding};
+
+    /// At a server that never says anything.
+    #[tokio::test]
+    async fn a_secret_that_is_taken_away_ends_the_call_that_it_was_lent_to() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let (at, user, name) = (format!("imaps://mail.acme.example:{port}"), "ada@acme.example", "mail");
+        let smtp = format!("smtps://mail.acme.example:{port}");
+        let (vault, _folder) = vault();
+        let binding = |place: &String| SecretBinding {
+            to: place.parse().unwrap(),
+            methods: [].into(),
+            how: How::Password,
+        };
+        let name: SecretName = name.parse().unwrap();
+        vault.set(&name, "correct horse".into(), [&at, &smtp].map(binding).into(), 0).unwrap();
+        let private = vec![format!("mail.acme.example:{port}").parse().unwrap()];
+        let network = Network { private, ca: None, proxy: None };
+        let dialer = Dialer::resolving(network, Here(AtomicUsize::new(0))).unwrap();
+        let key = MailKey::Vault(lender(&vault), name.clone());
+        let place = Place::new(&at, &smtp, user, user).unwrap();
+        let random = |bytes: &mut [u8]| -> std::io::Result<()> {
+            bytes.fill(7);
+            Ok(())
+        };
+        let server = MailServer::new(place, key, dialer, Arc::new(random));
+        let cancelled = CancellationToken::new();
+        let tool = "list_folders".parse().unwrap();
+        let remove = async {
+            let held = listener.accept().await.unwrap();
+            vault.remove(&name).unwrap();
+            held
+        };
+        let both = async { tokio::join!(server.call(&tool, "{}", &cancelled), remove) };
+        let (called, _held) = tokio::time::timeout(Duration::from_secs(5), both).await.unwrap();
+        let failure = called.unwrap_err();
+        assert_eq!(failure.acted, Acted::No);
+        assert!(failure.failure.message.contains("`mail`"), "{}", failure.failure.message);
+    }
 
     #[tokio::test]
     async fn a_password_is_lent_to_both_servers_of_a_mailbox_or_to_none() {
