@@ -125,6 +125,7 @@ pub(super) async fn put_table(
 
 async fn changed(sessions: &crate::session::Sessions, name: &ServerName, event: &Event) -> Answer<Json<()>> {
     sessions.tools.forget(name);
+    sessions.servers.cells.close_ways(name);
     sessions.servers.known.classify(&sessions.tools);
     sessions.store().record(&About::default(), event, None, now()).await.map_err(internal)?;
     Ok(Json(()))

@@ -76,6 +76,11 @@ impl ServerCells {
         Self { host, ways, allow_emulation, logs, places, tasks, room, end }
     }
 
+    /// Lets nothing more out of a server's cells, whose calls may still run.
+    pub(crate) fn close_ways(&self, server: &ServerName) {
+        self.ways.close(server);
+    }
+
     /// Starts the team's cell of the server, and speaks to it. Letting go of the connection stops the cell.
     pub(crate) async fn connect(
         &self,
@@ -105,7 +110,7 @@ impl ServerCells {
             return Err(failed(why).hint(format!("`lazaret server show {server}` shows why")));
         }
         tokio::time::sleep(wait).await;
-        let way_out = self.ways.open(team, server, wanted).await.map_err(failed)?;
+        let way_out = self.ways.make(team, server, wanted).await.map_err(failed)?;
         let (ours, theirs) = tokio::io::duplex(PIPE);
         let stop = self.end.child_token();
         let (ready, stands) = oneshot::channel();

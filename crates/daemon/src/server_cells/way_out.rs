@@ -2,7 +2,7 @@
 //! asked, for there is no session whose person could be; what it brings back is on the results of its tools.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use api::ServerCell;
 use domain::{AgentFile, SecretName, ServerName, TeamName};
@@ -30,7 +30,12 @@ pub(crate) struct Ways {
     outside: Outside,
     authority: Arc<Authority>,
     kept: Arc<Servers>,
+    /// The policies of those that are open.
+    open: Mutex<Vec<(ServerName, Weak<Policy>)>>,
 }
+
+/// What a way out is told its policy by.
+type Policy = watch::Sender<Arc<AgentPolicy>>;
 
 /// The way out of one cell.
 pub(super) struct WayOut {
@@ -40,7 +45,8 @@ pub(super) struct WayOut {
     /// What its requests may carry.
     pub(super) secrets: Vec<SecretName>,
     /// Its policy, which lasts as long as it.
-    _policy: watch::Sender<Arc<AgentPolicy>>,
+    #[cfg_attr(not(test), expect(dead_code, reason = "it is held, so that the gate's policy lasts"))]
+    policy: Arc<Policy>,
     requests: JoinSet<()>,
 }
 
@@ -91,11 +97,25 @@ impl Ways {
     /// By this way out, with certificates of this authority.
     pub(crate) fn new(outside: Outside, authority: Arc<Authority>, store: Store) -> Self {
         let kept = Servers::new(store, Arc::new(System), now, Arc::new(NoServers));
-        Self { outside, authority, kept: Arc::new(kept) }
+        Self { outside, authority, kept: Arc::new(kept), open: Mutex::default() }
+    }
+
+    /// Lets nothing more out of a server's cells: its entry was changed or removed. What is open ends.
+    pub(super) fn close(&self, server: &ServerName) {
+        for policy in
+            self.open().iter().filter(|(name, _)| name == server).filter_map(|(_, open)| open.upgrade())
+        {
+            let why = format!("the entry of tool server {server} was changed or removed");
+            policy.send_modify(|policy| *policy = Arc::new(AgentPolicy::clone(policy).closed(why)));
+        }
+    }
+
+    fn open(&self) -> MutexGuard<'_, Vec<(ServerName, Weak<Policy>)>> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The way out of a team's cell of this server, if it has one.
-    pub(super) async fn open(
+    pub(super) async fn make(
         &self,
         team: &TeamName,
         server: &ServerName,
@@ -115,18 +135,30 @@ impl Ways {
         let (events, _) = mpsc::channel(1);
         let gate = SessionGate::open(Arc::clone(&self.kept), session, policy, Seen::new(salt), events);
         let gate = Arc::new(gate.await.map_err(|e| e.to_string())?);
+        let told = Arc::new(told);
+        {
+            let mut open = self.open();
+            open.retain(|(_, policy)| policy.strong_count() > 0);
+            open.push((server.clone(), Arc::downgrade(&told)));
+        }
         Ok(Some(WayOut {
             egress: Arc::new(SessionEgress::of_server(server.clone(), gate, self.outside.clone())),
             leaves: Arc::new(Leaves::new(Arc::clone(&self.authority))),
             authority: self.authority.pem().to_owned(),
             secrets: cell.secrets.keys().cloned().collect(),
-            _policy: told,
+            policy: told,
             requests: JoinSet::new(),
         }))
     }
 }
 
 impl WayOut {
+    /// What it goes by now.
+    #[cfg(test)]
+    pub(super) fn policy(&self) -> Arc<AgentPolicy> {
+        Arc::clone(&self.policy.borrow())
+    }
+
     /// What the cell is told of it.
     pub(super) fn proxy(&self) -> EgressProxy {
         EgressProxy { port: EGRESS_PORT, authority: self.authority.clone() }
