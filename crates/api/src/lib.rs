@@ -67,8 +67,8 @@ pub use ledger::{EraseRequest, LedgerEntry, LedgerQuery, LedgerVerdict, MAX_ENTR
 pub use people::{GroupView, PersonView};
 pub use problem::{Problem, ProblemKind};
 pub use secrets::{
-    LoginAt, LoginEnd, LoginParty, LoginRequest, LoginView, LoginWay, NewSecret, Revocation, RotateRequest,
-    SecretText, SecretView,
+    LoginAt, LoginEnd, LoginParty, LoginRequest, LoginView, LoginWay, NewSecret, PasteRequest, Revocation,
+    RotateRequest, SecretText, SecretView,
 };
 pub use session::{
     AgentRef, AgentView, Event, ExecRequest, Input, NewSession, OutputStream, SessionView, Stamped,

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use domain::{SecretBinding, SecretName};
+use domain::{SecretBinding, SecretName, Subscription};
 use secrecy::zeroize::Zeroizing;
 use serde::de::{self, Deserializer, Visitor};
 use serde::{Deserialize, Serialize, Serializer};
@@ -154,6 +154,14 @@ pub struct LoginParty {
     pub does: String,
 }
 
+/// What a person pastes to end a log-in.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PasteRequest {
+    /// The code that a page showed, or the address that the browser was sent to.
+    pub text: SecretText,
+}
+
 /// Where a log-in begins.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -164,6 +172,8 @@ pub enum LoginAt {
     Issuer(String),
     /// At a token endpoint, for who has a refresh token already.
     Token(String),
+    /// At the vendor of a subscription, who is asked as its own programs ask, and to whom alone the token goes.
+    Subscription(Subscription),
     /// Where the secret's log-in began before: all but the way is as it was.
     Again,
 }
@@ -174,6 +184,8 @@ pub enum LoginAt {
 pub enum LoginWay {
     /// In a browser on this machine.
     Browser,
+    /// In a browser on any machine; what it ends with comes as a [`PasteRequest`].
+    Paste,
     /// In a browser on any machine, with a code to type there.
     Device,
     /// It was done elsewhere, and gave this refresh token.

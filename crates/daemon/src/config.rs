@@ -14,6 +14,8 @@ use crate::error::DaemonError;
 
 /// Most bytes in the file.
 const MAX_BYTES: u64 = 256 * 1024;
+/// Providers of which address and protocol are known.
+const BUILT_IN: &[&str] = &["anthropic", "openai", "chatgpt"];
 
 /// The configuration.
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -97,10 +99,10 @@ impl NetworkEntry {
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct ProviderEntry {
-    /// Where: scheme, host and path before `/v1`.
-    pub(crate) url: String,
-    /// Which protocol it speaks.
-    pub(crate) api: ProviderApi,
+    /// Where: scheme, host and path before `/v1`; none: where the provider of this name always is.
+    pub(crate) url: Option<String>,
+    /// Which protocol it speaks; none: the one of the provider of this name.
+    pub(crate) api: Option<ProviderApi>,
     /// The variable of the daemon's environment that holds the key; none for servers that want none.
     pub(crate) key_env: Option<String>,
     /// The secret of the vault that is its key, as `secret:NAME`.
@@ -161,12 +163,12 @@ impl Config {
 
     /// The protocol that a provider speaks; none: there is no such provider.
     pub(crate) fn api(&self, provider: &str) -> Option<ProviderApi> {
-        match (self.providers.get(provider), provider) {
-            (Some(entry), _) => Some(entry.api),
-            (None, "anthropic") => Some(ProviderApi::Anthropic),
-            (None, "openai") => Some(ProviderApi::Responses),
-            (None, _) => None,
-        }
+        let said = self.providers.get(provider).and_then(|entry| entry.api);
+        said.or(match provider {
+            "anthropic" => Some(ProviderApi::Anthropic),
+            "openai" | "chatgpt" => Some(ProviderApi::Responses),
+            _ => None,
+        })
     }
 
     /// An agent's models, with what their providers may read.
@@ -202,6 +204,16 @@ impl Config {
         if config.vault.passphrase_command.as_deref().is_some_and(<[String]>::is_empty) {
             return Err("`vault.passphrase_command` names no program".to_owned());
         }
+        for (name, entry) in &config.providers {
+            // Where is said with how, since another server may speak otherwise.
+            let missing = match (&entry.url, &entry.api) {
+                (Some(_), Some(_)) => continue,
+                (None, None) if BUILT_IN.contains(&name.as_str()) => continue,
+                (None, _) => "url",
+                (Some(_), None) => "api",
+            };
+            return Err(format!("`providers.{name}` has no `{missing}`"));
+        }
         config.network.network()?;
         Ok(config)
     }
@@ -225,6 +237,8 @@ mod tests {
         assert_eq!(config.api("local"), Some(ProviderApi::Chat));
         assert_eq!(config.api("anthropic"), Some(ProviderApi::Anthropic));
         assert_eq!(config.api("nobody"), None);
+        let config = Config::parse("[providers.chatgpt]\nkey = \"secret:chatgpt\"\n").unwrap();
+        assert_eq!(config.api("chatgpt"), Some(ProviderApi::Responses));
     }
 
     #[test]
@@ -254,6 +268,9 @@ mod tests {
             ("allow_emulation = 1", "expected a boolean"),
             ("[providers.x]\nurl = \"http://a\"\napi = \"smtp\"", "unknown variant `smtp`"),
             ("[providers.x]\nurl = \"http://a\"\napi = \"chat\"\nkeys = 1", "unknown field `keys`"),
+            ("[providers.x]\nkey = \"secret:x\"", "`providers.x` has no `url`"),
+            ("[providers.chatgpt]\nurl = \"https://a.example\"", "`providers.chatgpt` has no `api`"),
+            ("[providers.openai]\napi = \"chat\"", "`providers.openai` has no `url`"),
             ("kernel = \"vmlinuz\"", "absolute path"),
             ("[prices.\"a/b\"]\ninput = 1", "missing field `output`"),
             ("[prices.\"a/b\"]\ninput = -1.0\noutput = 1", "no amount of US dollars"),

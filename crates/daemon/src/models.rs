@@ -20,28 +20,41 @@ pub(crate) fn service(
 ) -> Result<ModelService, DaemonError> {
     let failed = |e: &dyn std::error::Error| DaemonError::Models(e.to_string());
     let mut providers = Vec::new();
+    let built_in = Provider::built_in(&environment).map_err(|e| failed(&e))?;
     for (name, entry) in &config.providers {
-        let base = BaseUrl::parse(&entry.url, entry.plain_http)
-            .map_err(|e| DaemonError::Models(format!("providers.{name}: {e}")))?;
-        let apis = match entry.api {
-            ProviderApi::Anthropic => vec![Api::Anthropic],
-            ProviderApi::Responses | ProviderApi::Chat => vec![Api::Responses, Api::Chat],
+        let wrong = |e: &dyn std::fmt::Display| DaemonError::Models(format!("providers.{name}: {e}"));
+        let known = built_in.iter().find(|provider| provider.name == *name).cloned();
+        let mut provider = match (&entry.url, entry.api, known) {
+            (Some(url), Some(api), _) => {
+                let base = BaseUrl::parse(url, entry.plain_http).map_err(|e| wrong(&e))?;
+                let apis = match api {
+                    ProviderApi::Anthropic => vec![Api::Anthropic],
+                    ProviderApi::Responses | ProviderApi::Chat => vec![Api::Responses, Api::Chat],
+                };
+                Provider { name: name.clone(), base, apis, credential: Credential::None }
+            }
+            (None, None, Some(known)) => known,
+            (..) => return Err(wrong(&"its `url` and its `api` are said together")),
         };
-        let credential = credential(entry, lender, &environment)
-            .map_err(|why| DaemonError::Models(format!("providers.{name}: {why}")))?;
-        providers.push(Provider { name: name.clone(), base, apis, credential });
+        // Without a word on it, one that is known is shown what it always is.
+        let api = config.api(name).ok_or_else(|| wrong(&"its protocol is not known"))?;
+        let credential = credential((entry, api), lender, &environment);
+        if let Some(credential) = credential.map_err(|why| wrong(&why))? {
+            provider.credential = credential;
+        }
+        providers.push(provider);
     }
     // The first of a name counts.
-    providers.extend(Provider::built_in(environment).map_err(|e| failed(&e))?);
+    providers.extend(built_in);
     let service = ModelService::new(providers, Patience::default(), dialer).map_err(|e| failed(&e))?;
     Ok(service.with_prices(config.prices()))
 }
 
 fn credential(
-    entry: &ProviderEntry,
+    (entry, api): (&ProviderEntry, ProviderApi),
     lender: &Arc<Lender>,
     environment: impl Fn(&str) -> Option<String>,
-) -> Result<Credential, String> {
+) -> Result<Option<Credential>, String> {
     let ProviderEntry { key_env, key, team_keys, .. } = entry;
     if key.is_some() || !team_keys.is_empty() {
         if key_env.is_some() {
@@ -50,13 +63,13 @@ fn credential(
         let key = key.as_deref().map(secrets::named).transpose()?;
         let named = |(team, name): (&TeamName, &String)| Ok((team.clone(), secrets::named(name)?));
         let teams = team_keys.iter().map(named).collect::<Result<_, String>>()?;
-        return Ok(Credential::Vault(VaultKey { lender: Arc::clone(lender), key, teams }));
+        return Ok(Some(Credential::Vault(VaultKey { lender: Arc::clone(lender), key, teams })));
     }
-    let Some(variable) = key_env else { return Ok(Credential::None) };
-    Ok(match environment(variable).filter(|key| !key.trim().is_empty()) {
+    let Some(variable) = key_env else { return Ok(None) };
+    Ok(Some(match environment(variable).filter(|key| !key.trim().is_empty()) {
         Some(key) => {
             let key = key.trim().to_owned().into();
-            match entry.api {
+            match api {
                 ProviderApi::Anthropic => Credential::ApiKey(key),
                 ProviderApi::Responses | ProviderApi::Chat => Credential::Bearer(key),
             }
@@ -64,5 +77,5 @@ fn credential(
         None => {
             Credential::Missing("set the variable that its `key_env` names for the daemon, and start it anew")
         }
-    })
+    }))
 }

@@ -21,6 +21,7 @@ mod origin;
 mod person;
 mod presets;
 mod secret;
+mod subscription;
 mod tool;
 mod units;
 
@@ -46,5 +47,6 @@ pub use origin::Origin;
 pub use person::{Role, RoleError};
 pub use presets::{PRESETS, Preset};
 pub use secret::{BindingError, How, PlaceholderVariable, SecretBinding, VariableError};
+pub use subscription::{Subscription, SubscriptionError};
 pub use tool::{ToolName, ToolNameError, ToolPattern, ToolRef};
 pub use units::{ByteSize, Span, UnitError, UsdMicros};

@@ -10,6 +10,8 @@ use reqwest::Url;
 use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderName, HeaderValue};
 use vault::{Injection, Scrubber, Secret};
 
+use crate::provider::Api;
+
 /// What the host shows.
 pub enum Credential {
     /// Nothing: local servers.
@@ -46,8 +48,8 @@ pub(crate) struct Asks<'a> {
     pub(crate) method: &'a str,
     /// For which team, where one asks.
     pub(crate) team: Option<&'a TeamName>,
-    /// Whether it is asked for in Anthropic's way, where a bearer token is a subscription's.
-    pub(crate) anthropic: bool,
+    /// In which protocol a model is asked for: in Anthropic's and ChatGPT's, subscriptions' tokens want headers of their own.
+    pub(crate) api: Option<Api>,
 }
 
 /// What was shown.
@@ -144,12 +146,29 @@ impl VaultKey {
         let header = lent.header.as_deref().ok_or("the secret is a password, which no request carries")?;
         let header = HeaderName::from_bytes(header.as_bytes())
             .map_err(|_| format!("the secret `{name}` is bound to a header that can't be sent"))?;
-        if asks.anthropic && header == AUTHORIZATION {
-            ask_for_subscription(headers)?;
+        match asks.api {
+            Some(Api::Anthropic) if header == AUTHORIZATION => ask_for_subscription(headers)?,
+            Some(Api::Chatgpt) => self.name_account(headers, name)?,
+            Some(Api::Anthropic | Api::Responses | Api::Chat) | None => {}
         }
         headers.insert(header, value(&lent.value)?);
         let scrubber = lent.scrubber();
         Ok(Shown { lent: Some(lent), scrubber })
+    }
+}
+
+impl VaultKey {
+    /// Says to ChatGPT whose subscription it is, and who asks.
+    fn name_account(&self, headers: &mut HeaderMap, name: &SecretName) -> Result<(), String> {
+        let account = self.lender.vault().login(name).and_then(|kept| kept.login.account);
+        let account = account.and_then(|account| HeaderValue::from_str(&account).ok()).ok_or_else(|| {
+            format!(
+                "the secret `{name}` is of no ChatGPT subscription: log in by `lazaret secret login {name} --subscription chatgpt`"
+            )
+        })?;
+        headers.insert(HeaderName::from_static("chatgpt-account-id"), account);
+        headers.insert(HeaderName::from_static("originator"), HeaderValue::from_static("lazaret"));
+        Ok(())
     }
 }
 
@@ -190,7 +209,7 @@ mod tests {
     use super::*;
 
     fn asks(url: &Url) -> Asks<'_> {
-        Asks { url, method: "POST", team: None, anthropic: true }
+        Asks { url, method: "POST", team: None, api: Some(Api::Anthropic) }
     }
 
     #[tokio::test]

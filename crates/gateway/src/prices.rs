@@ -97,8 +97,10 @@ const LISTED: &[Row] = &[
 ];
 
 fn listed(model: &ModelName) -> Option<Price> {
+    // A subscription's calls count as if they were paid for.
+    let sold_by = if model.provider() == "chatgpt" { "openai" } else { model.provider() };
     let is = |(provider, name, ..): &&Row| {
-        let rest = (model.provider() == *provider).then(|| model.model().strip_prefix(name)).flatten();
+        let rest = (sold_by == *provider).then(|| model.model().strip_prefix(name)).flatten();
         rest.is_some_and(|rest| rest.is_empty() || is_date(rest))
     };
     let (_, _, cents, dearer_above) = LISTED.iter().find(is)?;
@@ -142,6 +144,7 @@ mod tests {
     fn models_are_known_by_their_names_and_dates() {
         assert_eq!(price("anthropic/claude-sonnet-4-5-20250929"), price("anthropic/claude-sonnet-4-5"));
         assert_eq!(price("openai/gpt-5-2025-08-07"), price("openai/gpt-5"));
+        assert_eq!(price("chatgpt/gpt-5.5"), price("openai/gpt-5.5"));
         assert_ne!(price("anthropic/claude-sonnet-5-5"), price("anthropic/claude-sonnet-4-5"));
         for unknown in ["openai/gpt-5-pro", "other/gpt-5", "anthropic/claude-sonnet-5-9", "openai/gpt-5x"] {
             assert_eq!(price(unknown), None, "{unknown}");

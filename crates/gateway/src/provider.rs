@@ -3,7 +3,7 @@
 use domain::{UserInAddress, refuse_user};
 use reqwest::Url;
 use vault::Secret;
-use wire::model::Dialect;
+use wire::model::{Dialect, Rebuilt};
 
 use crate::credential::Credential;
 
@@ -32,17 +32,44 @@ pub enum Api {
     Responses,
     /// OpenAI Chat Completions.
     Chat,
+    /// OpenAI Responses as ChatGPT serves its subscriptions with: below another path, only as events, and without some fields.
+    /// So Codex 0.171.0 asks it.
+    Chatgpt,
 }
 
+/// Fields that ChatGPT refuses, and without which it answers all the same.
+const NOT_FOR_CHATGPT: &[&str] = &["max_output_tokens", "temperature", "top_p"];
+
 impl Api {
-    /// The family of a dialect.
-    #[must_use]
-    pub fn of(dialect: Dialect) -> Self {
+    /// Whether requests of a dialect belong to it.
+    fn speaks(self, dialect: Dialect) -> bool {
         match dialect {
-            Dialect::AnthropicMessages | Dialect::AnthropicCountTokens => Self::Anthropic,
-            Dialect::OpenAiResponses => Self::Responses,
-            Dialect::OpenAiChat => Self::Chat,
+            Dialect::AnthropicMessages | Dialect::AnthropicCountTokens => self == Self::Anthropic,
+            Dialect::OpenAiResponses => matches!(self, Self::Responses | Self::Chatgpt),
+            Dialect::OpenAiChat => self == Self::Chat,
         }
+    }
+
+    /// Where a dialect's requests go, below the provider's address.
+    fn path(self, dialect: Dialect) -> &'static str {
+        let path = dialect.path();
+        match self {
+            Self::Chatgpt => path.strip_prefix("/v1").unwrap_or(path),
+            Self::Anthropic | Self::Responses | Self::Chat => path,
+        }
+    }
+
+    /// Makes of a request what the provider takes; the error says what a program must ask otherwise.
+    pub(crate) fn fit(self, request: &mut Rebuilt) -> Result<(), &'static str> {
+        request.ask_for_usage();
+        if self != Self::Chatgpt {
+            return Ok(());
+        }
+        if !request.streams() {
+            return Err("it answers only as events: ask with `stream: true`");
+        }
+        NOT_FOR_CHATGPT.iter().for_each(|field| request.leave_out(field));
+        Ok(())
     }
 }
 
@@ -93,10 +120,10 @@ impl BaseUrl {
         &self.0
     }
 
-    /// The address of a dialect's requests.
-    pub(crate) fn of(&self, dialect: Dialect) -> Url {
+    /// The address of what lies below it.
+    fn below(&self, path: &str) -> Url {
         let mut url = self.0.clone();
-        url.set_path(&format!("{}{}", self.0.path().trim_end_matches('/'), dialect.path()));
+        url.set_path(&format!("{}{path}", self.0.path().trim_end_matches('/')));
         url
     }
 }
@@ -120,6 +147,16 @@ pub struct Provider {
 }
 
 impl Provider {
+    /// In which of its protocols a dialect's requests are asked.
+    pub(crate) fn api(&self, dialect: Dialect) -> Option<Api> {
+        self.apis.iter().copied().find(|api| api.speaks(dialect))
+    }
+
+    /// Where these requests go.
+    pub(crate) fn url(&self, api: Api, dialect: Dialect) -> Url {
+        self.base.below(api.path(dialect))
+    }
+
     /// A server that speaks the OpenAI dialects, such as Ollama or vLLM.
     #[must_use]
     pub fn compatible(name: &str, base: BaseUrl, key: Option<Secret>) -> Self {
@@ -128,7 +165,8 @@ impl Provider {
     }
 
     /// The providers that need no configuration but a credential in the environment: `anthropic`
-    /// (`ANTHROPIC_API_KEY`, or `CLAUDE_CODE_OAUTH_TOKEN` or `ANTHROPIC_AUTH_TOKEN`) and `openai` (`OPENAI_API_KEY`).
+    /// (`ANTHROPIC_API_KEY`, or `CLAUDE_CODE_OAUTH_TOKEN` or `ANTHROPIC_AUTH_TOKEN`) and `openai` (`OPENAI_API_KEY`); and
+    /// `chatgpt`, which wants a log-in.
     ///
     /// # Errors
     /// Never with the addresses that are built in.
@@ -157,6 +195,15 @@ impl Provider {
                 base: BaseUrl::parse("https://api.openai.com", false)?,
                 apis: vec![Api::Responses, Api::Chat],
                 credential: openai,
+            },
+            Self {
+                name: "chatgpt".to_owned(),
+                base: BaseUrl::parse("https://chatgpt.com/backend-api/codex", false)?,
+                apis: vec![Api::Chatgpt],
+                credential: Credential::Missing(
+                    "log in by `lazaret secret login chatgpt --subscription chatgpt`, and say `key = \"secret:chatgpt\"` below \
+                     [providers.chatgpt] in config.toml",
+                ),
             },
         ])
     }
@@ -188,7 +235,10 @@ mod tests {
 
     #[test]
     fn requests_go_to_known_paths_below_the_base() {
-        let url = |base: &str| BaseUrl::parse(base, false).unwrap().of(Dialect::OpenAiChat).to_string();
+        let url = |base: &str| {
+            let base = BaseUrl::parse(base, false).unwrap();
+            base.below(Api::Chat.path(Dialect::OpenAiChat)).to_string()
+        };
         assert_eq!(url("http://localhost:11434/v1"), "http://localhost:11434/v1/chat/completions");
         assert_eq!(url("https://x.example/openai/"), "https://x.example/openai/v1/chat/completions");
     }

@@ -4,7 +4,7 @@ use dial::{Client, Dialer};
 use domain::{ModelName, UsdMicros};
 use policy::ModelCall;
 use reqwest::header::{ACCEPT, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, LOCATION};
-use reqwest::{Response, StatusCode};
+use reqwest::{Response, StatusCode, Url};
 use serde_json::json;
 use store::Outcome;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
@@ -62,6 +62,14 @@ struct Call {
     permit: Option<Permit<ModelCall>>,
     /// Whether all of the answer was passed on.
     whole: bool,
+}
+
+/// Who is asked for which model, how and where.
+struct Route<'a> {
+    model: &'a ModelName,
+    provider: &'a Provider,
+    api: Api,
+    url: Url,
 }
 
 /// Why a call ended without a whole answer.
@@ -142,11 +150,14 @@ impl ModelService {
     {
         let mut rebuilt = rebuild(request.dialect, &request.body, &session.grants)
             .map_err(|refusal| Failure::Told(refusal.into()))?;
-        let (model, provider) = self.allowed(session, &rebuilt, request.dialect)?;
+        let route = self.allowed(session, &rebuilt, request.dialect)?;
+        let Route { model, provider, .. } = route;
         rebuilt.set_model(model.model());
-        rebuilt.ask_for_usage();
+        route.api.fit(&mut rebuilt).map_err(|why| {
+            failed(FailureKind::NotGranted, format!("the provider `{}` is not asked: {why}", provider.name))
+        })?;
         let body = rebuilt.to_string();
-        let (asked, mut shown) = headers(session, request, provider, rebuilt.streams()).await?;
+        let (asked, mut shown) = headers(session, request, &route, rebuilt.streams()).await?;
         reserve(session, request.dialect, &rebuilt, &body, call).await?;
         call.price = self.prices.of(model);
         permit(session, model, call).await?;
@@ -160,14 +171,14 @@ impl ModelService {
             })?;
         }
         let right = (session, model, provider);
-        let asks = self.ask(session, provider, request.dialect, (asked, body.clone()), call);
+        let asks = self.ask(session, &route, (asked, body.clone()), call);
         let mut response = held(right, shown.lent.as_ref(), asks).await?;
         let refused = response.status() == StatusCode::UNAUTHORIZED;
         if refused && provider.credential.refused(shown.lent.as_ref()).await {
             // Its token had ended early: there is another, and nothing has been worked on.
-            let again = headers(session, request, provider, rebuilt.streams()).await?;
+            let again = headers(session, request, &route, rebuilt.streams()).await?;
             shown = again.1;
-            let asks = self.ask(session, provider, request.dialect, (again.0, body), call);
+            let asks = self.ask(session, &route, (again.0, body), call);
             response = held(right, shown.lent.as_ref(), asks).await?;
         }
         let Shown { lent, scrubber } = shown;
@@ -203,7 +214,7 @@ impl ModelService {
         session: &'a ModelSession,
         rebuilt: &Rebuilt,
         dialect: Dialect,
-    ) -> Result<(&'a ModelName, &'a Provider), Failure> {
+    ) -> Result<Route<'a>, Failure> {
         let asked: String = rebuilt.model().chars().take(100).flat_map(char::escape_default).collect();
         let model = session.model(rebuilt.model()).ok_or_else(|| {
             let models: Vec<_> = session.models.iter().map(|model| format!("`{model}`")).collect();
@@ -215,30 +226,28 @@ impl ModelService {
         let provider = self.providers.iter().find(|provider| provider.name == name).ok_or_else(|| {
             failed(FailureKind::Upstream, format!("no provider `{name}` is configured on this host"))
         })?;
-        if !provider.apis.contains(&Api::of(dialect)) {
+        let Some(api) = provider.api(dialect) else {
             let why = format!("the provider `{name}` is not asked at `{}`", dialect.path());
             return Err(failed(FailureKind::NotGranted, why));
-        }
-        Ok((model, provider))
+        };
+        Ok(Route { model, provider, api, url: provider.url(api, dialect) })
     }
 
     /// Asks the provider, again and again while it makes sense and nothing has come back.
     async fn ask(
         &self,
         session: &ModelSession,
-        provider: &Provider,
-        dialect: Dialect,
+        Route { provider, url, .. }: &Route<'_>,
         (headers, body): (HeaderMap, String),
         call: &mut Call,
     ) -> Result<Response, Failure> {
         let mut attempt = 1;
         loop {
-            let url = provider.base.of(dialect);
             let Some(permit) = &call.permit else {
                 return Err(failed(FailureKind::NotGranted, "nobody permitted this call"));
             };
             call.sent = true;
-            let request = (url, headers.clone(), body.clone());
+            let request = (url.clone(), headers.clone(), body.clone());
             let outcome = upstream::send(&self.client, &self.patience, permit, request).await;
             let Some(wait) = upstream::wait_before_retry(&self.patience, attempt, &outcome) else {
                 // A provider that was not reached has not worked; one that broke off or is late may have.
@@ -408,7 +417,7 @@ async fn let_go<R: AsyncRead + Unpin>(door: &mut R) {
 async fn headers(
     session: &ModelSession,
     request: &ModelRequest,
-    provider: &Provider,
+    Route { provider, api, url, .. }: &Route<'_>,
     streams: bool,
 ) -> Result<(HeaderMap, Shown), Failure> {
     let mut headers = HeaderMap::new();
@@ -416,7 +425,7 @@ async fn headers(
     headers
         .insert(ACCEPT, if streams { HeaderValue::from_static("text/event-stream") } else { json.clone() });
     headers.insert(CONTENT_TYPE, json);
-    if Api::of(request.dialect) == Api::Anthropic {
+    if *api == Api::Anthropic {
         headers.insert("anthropic-version", HeaderValue::from_static("2023-06-01"));
     }
     let passed = request.headers.iter().take(16);
@@ -426,12 +435,7 @@ async fn headers(
             headers.insert(name, value);
         }
     }
-    let asks = Asks {
-        method: "POST",
-        url: &provider.base.of(request.dialect),
-        team: session.gate.session.about.team.as_ref(),
-        anthropic: Api::of(request.dialect) == Api::Anthropic,
-    };
+    let asks = Asks { method: "POST", url, team: session.gate.session.about.team.as_ref(), api: Some(*api) };
     let shown = provider.credential.put_into(&mut headers, asks).await.map_err(|why| {
         failed(FailureKind::Upstream, format!("the provider `{}` can't be asked: {why}", provider.name))
     })?;

@@ -12,6 +12,7 @@ mod labels;
 mod learn;
 mod ledger;
 mod live;
+mod logins;
 mod output;
 mod people;
 mod policy;

@@ -1,25 +1,20 @@
 //! `lazaret secret`: what agents may use and never see. The bytes go from here to the daemon, and come back nowhere.
 
-use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{self, BufRead as _, IsTerminal as _, Read, Write as _};
 use std::process::{Command, Stdio};
 
-use api::{
-    LoginAt, LoginEnd, LoginParty, LoginRequest, LoginWay, NewSecret, Revocation, RotateRequest, SecretText,
-    SecretView,
-};
+use api::{NewSecret, Revocation, RotateRequest, SecretText, SecretView};
 use domain::SecretBinding;
 use rustix::termios::{LocalModes, OptionalActions, Termios, tcgetattr, tcsetattr};
 use secrecy::zeroize::Zeroizing;
 
-use crate::approvals::ask;
-use crate::args::{LoginAtArgs, SecretCommand, SecretFrom, SecretLoginArgs, SecretSetArgs};
-use crate::background;
+use crate::args::{SecretCommand, SecretFrom, SecretSetArgs};
 use crate::failure::{Failure, Outcome, note};
 use crate::ledger::time;
 use crate::output::{print_json, print_table};
 use crate::terminal::escape;
+use crate::{background, logins};
 
 /// Most bytes that are read; the daemon takes a few less.
 const MAX: u64 = 64 << 10;
@@ -28,7 +23,7 @@ const MAX: u64 = 64 << 10;
 pub(crate) async fn command(command: SecretCommand) -> Outcome {
     match command {
         SecretCommand::Set(args) => set(args).await,
-        SecretCommand::Login(args) => login(*args).await,
+        SecretCommand::Login(args) => logins::command(*args).await,
         SecretCommand::Ls { json } => ls(json).await,
         SecretCommand::Rotate { name, from } => {
             let value = bytes(&from, name.as_str())?;
@@ -58,65 +53,8 @@ async fn set(args: SecretSetArgs) -> Outcome {
     Ok(0)
 }
 
-async fn login(args: SecretLoginArgs) -> Outcome {
-    let SecretLoginArgs {
-        name,
-        at,
-        to,
-        how,
-        client,
-        client_secret_file,
-        scopes,
-        device,
-        refresh_token,
-        trust,
-        from,
-    } = args;
-    let LoginAtArgs { server, issuer, token_url } = at;
-    let to = match &server {
-        Some(server) if to.is_empty() => vec![server.parse().map_err(|e| Failure::new(format!("{e}")))?],
-        Some(_) | None => to,
-    };
-    let at = [server.map(LoginAt::Server), issuer.map(LoginAt::Issuer), token_url.map(LoginAt::Token)];
-    let at = at.into_iter().flatten().next().unwrap_or(LoginAt::Again);
-    match (&at, to.is_empty()) {
-        (LoginAt::Again, false) => {
-            return Err(Failure::new("where it may go is said, but not where the log-in begins")
-                .hint("name that by --server, --issuer or --token-url"));
-        }
-        (LoginAt::Issuer(_) | LoginAt::Token(_), true) => {
-            return Err(Failure::new("it isn't said where the token may go").hint("say it by --to URL"));
-        }
-        (_, _) => {}
-    }
-    let bind = |to| SecretBinding { to, methods: [].into(), how: how.clone() };
-    let bindings: Vec<SecretBinding> = to.into_iter().map(bind).collect();
-    bindings.iter().try_for_each(|binding| binding.check(true)).map_err(|e| Failure::new(e.to_string()))?;
-    let in_file = |path| bytes(&SecretFrom { from_file: Some(path), from_command: None }, name.as_str());
-    let client_secret = client_secret_file.map(in_file).transpose()?;
-    let way = match (device, refresh_token) {
-        (true, _) => LoginWay::Device,
-        (false, true) => LoginWay::Had(bytes(&from, "refresh token")?),
-        (false, false) => LoginWay::Browser,
-    };
-    let mut request = LoginRequest { at, way, client, client_secret, scopes, bindings, trust };
-    let client = background::client().await?;
-    let before = loop {
-        match client.log_in(&name, &request).await?.finish(|message| note(message)).await? {
-            LoginEnd::Stored { before } => break before,
-            LoginEnd::Asks { began, parties } => {
-                confirm(&began, &parties)?;
-                request.trust.extend(parties.into_iter().map(|party| party.origin));
-            }
-        }
-    };
-    note(format!("{name} is stored and renewed by itself; `lazaret secret ls` shows until when it is good"));
-    tell(before);
-    Ok(0)
-}
-
 /// What became of the log-in that was there before, at who gave it.
-fn tell(before: Revocation) {
+pub(crate) fn tell(before: Revocation) {
     match before {
         Revocation::None => {}
         Revocation::Done { issuer } => note(format!("its log-in is revoked at {}", escape(&issuer))),
@@ -125,22 +63,6 @@ fn tell(before: Revocation) {
             escape(&issuer),
             escape(&why)
         )),
-    }
-}
-
-/// Asks whether others than the person named may take part. Whoever describes itself may name anybody.
-fn confirm(began: &str, parties: &[LoginParty]) -> Result<(), Failure> {
-    note(format!("{} says that others take part in logging in there:", escape(began)));
-    for LoginParty { origin, does } in parties {
-        note(format!("  {} {}", escape(origin), escape(does)));
-    }
-    let origins: BTreeSet<&str> = parties.iter().map(|party| party.origin.as_str()).collect();
-    let flags: Vec<String> = origins.iter().map(|origin| format!("--trust {}", escape(origin))).collect();
-    let hint = format!("if that is as it should be, say so: {}", flags.join(" "));
-    match ask("Log in with them?") {
-        Ok(true) => Ok(()),
-        Ok(false) => Err(Failure::new("not logged in").hint(hint)),
-        Err(_no_terminal) => Err(Failure::new("not logged in: there is no terminal to ask at").hint(hint)),
     }
 }
 
@@ -165,7 +87,7 @@ async fn ls(json: bool) -> Outcome {
 }
 
 /// The secret's bytes, without the line break that files and commands end with.
-fn bytes(from: &SecretFrom, name: &str) -> Result<SecretText, Failure> {
+pub(crate) fn bytes(from: &SecretFrom, name: &str) -> Result<SecretText, Failure> {
     let mut text = match (&from.from_file, &from.from_command) {
         (Some(path), _) => {
             let file = File::open(path).map_err(|e| Failure::new(format!("`{}`: {e}", path.display())))?;

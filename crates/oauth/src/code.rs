@@ -1,11 +1,11 @@
-//! Logging in with a browser on this machine: an authorization code, which only whoever asked for it can use (RFC 7636).
+//! Logging in with a browser: an authorization code, which only whoever asked for it can use (RFC 7636).
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use ring::digest::{SHA256, digest};
 use secrecy::zeroize::Zeroizing;
 
-use crate::listen::Listener;
+use crate::back::{State, WayBack};
 use crate::log_in::Asking;
 use crate::token::Given;
 use crate::{Means, OauthError, token};
@@ -13,7 +13,7 @@ use crate::{Means, OauthError, token};
 /// Has the person log in, and asks for the token.
 pub(crate) async fn through_browser(
     asking: &Asking<'_>,
-    listener: Listener,
+    back: WayBack,
     tell: &(dyn Fn(String) + Send + Sync),
 ) -> Result<Given, OauthError> {
     let server = asking.server;
@@ -24,7 +24,7 @@ pub(crate) async fn through_browser(
     }
     let (verifier, state) = (unguessable(asking.means)?, unguessable(asking.means)?);
     let challenge = URL_SAFE_NO_PAD.encode(digest(&SHA256, verifier.as_bytes()));
-    let (redirect, scope) = (listener.uri(), asking.scopes.join(" "));
+    let (redirect, scope) = (back.uri(), asking.scopes.join(" "));
     let mut url = endpoint.clone();
     url.query_pairs_mut()
         .extend_pairs([
@@ -35,13 +35,15 @@ pub(crate) async fn through_browser(
             ("code_challenge_method", "S256"),
             ("state", &state),
         ])
-        .extend_pairs(asking.with_scope(&scope));
-    tell(format!("log in with a browser on this machine: {url}"));
-    let back = listener.wait(&state).await?;
+        .extend_pairs(asking.with_scope(&scope))
+        .extend_pairs(asking.client.vendor.map(|vendor| vendor.says).unwrap_or_default());
+    tell(format!("log in with {}: {url}", back.browser()));
+    let back = back.wait(&State::new(&state)).await?;
     // Two servers must not be taken for each other (RFC 9207): a page of another host must say whom it spoke for, whatever
-    // is said of it.
+    // is said of it. A vendor's code can only go to that vendor.
     let elsewhere = url::Url::parse(&server.issuer).is_ok_and(|issuer| issuer.origin() != endpoint.origin());
     let right = match &back.issuer {
+        _ if asking.client.vendor.is_some() => true,
         Some(issuer) => issuer.trim_end_matches('/') == server.issuer.trim_end_matches('/'),
         None => !server.authorization_response_iss_parameter_supported && !elsewhere,
     };
@@ -58,6 +60,9 @@ pub(crate) async fn through_browser(
         ("code_verifier", &verifier),
     ];
     form.extend(asking.resource.map(|resource| ("resource", resource)));
+    form.extend(
+        asking.client.vendor.filter(|vendor| vendor.tokens.repeats).map(|_| ("state", state.as_str())),
+    );
     let given = token::ask(asking.http, &server.token_endpoint, asking.client, &form).await;
     given.map_err(|error| asking.refused(error))
 }

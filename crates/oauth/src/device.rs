@@ -44,20 +44,15 @@ pub(crate) async fn anywhere(
         return Err(asking.refused(NotGiven::Said(why)));
     }
     let begun: Begun = answer.document(endpoint)?;
-    let code = &begun.user_code;
-    if !(1..=MAX_CODE).contains(&code.len()) || !code.bytes().all(|b| b.is_ascii_graphic() || b == b' ') {
-        let why = "gives a code that can't be typed".to_owned();
-        return Err(OauthError::Metadata { url: shown(endpoint), why });
-    }
     http::check(&begun.verification_uri)?;
     asking.named.check_page(&begun.verification_uri)?;
-    tell(format!("log in at {} with the code {code}", begun.verification_uri));
+    show(endpoint, begun.verification_uri.as_str(), &begun.user_code, tell)?;
     let device = begun.device_code.0.reveal_text().unwrap_or_default();
     let mut form = vec![("grant_type", GRANT), ("device_code", device)];
     form.extend(asking.resource.map(|resource| ("resource", resource)));
     let good_for = begun.expires_in.min(LONGEST);
     let end = Instant::now() + Duration::from_secs(good_for);
-    let mut between = begun.interval.unwrap_or(USUAL).clamp(*BETWEEN.start(), *BETWEEN.end());
+    let mut between = self::between(begun.interval);
     while Instant::now() < end {
         tokio::time::sleep(Duration::from_secs(between)).await;
         match token::ask(asking.http, &server.token_endpoint, asking.client, &form).await {
@@ -70,4 +65,24 @@ pub(crate) async fn anywhere(
         }
     }
     Err(OauthError::Late { minutes: good_for.div_ceil(60) })
+}
+
+/// Shows a person where to type which code.
+pub(crate) fn show(
+    endpoint: &Url,
+    page: &str,
+    code: &str,
+    tell: &(dyn Fn(String) + Send + Sync),
+) -> Result<(), OauthError> {
+    if !(1..=MAX_CODE).contains(&code.len()) || !code.bytes().all(|b| b.is_ascii_graphic() || b == b' ') {
+        let why = "gives a code that can't be typed".to_owned();
+        return Err(OauthError::Metadata { url: shown(endpoint), why });
+    }
+    tell(format!("log in at {page} with the code {code}"));
+    Ok(())
+}
+
+/// Seconds between two questions, where the server says so many.
+pub(crate) fn between(said: Option<u64>) -> u64 {
+    said.unwrap_or(USUAL).clamp(*BETWEEN.start(), *BETWEEN.end())
 }

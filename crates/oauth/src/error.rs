@@ -76,6 +76,25 @@ pub enum OauthError {
         /// Who was asked.
         expected: String,
     },
+    /// The ports that browsers may come back to are taken.
+    #[error(
+        "nothing can listen on port {} of this machine, where alone the browser may come back to: {why}; end what does \
+         (another log-in?), or log in with a code that is typed (--device)", all(.ports)
+    )]
+    Ports {
+        /// Which.
+        ports: Vec<u16>,
+        /// The reason.
+        why: String,
+    },
+    /// A token is of no account that could be named.
+    #[error("`{issuer}` gives a token, but doesn't say of whose account: {why}")]
+    NoAccount {
+        /// Who.
+        issuer: String,
+        /// What is wrong.
+        why: &'static str,
+    },
     /// Something of this host failed.
     #[error("logging in failed: {0}")]
     Host(String),
@@ -84,4 +103,9 @@ pub enum OauthError {
 fn named(parties: &[Party]) -> String {
     let one = |party: &Party| format!("`{}`, which {}", party.origin, party.does);
     parties.iter().map(one).collect::<Vec<_>>().join("; ")
+}
+
+fn all(ports: &[u16]) -> String {
+    let ports: Vec<String> = ports.iter().map(ToString::to_string).collect();
+    ports.join(" or ")
 }

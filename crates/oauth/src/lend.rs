@@ -7,13 +7,15 @@ use dial::Dialer;
 use domain::{SecretName, SecretUse, Target};
 use futures::future::BoxFuture;
 use url::Url;
-use vault::{InjectError, Injection, Kept, Login, Tokens, Vault};
+use vault::{InjectError, Injection, Kept, Login, Secret, Tokens, Vault};
 
 use crate::http::Http;
 use crate::log_in::{expires, renew};
+use crate::paste::Waiting;
 use crate::revoke::revoke;
 use crate::token::{Client, NotGiven};
-use crate::{LogIn, Means, OauthError};
+use crate::vendor::Vendor;
+use crate::{LogIn, Means, OauthError, PasteError, Pastes};
 
 /// How long before its end a token is renewed, in milliseconds; a short one in the last quarter of its time.
 const BEFORE: u64 = 60_000;
@@ -87,6 +89,8 @@ pub struct Lender {
     witness: Arc<dyn Witness>,
     /// For each secret that was renewed: who renews it holds it, and how it failed the last time.
     renewals: Mutex<HashMap<SecretName, Renewing>>,
+    /// Log-ins that wait for what a person pastes.
+    waiting: Waiting,
 }
 
 /// The renewal of one secret.
@@ -103,7 +107,14 @@ impl Lender {
     /// Of this vault, renewing where this dialer goes, before this witness.
     #[must_use]
     pub fn new(vault: Arc<Vault>, dialer: Dialer, means: Means, witness: Arc<dyn Witness>) -> Arc<Self> {
-        Arc::new(Self { vault, dialer, means, witness, renewals: Mutex::default() })
+        Arc::new(Self {
+            vault,
+            dialer,
+            means,
+            witness,
+            renewals: Mutex::default(),
+            waiting: Waiting::default(),
+        })
     }
 
     /// The vault.
@@ -130,6 +141,20 @@ impl Lender {
     /// The tokens may be good for those who have a copy.
     pub async fn revoke(&self, kept: &Kept) -> Result<(), OauthError> {
         revoke(&self.dialer, kept).await
+    }
+
+    /// A log-in for this secret waits for what a person pastes, instead of one that did.
+    #[must_use]
+    pub fn pastes(&self, name: &SecretName) -> Pastes {
+        self.waiting.begin(name)
+    }
+
+    /// What a person pasted, for the log-in of this secret that waits for it.
+    ///
+    /// # Errors
+    /// There is none, or it is not what that log-in ended with: then it waits on.
+    pub async fn paste(&self, name: &SecretName, text: Secret) -> Result<(), PasteError> {
+        self.waiting.paste(name, text).await
     }
 
     /// As [`Vault::lend`].
@@ -225,11 +250,17 @@ impl Lender {
         let Some(refresh) = &kept.tokens.refresh else {
             return Err(ended("there is nothing to renew it with"));
         };
-        let url: Url = kept.login.token_url.parse().map_err(|_| ended("its address is none"))?;
+        let vendor = kept.login.subscription.map(Vendor::of);
+        // A vendor's address is as it is known today.
+        let url: Url = match vendor {
+            Some(vendor) => vendor.token().map_err(not_now)?,
+            None => kept.login.token_url.parse().map_err(|_| ended("its address is none"))?,
+        };
         // It was asked at the log-in, where it stood in what a person named, or was public.
         let http = Http::new(&self.dialer, &url).map_err(not_now)?;
         let client = Client::of(&kept);
-        let given = match renew((&http, &url, &client), refresh, kept.login.resource.as_deref()).await {
+        let of = (kept.login.resource.as_deref(), kept.login.scopes.as_slice());
+        let given = match renew((&http, &url, &client), refresh, of).await {
             Ok(given) => given,
             Err(NotGiven::Said(why)) if PASSING.contains(&why.as_str()) => {
                 let issuer = kept.login.issuer.clone();

@@ -6,8 +6,11 @@
 //! removed from the vault ▶ Lender ▶ revoke
 //! ```
 //! Everything that servers answer is a stranger's: bounded, read strictly, and asked for by the one dialer. A token is asked
-//! for one resource (RFC 8707), of the server that this resource names (RFC 9728, RFC 8414), and of no other.
+//! for one resource (RFC 8707), of the server that this resource names (RFC 9728, RFC 8414), and of no other. Of the vendors whose
+//! subscriptions pay for models, all that is asked and answered is known beforehand ([`binding`]).
 
+mod account;
+mod back;
 mod code;
 mod device;
 mod discover;
@@ -17,13 +20,18 @@ mod lend;
 mod listen;
 mod log_in;
 mod parties;
+mod paste;
 mod revoke;
 mod token;
+mod typed;
+mod vendor;
 
 pub use error::OauthError;
 pub use lend::{LendError, Lender, Renewal, Witness};
 pub use log_in::{At, LogIn, Way};
 pub use parties::Party;
+pub use paste::{PasteError, Pastes};
+pub use vendor::binding;
 
 use std::io;
 use std::sync::Arc;

@@ -1,6 +1,7 @@
 //! Where the browser comes back to: one answer, to a question that only its own log-in knows, on this machine's loopback.
 
 use std::convert::Infallible;
+use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,20 +15,18 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use ring::digest::{Digest, SHA256, digest};
-use secrecy::zeroize::Zeroizing;
+use ring::digest::{SHA256, digest};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use crate::OauthError;
+use crate::back::{Back, State};
 
-/// Where browsers come back to.
-const PATH: &str = "/callback";
 /// Bytes of a digest that tell issuers apart.
 const APART: usize = 8;
 /// How long a person has.
-const PATIENCE: Duration = Duration::from_secs(10 * 60);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(10 * 60);
 /// How long one connection may last, and how many there are at once.
 const CONNECTION: Duration = Duration::from_secs(10);
 const AT_ONCE: usize = 16;
@@ -35,6 +34,19 @@ const AT_ONCE: usize = 16;
 const MAX_REQUEST: usize = 16 << 10;
 /// How long the browser is given to read that it is done.
 const LAST_WORDS: Duration = Duration::from_secs(2);
+
+/// Where browsers may be sent back to on this machine.
+#[derive(Debug)]
+pub(crate) struct Redirect {
+    /// What this machine is called there.
+    pub(crate) host: &'static str,
+    /// The ports that may be used, in order; 0: any.
+    pub(crate) ports: &'static [u16],
+    pub(crate) path: &'static str,
+}
+
+/// What servers are asked for that let any port be used (RFC 8252).
+pub(crate) static LOOPBACK: Redirect = Redirect { host: "127.0.0.1", ports: &[0], path: "/callback" };
 
 /// Listens.
 #[derive(Debug)]
@@ -45,40 +57,35 @@ pub(crate) struct Listener {
     path: String,
 }
 
-/// What the browser brought.
-pub(crate) struct Back {
-    /// The code, or the code of an error.
-    pub(crate) code: Result<Zeroizing<String>, String>,
-    /// Whose it is said to be.
-    pub(crate) issuer: Option<String>,
-}
-
 /// What is waited for.
 struct Awaited {
     here: String,
     path: String,
-    /// Compared as digests: how long that takes tells nothing.
-    state: Digest,
+    state: State,
     /// Takes one answer.
     tell: mpsc::Sender<Back>,
 }
 
 impl Listener {
-    /// For a client that is registered for this log-in, at a path of this issuer's own: one that another registered does not
-    /// lead here. A client that a person registered comes back where they said.
-    pub(crate) async fn bind(issuer: Option<&String>) -> Result<Self, OauthError> {
-        let failed = |error: std::io::Error| OauthError::Host(format!("nothing can listen here: {error}"));
-        let listener = TcpListener::bind("127.0.0.1:0").await.map_err(failed)?;
-        let here = listener.local_addr().map_err(failed)?.to_string();
+    /// For a client that is registered for this log-in, below a path of this issuer's own: one that another registered does not
+    /// lead here. Another client comes back where it always does.
+    pub(crate) async fn bind(at: &Redirect, issuer: Option<&String>) -> Result<Self, OauthError> {
+        let addresses: Vec<_> = at.ports.iter().map(|&port| (Ipv4Addr::LOCALHOST, port).into()).collect();
+        let failed = |error: std::io::Error| match at.ports {
+            [0] => OauthError::Host(format!("nothing can listen here: {error}")),
+            ports => OauthError::Ports { ports: ports.to_vec(), why: error.to_string() },
+        };
+        let listener = TcpListener::bind(addresses.as_slice()).await.map_err(failed)?;
+        let port = listener.local_addr().map_err(failed)?.port();
         let path = issuer.map_or_else(
-            || PATH.to_owned(),
+            || at.path.to_owned(),
             |issuer| {
                 let digest = digest(&SHA256, issuer.as_bytes());
                 let apart = digest.as_ref().get(..APART).unwrap_or_default();
-                format!("{PATH}/{}", URL_SAFE_NO_PAD.encode(apart))
+                format!("{}/{}", at.path, URL_SAFE_NO_PAD.encode(apart))
             },
         );
-        Ok(Self { listener, here, path })
+        Ok(Self { listener, here: format!("{}:{port}", at.host), path })
     }
 
     /// Where browsers are sent.
@@ -87,13 +94,12 @@ impl Listener {
     }
 
     /// Waits for the browser that knows the state. Others are told to go away.
-    pub(crate) async fn wait(self, state: &str) -> Result<Back, OauthError> {
+    pub(crate) async fn wait(self, state: &State) -> Result<Back, OauthError> {
         let (tell, mut told) = mpsc::channel(1);
-        let state = digest(&SHA256, state.as_bytes());
-        let awaited = Arc::new(Awaited { here: self.here, path: self.path, state, tell });
+        let awaited = Arc::new(Awaited { here: self.here, path: self.path, state: state.clone(), tell });
         let mut connections = JoinSet::new();
-        let late = tokio::time::sleep(PATIENCE);
-        tokio::pin!(late);
+        let end = tokio::time::sleep(PATIENCE);
+        tokio::pin!(end);
         let back = loop {
             tokio::select! {
                 Some(back) = told.recv() => break back,
@@ -101,7 +107,7 @@ impl Listener {
                     connections.spawn(tokio::time::timeout(CONNECTION, serve(stream, Arc::clone(&awaited))));
                 }
                 Some(_ended) = connections.join_next() => {}
-                () = &mut late => return Err(OauthError::Late { minutes: PATIENCE.as_secs() / 60 }),
+                () = &mut end => return Err(late()),
             }
         };
         // Nobody is heard any more.
@@ -111,6 +117,11 @@ impl Listener {
         drop(tokio::time::timeout(LAST_WORDS, all).await);
         Ok(back)
     }
+}
+
+/// Nobody came.
+pub(crate) fn late() -> OauthError {
+    OauthError::Late { minutes: PATIENCE.as_secs() / 60 }
 }
 
 async fn serve(stream: TcpStream, awaited: Arc<Awaited>) {
@@ -140,28 +151,10 @@ fn answer(request: &Request<Incoming>, awaited: &Awaited) -> Response<Full<Bytes
     if request.method() != Method::GET || uri.path() != awaited.path {
         return said(StatusCode::NOT_FOUND, "There is nothing here.");
     }
-    let query = uri.query().unwrap_or_default();
-    let one = |name: &str| {
-        let mut found = url::form_urlencoded::parse(query.as_bytes()).filter(|(key, _)| key == name);
-        let value = found.next().map(|(_, value)| value.into_owned());
-        if found.next().is_some() { Err(()) } else { Ok(value) }
-    };
-    let (Ok(Some(state)), Ok(code), Ok(error), Ok(issuer)) =
-        (one("state"), one("code"), one("error"), one("iss"))
-    else {
+    let Some(back) = awaited.state.read(uri.query().unwrap_or_default()) else {
         return said(StatusCode::BAD_REQUEST, "This is no log-in that was begun here.");
     };
-    if digest(&SHA256, state.as_bytes()).as_ref() != awaited.state.as_ref() {
-        return said(StatusCode::BAD_REQUEST, "This is no log-in that was begun here.");
-    }
-    let code = match (code, error) {
-        (Some(code), None) => Ok(Zeroizing::new(code)),
-        (None, Some(error)) => Err(error),
-        (Some(_) | None, _) => {
-            return said(StatusCode::BAD_REQUEST, "This is no log-in that was begun here.");
-        }
-    };
-    match awaited.tell.try_send(Back { code, issuer }) {
+    match awaited.tell.try_send(back) {
         Ok(()) => said(StatusCode::OK, "Lazaret goes on at the terminal. You can close this window."),
         Err(_full) => said(StatusCode::GONE, "This log-in was used already."),
     }

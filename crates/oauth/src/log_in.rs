@@ -1,17 +1,21 @@
 //! One log-in of a person: from who gives tokens to what the vault keeps.
 
 use dial::Dialer;
+use domain::Subscription;
 use serde::Deserialize;
 use serde_json::json;
 use url::Url;
 use vault::{Kept, Login, Secret, Tokens};
 
+use crate::back::WayBack;
 use crate::discover::{self, Server};
 use crate::http::{self, Http, shown};
-use crate::listen::Listener;
+use crate::listen::{LOOPBACK, Listener};
 use crate::parties::Named;
+use crate::paste::Pastes;
 use crate::token::{Client, Given, NotGiven};
-use crate::{Means, OauthError, code, device, token};
+use crate::vendor::Vendor;
+use crate::{Means, OauthError, account, code, device, token, typed};
 
 /// Most bytes of a client's name.
 const MAX_CLIENT: usize = 1024;
@@ -27,12 +31,16 @@ pub enum At {
     Issuer(Url),
     /// At a token endpoint, of a server that says nothing of itself.
     Token(Url),
+    /// At the vendor of a subscription, of which all is known.
+    Subscription(Subscription),
 }
 
 /// How to log in.
 pub enum Way {
     /// In a browser on this machine.
     Browser,
+    /// In a browser on any machine; what it ends with is pasted.
+    Paste(Pastes),
     /// In a browser on any machine, with a code to type there.
     Device,
     /// Somebody did already, and has this refresh token.
@@ -74,9 +82,10 @@ impl LogIn {
     pub fn again(kept: &Kept, way: Way) -> Result<Self, OauthError> {
         let Login { server, issuer, token_url, client, registered, scopes, .. } = &kept.login;
         let url = |text: &String| text.parse().map_err(|_| OauthError::BadUrl(text.clone()));
-        let at = match server {
-            Some(server) => At::Server(url(server)?),
-            None => At::Issuer(url(issuer)?),
+        let at = match (kept.login.subscription, server) {
+            (Some(subscription), _) => At::Subscription(subscription),
+            (None, Some(server)) => At::Server(url(server)?),
+            (None, None) => At::Issuer(url(issuer)?),
         };
         let secret = kept.tokens.client_secret.as_ref().map(Secret::share);
         let client = Some((client.clone(), secret)).filter(|_| !registered);
@@ -96,36 +105,39 @@ impl LogIn {
         tell: &(dyn Fn(String) + Send + Sync),
     ) -> Result<(Login, Tokens), OauthError> {
         let Self { at, client, scopes, way, trust } = self;
-        let (At::Server(begin) | At::Issuer(begin) | At::Token(begin)) = &at;
-        http::check(begin)?;
-        let http = Http::new(dialer, begin)?;
+        let (vendor, begin) = (at.vendor(), at.begin()?);
+        http::check(&begin)?;
+        let http = Http::new(dialer, &begin)?;
         let (server, resource, offered) = at.found(&http).await?;
-        let named = Named { begin, trust: &trust };
-        named.check(&server, &way, client.is_none())?;
-        let began = match &at {
-            At::Server(url) => Some(url.clone()),
-            At::Issuer(_) | At::Token(_) => None,
-        };
+        let named = Named { begin: &begin, trust: &trust };
+        // Whom a vendor has take part is known beforehand.
+        if vendor.is_none() {
+            named.check(&server, &way, client.is_none())?;
+        }
         let scopes = if scopes.is_empty() { offered } else { scopes };
-        let listener = match way {
-            Way::Browser => Some(Listener::bind(client.is_none().then_some(&server.issuer)).await?),
-            Way::Device | Way::Had(_) => None,
+        let registered = client.is_none() && vendor.is_none();
+        let (back, had) = match way {
+            Way::Had(refresh) => (None, Some(refresh)),
+            way @ (Way::Browser | Way::Paste(_) | Way::Device) => {
+                (way_back(way, vendor, registered.then_some(&server.issuer)).await?, None)
+            }
         };
-        let registered = client.is_none();
-        let client = match client {
-            Some((id, secret)) => Client { id, secret, basic: server.wants_header() },
-            None => register(&http, &server, listener.as_ref()).await?,
+        let client = match (vendor, client) {
+            (Some(of), _) => Client { id: of.client.to_owned(), secret: None, basic: false, vendor },
+            (None, Some((id, secret))) => Client { id, secret, basic: server.wants_header(), vendor },
+            (None, None) => register(&http, &server, back.as_ref()).await?,
         };
         let resource = resource.as_deref();
         let asking =
             Asking { http: &http, server: &server, client: &client, resource, scopes: &scopes, means, named };
-        let given = match (way, listener) {
-            (Way::Had(refresh), _) => asking.renewed(&refresh).await?,
-            (_, Some(listener)) => code::through_browser(&asking, listener, tell).await?,
-            (_, None) => device::anywhere(&asking, tell).await?,
+        let given = match (had, back, vendor.and_then(|vendor| vendor.device.as_ref())) {
+            (Some(refresh), ..) => asking.renewed(&refresh).await?,
+            (None, Some(back), _) => code::through_browser(&asking, back, tell).await?,
+            (None, None, Some(way)) => typed::anywhere(&asking, way, tell).await?,
+            (None, None, None) => device::anywhere(&asking, tell).await?,
         };
         let login = Login {
-            server: began.map(|url| url.to_string()),
+            server: at.server().map(Url::to_string),
             registered,
             issuer: server.issuer.clone(),
             token_url: server.token_endpoint.to_string(),
@@ -133,8 +145,10 @@ impl LogIn {
             client: client.id.clone(),
             basic: client.basic,
             resource: resource.map(str::to_owned),
+            account: asking.account(&given)?,
             scopes: given.scopes.unwrap_or(scopes),
             expires: expires(means, given.good_for),
+            subscription: at.subscription(),
         };
         let tokens = Tokens { access: given.access, refresh: given.refresh, client_secret: client.secret };
         Ok((login, tokens))
@@ -142,6 +156,32 @@ impl LogIn {
 }
 
 impl At {
+    /// The tool server, if it begins at one.
+    fn server(&self) -> Option<&Url> {
+        match self {
+            Self::Server(url) => Some(url),
+            Self::Issuer(_) | Self::Token(_) | Self::Subscription(_) => None,
+        }
+    }
+
+    fn subscription(&self) -> Option<Subscription> {
+        match self {
+            Self::Subscription(of) => Some(*of),
+            Self::Server(_) | Self::Issuer(_) | Self::Token(_) => None,
+        }
+    }
+
+    fn vendor(&self) -> Option<&'static Vendor> {
+        self.subscription().map(Vendor::of)
+    }
+
+    fn begin(&self) -> Result<Url, OauthError> {
+        match self {
+            Self::Server(begin) | Self::Issuer(begin) | Self::Token(begin) => Ok(begin.clone()),
+            Self::Subscription(of) => Vendor::of(*of).begin(),
+        }
+    }
+
     /// Who gives the token, what for, and what is offered.
     async fn found(&self, http: &Http) -> Result<(Server, Option<String>, Vec<String>), OauthError> {
         match self {
@@ -152,18 +192,49 @@ impl At {
             }
             Self::Issuer(url) => Ok((discover::server(http, url).await?, None, Vec::new())),
             Self::Token(url) => Ok((Server::silent(url), None, Vec::new())),
+            Self::Subscription(of) => {
+                let vendor = Vendor::of(*of);
+                let scopes = vendor.scopes.iter().map(|scope| (*scope).to_owned()).collect();
+                Ok((vendor.server()?, None, scopes))
+            }
         }
     }
+}
+
+/// Where the browser comes back to; none: a code is typed.
+async fn way_back(
+    way: Way,
+    vendor: Option<&'static Vendor>,
+    registers_at: Option<&String>,
+) -> Result<Option<WayBack>, OauthError> {
+    let back = vendor.map(|vendor| &vendor.back);
+    let listener = Listener::bind(back.map_or(&LOOPBACK, |back| &back.here), registers_at);
+    Ok(match (way, back) {
+        (Way::Device | Way::Had(_), _) => None,
+        (Way::Browser, _) => Some(WayBack::Here(listener.await?, None)),
+        (Way::Paste(pastes), Some(back)) => Some(WayBack::Elsewhere(back.elsewhere, pastes)),
+        (Way::Paste(pastes), None) => Some(WayBack::Here(listener.await?, Some(pastes))),
+    })
 }
 
 impl Asking<'_> {
     /// What a refresh token gives.
     async fn renewed(&self, refresh: &Secret) -> Result<Given, OauthError> {
-        let given =
-            renew((self.http, &self.server.token_endpoint, self.client), refresh, self.resource).await;
+        let asked = (self.http, &self.server.token_endpoint, self.client);
+        let given = renew(asked, refresh, (self.resource, self.scopes)).await;
         let mut given = given.map_err(|error| self.refused(error))?;
         given.refresh.get_or_insert_with(|| refresh.share());
         Ok(given)
+    }
+
+    /// The account that requests must name, where the vendor wants that.
+    fn account(&self, given: &Given) -> Result<Option<String>, OauthError> {
+        if !self.client.vendor.is_some_and(|vendor| vendor.account) {
+            return Ok(None);
+        }
+        let issuer = || self.server.issuer.clone();
+        let account = account::of(given.id_token.as_ref());
+        account.map(Some).map_err(|why| OauthError::NoAccount { issuer: issuer(), why })
     }
 
     pub(crate) fn refused(&self, error: NotGiven) -> OauthError {
@@ -188,13 +259,15 @@ impl Asking<'_> {
 pub(crate) async fn renew(
     (http, endpoint, client): (&Http, &Url, &Client),
     refresh: &Secret,
-    resource: Option<&str>,
+    (resource, scopes): (Option<&str>, &[String]),
 ) -> Result<Given, NotGiven> {
     let text = refresh.reveal_text();
     let text =
         text.ok_or_else(|| NotGiven::Failed(OauthError::Host("the refresh token is no text".to_owned())))?;
     let mut form = vec![("grant_type", "refresh_token"), ("refresh_token", text)];
     form.extend(resource.map(|resource| ("resource", resource)));
+    let scope = scopes.join(" ");
+    form.extend(client.vendor.filter(|vendor| vendor.tokens.repeats).map(|_| ("scope", scope.as_str())));
     token::ask(http, endpoint, client, &form).await
 }
 
@@ -205,7 +278,7 @@ pub(crate) fn expires(means: &Means, good_for: Option<u64>) -> Option<u64> {
 
 impl Server {
     /// One that says nothing of itself.
-    fn silent(token_endpoint: &Url) -> Self {
+    pub(crate) fn silent(token_endpoint: &Url) -> Self {
         Self {
             issuer: shown(token_endpoint),
             authorization_endpoint: None,
@@ -234,18 +307,18 @@ struct Registered {
 }
 
 /// Makes a client of us, where the server lets anybody (RFC 7591).
-async fn register(http: &Http, server: &Server, listener: Option<&Listener>) -> Result<Client, OauthError> {
+async fn register(http: &Http, server: &Server, back: Option<&WayBack>) -> Result<Client, OauthError> {
     let Some(endpoint) = &server.registration_endpoint else {
         let what = "registration of clients: register one there by hand, and give its name with --client";
         return Err(OauthError::Lacks { issuer: server.issuer.clone(), what });
     };
-    let grant = if listener.is_some() { "authorization_code" } else { device::GRANT };
+    let grant = if back.is_some() { "authorization_code" } else { device::GRANT };
     let document = json!({
         "client_name": NAME,
         "application_type": "native",
-        "redirect_uris": listener.map(Listener::uri).into_iter().collect::<Vec<_>>(),
+        "redirect_uris": back.map(WayBack::uri).into_iter().collect::<Vec<_>>(),
         "grant_types": [grant, "refresh_token"],
-        "response_types": if listener.is_some() { vec!["code"] } else { Vec::new() },
+        "response_types": if back.is_some() { vec!["code"] } else { Vec::new() },
         "token_endpoint_auth_method": "none",
     });
     let answer = http.json(endpoint, document.to_string()).await?;
@@ -257,5 +330,5 @@ async fn register(http: &Http, server: &Server, listener: Option<&Listener>) -> 
     }
     let basic = registered.token_endpoint_auth_method.as_deref() == Some("client_secret_basic");
     let secret = registered.client_secret.map(|hidden| hidden.0);
-    Ok(Client { id: registered.client_id, secret, basic })
+    Ok(Client { id: registered.client_id, secret, basic, vendor: None })
 }

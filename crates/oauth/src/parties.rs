@@ -29,7 +29,9 @@ impl Named<'_> {
     /// Refuses a log-in in which anybody else takes part.
     pub(crate) fn check(&self, server: &Server, way: &Way, registers: bool) -> Result<(), OauthError> {
         let (browser, device, registration) = match way {
-            Way::Browser => (&server.authorization_endpoint, &None, &server.registration_endpoint),
+            Way::Browser | Way::Paste(_) => {
+                (&server.authorization_endpoint, &None, &server.registration_endpoint)
+            }
             Way::Device => (&None, &server.device_authorization_endpoint, &server.registration_endpoint),
             Way::Had(_) => (&None, &None, &None),
         };

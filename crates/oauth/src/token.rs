@@ -13,6 +13,7 @@ use vault::{Kept, Secret};
 use crate::OauthError;
 use crate::discover::is_scope;
 use crate::http::{Answer, Http, shown};
+use crate::vendor::Vendor;
 
 /// The longest that a token is taken to be good, in seconds: a year.
 const LONGEST: u64 = 366 * 86_400;
@@ -23,6 +24,8 @@ pub(crate) struct Client {
     pub(crate) secret: Option<Secret>,
     /// Whether the secret goes into a header, not into the form.
     pub(crate) basic: bool,
+    /// Whose client it is, for a subscription.
+    pub(crate) vendor: Option<&'static Vendor>,
 }
 
 /// What was given.
@@ -32,6 +35,7 @@ pub(crate) struct Given {
     /// Seconds.
     pub(crate) good_for: Option<u64>,
     pub(crate) scopes: Option<Vec<String>>,
+    pub(crate) id_token: Option<Secret>,
 }
 
 /// Why nothing was given.
@@ -65,7 +69,9 @@ impl<'de> Deserialize<'de> for Hidden {
 #[derive(Deserialize)]
 struct Document {
     access_token: Hidden,
-    token_type: String,
+    /// Vendors' own clients do without.
+    token_type: Option<String>,
+    id_token: Option<Hidden>,
     refresh_token: Option<Hidden>,
     expires_in: Option<u64>,
     scope: Option<String>,
@@ -73,7 +79,19 @@ struct Document {
 
 #[derive(Deserialize)]
 struct Problem {
-    error: String,
+    error: Error,
+}
+
+/// What a refusal is called, by the book or as vendors do.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Error {
+    Code(String),
+    Object {
+        code: Option<String>,
+        #[serde(rename = "type")]
+        kind: Option<String>,
+    },
 }
 
 /// Asks for a token with this form.
@@ -88,7 +106,11 @@ pub(crate) async fn ask(
         return Err(NotGiven::Said(code));
     }
     let document: Document = answer.document(endpoint).map_err(NotGiven::Failed)?;
-    if !document.token_type.eq_ignore_ascii_case("bearer") {
+    let bearer = match &document.token_type {
+        Some(kind) => kind.eq_ignore_ascii_case("bearer"),
+        None => client.vendor.is_some(),
+    };
+    if !bearer {
         let why = "gives tokens of another kind than `Bearer`".to_owned();
         return Err(NotGiven::Failed(OauthError::Metadata { url: shown(endpoint), why }));
     }
@@ -98,6 +120,7 @@ pub(crate) async fn ask(
         refresh: document.refresh_token.map(|token| token.0),
         good_for: document.expires_in.map(|seconds| seconds.min(LONGEST)),
         scopes,
+        id_token: document.id_token.map(|token| token.0),
     })
 }
 
@@ -108,6 +131,7 @@ impl Client {
             id: kept.login.client.clone(),
             secret: kept.tokens.client_secret.as_ref().map(Secret::share),
             basic: kept.login.basic,
+            vendor: kept.login.subscription.map(Vendor::of),
         }
     }
 
@@ -130,6 +154,11 @@ impl Client {
             }
             None => form.push(("client_id", &self.id)),
         }
+        if self.vendor.is_some_and(|vendor| vendor.takes_json(&form)) {
+            let document: serde_json::Map<_, _> =
+                form.iter().map(|(key, value)| ((*key).to_owned(), (*value).into())).collect();
+            return http.json(endpoint, serde_json::Value::Object(document).to_string()).await;
+        }
         http.form(endpoint, &form, header).await
     }
 }
@@ -145,11 +174,16 @@ fn basic(id: &str, secret: &Secret) -> Result<HeaderValue, OauthError> {
 
 /// The code of an error (RFC 6749, section 5.2); none: the answer is none.
 pub(crate) fn refused(answer: &Answer) -> Option<String> {
-    if !(400..500).contains(&answer.status) {
+    // Those two are no answer to what was asked: it may be asked again.
+    if !(400..500).contains(&answer.status) || matches!(answer.status, 408 | 429) {
         return None;
     }
     let problem: Problem = serde_json::from_slice(&answer.body).ok()?;
-    Some(code(&problem.error))
+    Some(match problem.error {
+        Error::Code(text) => code(&text),
+        Error::Object { code: Some(text), .. } | Error::Object { kind: Some(text), .. } => code(&text),
+        Error::Object { code: None, kind: None } => code(""),
+    })
 }
 
 /// An error's code as it may be told: a server could write anything there.

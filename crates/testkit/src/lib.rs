@@ -8,6 +8,7 @@ mod machines;
 pub mod mail;
 mod site;
 mod terminal;
+pub mod vendors;
 pub mod way_out;
 
 pub use lab::{CANARY, Done, Lab, deadline};

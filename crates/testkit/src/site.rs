@@ -2,11 +2,12 @@
 //! has an address, and the names of other hosts to those who come by its proxy, as companies have them.
 
 use std::convert::Infallible;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
+use dial::Network;
 use futures::{StreamExt as _, stream};
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt as _, Full, StreamBody};
@@ -16,6 +17,7 @@ use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use serde_json::Value;
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
@@ -56,6 +58,8 @@ pub enum Reply {
     Bytes(&'static str, Vec<u8>),
     /// A word, again and again, until nobody reads it.
     Endless,
+    /// This status, and a document.
+    Json(u16, Value),
     /// This status, and nothing.
     Status(u16),
 }
@@ -105,10 +109,25 @@ impl Site {
     /// When that can't be written.
     #[must_use]
     pub fn network(&self, folder: &Path) -> String {
-        let ca = folder.join("site-ca.pem");
-        std::fs::write(&ca, &self.authority).expect("the authority's file");
+        let ca = self.vouched(folder);
         let (port, proxy, ca) = (self.port, self.proxy, ca.display());
         format!("private = [\"{SITE}:{port}\"]\nproxy = \"http://{SITE}:{proxy}\"\nca = \"{ca}\"\n")
+    }
+
+    /// The same for a dialer.
+    ///
+    /// # Panics
+    /// When that can't be written.
+    #[must_use]
+    pub fn reached(&self, folder: &Path) -> Network {
+        let proxy = format!("http://{SITE}:{}", self.proxy).parse().expect("a proxy");
+        Network { private: Vec::new(), ca: Some(self.vouched(folder)), proxy: Some(proxy) }
+    }
+
+    fn vouched(&self, folder: &Path) -> PathBuf {
+        let ca = folder.join("site-ca.pem");
+        std::fs::write(&ca, &self.authority).expect("the authority's file");
+        ca
     }
 }
 
@@ -184,6 +203,10 @@ async fn answer(request: Request<Incoming>, serving: &Serving) -> Response<Unsyn
                 Ok(Frame::data(Bytes::from_static(b"tick\n")))
             });
             StreamBody::new(ticks).boxed_unsync()
+        }
+        Reply::Json(status, document) => {
+            response = response.status(status).header("content-type", "application/json");
+            Full::new(Bytes::from(document.to_string())).boxed_unsync()
         }
         Reply::Status(status) => {
             response = response.status(status);

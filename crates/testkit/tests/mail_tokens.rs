@@ -73,6 +73,8 @@ impl Rig {
             resource: Some(authorization.mcp()),
             scopes: Vec::new(),
             expires: Some(START + HOUR),
+            subscription: None,
+            account: None,
         };
         let (access, refresh) = (access.as_str().into(), Some(refresh.as_str().into()));
         let tokens = Tokens { access, refresh, client_secret: None };

@@ -1,6 +1,6 @@
 //! Tokens that a log-in gave (OAuth): what it takes to renew one is kept beside it, and shown to nobody but who gave it.
 
-use domain::{SecretBinding, SecretName};
+use domain::{SecretBinding, SecretName, Subscription};
 use serde::{Deserialize, Serialize};
 
 use crate::secret::Secret;
@@ -33,6 +33,12 @@ pub struct Login {
     pub scopes: Vec<String>,
     /// Until when it is good, in milliseconds since 1970, as far as is known.
     pub expires: Option<u64>,
+    /// The subscription that it is of, if it is of one.
+    #[serde(default)]
+    pub subscription: Option<Subscription>,
+    /// The account that requests must name, where the subscription wants that.
+    #[serde(default)]
+    pub account: Option<String>,
 }
 
 /// The secret parts of a log-in.

@@ -82,6 +82,13 @@ impl Json {
         }
     }
 
+    /// Takes a key out of an object.
+    pub fn remove(&mut self, key: &str) {
+        if let Self::Object(entries) = self {
+            entries.retain(|(known, _)| known != key);
+        }
+    }
+
     /// What people call this kind of value.
     #[must_use]
     pub fn kind(&self) -> &'static str {

@@ -5,7 +5,7 @@ use domain::SecretName;
 use http::Method;
 
 use super::{Client, Lines, Result, Steps, json};
-use crate::{LoginEnd, LoginRequest, NewSecret, Revocation, RotateRequest, SecretView};
+use crate::{LoginEnd, LoginRequest, NewSecret, PasteRequest, Revocation, RotateRequest, SecretView};
 
 impl Client {
     /// What may be told of every secret, by name.
@@ -39,6 +39,14 @@ impl Client {
     pub async fn log_in(&self, name: &SecretName, request: &LoginRequest) -> Result<Steps<LoginEnd>> {
         let path = format!("secrets/{name}/login");
         Ok(Steps(Lines::new(self.request(Method::POST, &path, json(request)?).await?)))
+    }
+
+    /// Gives a log-in that waits for it what a person pasted.
+    ///
+    /// # Errors
+    /// [`crate::ClientError`]; the log-in waits on when it was the wrong text.
+    pub async fn paste_login(&self, name: &SecretName, request: &PasteRequest) -> Result<()> {
+        self.send(Method::POST, &format!("secrets/{name}/login/paste"), json(request)?).await
     }
 
     /// Forgets a secret.

@@ -104,6 +104,7 @@ fn owners() -> Router<Arc<Sessions>> {
         .route("/secrets/{name}", put(secrets::set).delete(secrets::remove))
         .route("/secrets/{name}/rotate", post(secrets::rotate))
         .route("/secrets/{name}/login", post(secrets::login))
+        .route("/secrets/{name}/login/paste", post(secrets::paste))
         .route("/groups/{group}/{name}", put(people::join_group).delete(people::leave_group))
 }
 

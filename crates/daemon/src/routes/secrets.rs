@@ -3,15 +3,15 @@
 use std::sync::Arc;
 
 use api::{
-    LoginAt, LoginEnd, LoginParty, LoginRequest, LoginView, LoginWay, NewSecret, Problem, ProblemKind,
-    Revocation, RotateRequest, SecretText, SecretView,
+    LoginAt, LoginEnd, LoginParty, LoginRequest, LoginView, LoginWay, NewSecret, PasteRequest, Problem,
+    ProblemKind, Revocation, RotateRequest, SecretText, SecretView,
 };
 use axum::Json;
 use axum::body::Bytes;
 use axum::extract::{Path, State};
 use axum::response::Response;
 use domain::{PersonName, SecretBinding, SecretName, refuse_user};
-use oauth::{At, LogIn, OauthError, Party, Way};
+use oauth::{At, Lender, LogIn, OauthError, Party, PasteError, Way};
 use serde::de::DeserializeOwned;
 use store::{About, Event};
 use url::Url;
@@ -48,7 +48,7 @@ pub(super) async fn login(
     body: Bytes,
 ) -> Answer<Response> {
     let request: LoginRequest = read(body)?;
-    let (asked, bindings) = asked(sessions.vault(), &name, request)?;
+    let (asked, bindings) = asked(&sessions.servers.lender, &name, request)?;
     let work = async move |tell: Tell| -> Answer<LoginEnd> {
         let got = match sessions.servers.lender.log_in(asked, &|text| tell(text)).await {
             Ok(got) => got,
@@ -68,6 +68,23 @@ pub(super) async fn login(
         Ok(LoginEnd::Stored { before: revoked(&sessions, name, before.filter(other)).await? })
     };
     Ok(lines::steps(move |tell| Box::pin(async move { work(tell).await.map_err(|failed| failed.0) })))
+}
+
+/// What a person pasted, for the log-in that waits for it.
+pub(super) async fn paste(
+    State(sessions): Shared,
+    Path(name): Path<SecretName>,
+    body: Bytes,
+) -> Answer<Json<()>> {
+    let PasteRequest { text } = read(body)?;
+    let pasted = sessions.servers.lender.paste(&name, Secret::from(text.0.as_str())).await;
+    pasted.map(Json).map_err(|error| {
+        let kind = match error {
+            PasteError::Nobody(_) => ProblemKind::NotFound,
+            PasteError::NotOurs(_) => ProblemKind::Invalid,
+        };
+        Failed(Problem::new(kind, error.to_string()))
+    })
 }
 
 pub(super) async fn set(
@@ -124,8 +141,8 @@ async fn revoked(sessions: &Sessions, secret: SecretName, before: Option<Kept>) 
 }
 
 /// What a person asks for, and where its token may go.
-fn asked(vault: &Vault, name: &SecretName, request: LoginRequest) -> Answer<(LogIn, Vec<SecretBinding>)> {
-    let LoginRequest { at, way, client, client_secret, scopes, bindings, trust } = request;
+fn asked(lender: &Lender, name: &SecretName, request: LoginRequest) -> Answer<(LogIn, Vec<SecretBinding>)> {
+    let LoginRequest { at, way, client, client_secret, scopes, mut bindings, trust } = request;
     let invalid = |e: &dyn std::fmt::Display| Failed(Problem::new(ProblemKind::Invalid, e.to_string()));
     let url = |text: String| {
         refuse_user(&text).map_err(|e| invalid(&e))?;
@@ -134,6 +151,7 @@ fn asked(vault: &Vault, name: &SecretName, request: LoginRequest) -> Answer<(Log
     let hidden = |text: SecretText| Secret::from(text.0.as_str());
     let way = match way {
         LoginWay::Browser => Way::Browser,
+        LoginWay::Paste => Way::Paste(lender.pastes(name)),
         LoginWay::Device => Way::Device,
         LoginWay::Had(refresh) => Way::Had(hidden(refresh)),
     };
@@ -142,11 +160,21 @@ fn asked(vault: &Vault, name: &SecretName, request: LoginRequest) -> Answer<(Log
         LoginAt::Server(text) => At::Server(url(text)?),
         LoginAt::Issuer(text) => At::Issuer(url(text)?),
         LoginAt::Token(text) => At::Token(url(text)?),
+        LoginAt::Subscription(subscription) => {
+            if !bindings.is_empty() || !scopes.is_empty() || client.is_some() {
+                return Err(invalid(
+                    &"a subscription's vendor settles client, scopes and where the token may go",
+                ));
+            }
+            bindings = vec![oauth::binding(subscription).map_err(|e| invalid(&e))?];
+            At::Subscription(subscription)
+        }
         LoginAt::Again => {
+            let vault = lender.vault();
             let known = vault.list().into_iter().find(|described| described.name == *name);
             let (Some(known), Some(kept)) = (known, vault.login(name)) else {
                 let why = format!("there is no log-in `{name}` to repeat");
-                let hint = "say where it begins: --server, --issuer or --token-url";
+                let hint = "say where it begins: --subscription, --server, --issuer or --token-url";
                 return Err(Failed(Problem::new(ProblemKind::NotFound, why).hint(hint)));
             };
             let mut again = LogIn::again(&kept, way).map_err(|e| invalid(&e))?;

@@ -58,6 +58,7 @@ const ENDPOINTS: &[(Method, &str, Role)] = &[
     (Method::DELETE, "secrets/x", Role::Owner),
     (Method::POST, "secrets/x/rotate", Role::Owner),
     (Method::POST, "secrets/x/login", Role::Owner),
+    (Method::POST, "secrets/x/login/paste", Role::Owner),
     (Method::PUT, "groups/x/y", Role::Owner),
     (Method::DELETE, "groups/x/y", Role::Owner),
 ];

@@ -213,6 +213,8 @@ pub(super) fn logged_in(vault: &Vault, token_url: String, to: &str, expires: Opt
         resource: None,
         scopes: Vec::new(),
         expires,
+        subscription: None,
+        account: None,
     };
     let tokens = Tokens {
         access: "canary-of-yesterday".into(),

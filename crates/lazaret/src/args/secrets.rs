@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
-use domain::{Destination, How, SecretName};
+use domain::{Destination, How, SecretName, Subscription};
 
 const SET_HELP: &str = "\
 Examples:
@@ -20,6 +20,8 @@ It takes the place of a secret of the same name. Its bytes never enter a cell, a
 
 const LOGIN_HELP: &str = "\
 Examples:
+  lazaret secret login claude --subscription claude
+  lazaret secret login chatgpt --subscription chatgpt --device
   lazaret secret login crm --server https://mcp.example.com/mcp
   lazaret secret login wiki --issuer https://id.example.com --client lazaret --to https://wiki.example.com
   lazaret secret login ci --issuer https://id.example.com --client lazaret --to https://ci.example.com --device
@@ -27,7 +29,12 @@ Examples:
     --to imaps://imap.example.com --to smtps://smtp.example.com
   lazaret secret login crm     # once more, as before
 
-Without --device, a browser on this machine comes back to a port of it that listens for this one log-in.
+Without --device or --paste, a browser on this machine comes back to a port of it that listens for this one
+log-in. Of a subscription all else is known: its token goes to its vendor only, once config.toml says
+  [providers.anthropic]
+  key = \"secret:claude\"
+(chatgpt: [providers.chatgpt]). Whether yours may be used so is for the vendor's terms to say.
+
 The token is a secret like others: bound to where it may go, and used by agents only where their agent.toml
 says so.";
 
@@ -92,7 +99,7 @@ pub(crate) struct SecretLoginArgs {
     #[arg(long = "as", value_name = "HOW", default_value = "bearer")]
     pub(crate) how: How,
     /// The client's name at the authorization server. Without it: registers one, where that is offered.
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", group = "whose")]
     pub(crate) client: Option<String>,
     /// The file with the client's secret.
     #[arg(long, value_name = "FILE", requires = "client")]
@@ -103,11 +110,14 @@ pub(crate) struct SecretLoginArgs {
     /// Show a code to type at any browser, instead of waiting for one on this machine.
     #[arg(long, conflicts_with = "refresh_token")]
     pub(crate) device: bool,
+    /// Log in with any browser, and paste what it ends with: the code of its page, or its address.
+    #[arg(long, conflicts_with_all = ["device", "refresh_token"])]
+    pub(crate) paste: bool,
     /// A host that takes part in the log-in beside the one where it begins, without a question. May be given again.
     #[arg(long, value_name = "URL")]
     pub(crate) trust: Vec<String>,
     /// Take a refresh token that was given elsewhere. It is asked for, or read from standard input.
-    #[arg(long, requires = "client")]
+    #[arg(long, requires = "whose")]
     pub(crate) refresh_token: bool,
     #[command(flatten)]
     pub(crate) from: SecretFrom,
@@ -117,6 +127,9 @@ pub(crate) struct SecretLoginArgs {
 #[derive(Debug, Args)]
 #[group(multiple = false)]
 pub(crate) struct LoginAtArgs {
+    /// The vendor of a subscription to models: claude or chatgpt.
+    #[arg(long, value_name = "WHOSE", group = "whose", conflicts_with_all = ["to", "how", "scopes", "trust"])]
+    pub(crate) subscription: Option<Subscription>,
     /// A tool server, which says who gives tokens for it.
     #[arg(long, value_name = "URL")]
     pub(crate) server: Option<String>,

@@ -111,6 +111,8 @@ fn log_in(vault: &Vault, access: &str, refresh: Option<&str>) {
         resource: None,
         scopes: vec!["read".to_owned()],
         expires: Some(100),
+        subscription: None,
+        account: None,
     };
     let tokens = Tokens { access: access.into(), refresh: refresh.map(Secret::from), client_secret: None };
     vault.log_in(&name("crm"), (login, tokens), bound("https://crm.example"), 5).unwrap();

@@ -258,6 +258,11 @@ impl Rebuilt {
         }
     }
 
+    /// Leaves out a field that the provider does not take.
+    pub fn leave_out(&mut self, field: &str) {
+        self.body.remove(field);
+    }
+
     fn text(&self, key: &str) -> Option<&str> {
         match self.body.get(key) {
             Some(Json::Text(text)) => Some(text),

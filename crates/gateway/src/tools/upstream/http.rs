@@ -107,7 +107,7 @@ impl Post {
 
     /// Sends a message as it is, with what the server wants to see.
     async fn once(&self, method: &Method, body: String, mut headers: HeaderMap) -> Result<Answered, Failed> {
-        let asks = Asks { url: &self.url, method: method.as_str(), team: None, anthropic: false };
+        let asks = Asks { url: &self.url, method: method.as_str(), team: None, api: None };
         let shown = self.credential.put_into(&mut headers, asks).await;
         let shown = shown.map_err(|why| self.fault(failed(format_args!("it can't be asked: {why}"))))?;
         let sent = self.request(method.clone())?.headers(headers).body(body).send();
