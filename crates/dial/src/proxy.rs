@@ -12,6 +12,10 @@ use crate::{DialError, shown};
 /// Most bytes of a proxy's answer.
 const MAX_ANSWER: usize = 8 << 10;
 
+/// What is told of a proxy that wants to know who asks.
+const WANTS_LOG_IN: &str = "it wants a log-in, and none can be configured: run a proxy on this machine that logs in there for \
+    you, and name that in [network] proxy";
+
 /// Why a text is not the address of a proxy.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("`{0}` is not the address of a proxy: write http://host:port, without a user")]
@@ -87,6 +91,7 @@ pub(crate) async fn connect(stream: &mut TcpStream, asking: &str) -> Result<(), 
     let status = line.strip_prefix("HTTP/1.").and_then(|rest| rest.split(' ').nth(1));
     match status {
         Some(status) if status.len() == 3 && status.starts_with('2') => Ok(()),
+        Some("407") => Err(WANTS_LOG_IN.to_owned()),
         Some(_) | None => Err(format!("it answered `{}`", shown(&line))),
     }
 }

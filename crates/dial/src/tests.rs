@@ -162,9 +162,11 @@ async fn the_outer_proxy_is_asked_for_all_that_is_not_named() {
     let port = direct.local_addr().unwrap().port();
     let asked = tokio::spawn(async move {
         let mut heads = Vec::new();
-        for answer in
-            ["HTTP/1.1 200 Connection established\r\nvia: x\r\n\r\nhello", "HTTP/1.1 403 No\r\n\r\n"]
-        {
+        for answer in [
+            "HTTP/1.1 200 Connection established\r\nvia: x\r\n\r\nhello",
+            "HTTP/1.1 403 No\r\n\r\n",
+            "HTTP/1.1 407 Who\r\nproxy-authenticate: Basic realm=\"x\"\r\n\r\n",
+        ] {
             let (mut stream, _) = proxy.accept().await.unwrap();
             let mut head = vec![0; 1024];
             let n = stream.read(&mut head).await.unwrap();
@@ -189,6 +191,8 @@ async fn the_outer_proxy_is_asked_for_all_that_is_not_named() {
         refused.to_string(),
         "the proxy makes no connection to `far.example` port 25: it answered `HTTP/1.1 403 No`"
     );
+    let unknown = dialer.connect("far.example", 25).await.unwrap_err().to_string();
+    assert!(unknown.contains("it wants a log-in, and none can be configured"), "{unknown}");
     let split = dialer.connect("far.example\r\nx: y", 25).await.unwrap_err();
     assert!(matches!(split, DialError::NoHost { .. }), "{split}");
     let heads = asked.await.unwrap();

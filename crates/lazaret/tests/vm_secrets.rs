@@ -43,9 +43,9 @@ fn holds_canary(bytes: &[u8]) -> bool {
     spellings().iter().any(|spelling| memchr::memmem::find(bytes, spelling).is_some())
 }
 
-/// The key with its percent-encodings, too: as servers and forms write it.
+/// The key with its escapes, too: as servers, forms and pages write it.
 fn holds_escaped(bytes: &[u8]) -> bool {
-    let escaped = [CANARY.replace('-', "%2D"), CANARY.replace('-', "%2d")];
+    let escaped = ["%2D", "%2d", "&#45;"].map(|dash| CANARY.replace('-', dash));
     holds_canary(bytes) || escaped.iter().any(|text| memchr::memmem::find(bytes, text.as_bytes()).is_some())
 }
 
@@ -192,7 +192,13 @@ fn echo(asked: &Asked) -> Reply {
     }
     Reply::Bytes(
         "text/plain",
-        format!("opened by {value} {} {}", hex(&value), value.replace('-', "%2D")).into_bytes(),
+        format!(
+            "opened by {value} {} {} {}",
+            hex(&value),
+            value.replace('-', "%2D"),
+            value.replace('-', "&#45;")
+        )
+        .into_bytes(),
     )
 }
 
