@@ -109,8 +109,8 @@ static CHATGPT: Vendor = Vendor {
         ("originator", "lazaret"),
     ],
     back: Back {
-        here: Redirect { host: "localhost", ports: &[1455, 1457], path: "/auth/callback" },
-        elsewhere: "http://localhost:1455/auth/callback",
+        here: Redirect { host: "127.0.0.1", ports: &[1455, 1457], path: "/auth/callback" },
+        elsewhere: "http://127.0.0.1:1455/auth/callback",
     },
     account: true,
     device: Some(Device {

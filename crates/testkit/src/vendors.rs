@@ -100,7 +100,7 @@ impl Vendors {
             "auth.openai.com/oauth/authorize" => {
                 ["1455", "1457"]
                     .iter()
-                    .any(|port| redirect == format!("http://localhost:{port}/auth/callback"))
+                    .any(|port| redirect == format!("http://127.0.0.1:{port}/auth/callback"))
                     && said("client_id") == CHATGPT
                     && said("scope").split(' ').any(|scope| scope == "offline_access")
                     && said("id_token_add_organizations") == "true"
