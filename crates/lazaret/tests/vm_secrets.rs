@@ -8,6 +8,7 @@ use std::path::Path;
 
 use demo::scripted::{Action, Script};
 use nix::unistd::geteuid;
+use serde_json::{Value, json};
 use testkit::{Asked, CANARY, Lab, Reply, Site};
 
 /// The key as it might have been written down: as it is, in hex, and in base64 at each of the three alignments.
@@ -174,7 +175,7 @@ fn shown(n: usize) -> (&'static str, String, String) {
 /// Asks every host for what only its secret opens, and looks for it where it is.
 const USES: &str = r#"
 import os, time, urllib.request
-for n in range(1, 20):
+for n in range(1, 19):
     url = "https://api%d.example/use" % n
     for asked in [url, urllib.request.Request(url, headers={"x-key": os.environ["LAZARET_SECRET_S%d" % n]})]:
         print(n, urllib.request.urlopen(asked, timeout=60).read().decode())
@@ -183,33 +184,50 @@ print("all used", flush=True)
 time.sleep(60)
 "#;
 
+/// The tool server whose token the host adds: the last of the twenty.
+const CRM: &str = "crm.example";
+
 /// Everybody's host: echoes what it was sent to whoever shows the right key.
 fn echo(asked: &Asked) -> Reply {
-    let n = asked.host.trim_start_matches("api").trim_end_matches(".example").parse().unwrap_or(0);
+    let host = asked.host.trim_start_matches("api").trim_end_matches(".example");
+    let n = if asked.host == CRM { 19 } else { host.parse().unwrap_or(0) };
     let (_, header, value) = shown(n);
     if asked.header(&header) != Some(&value) {
         return Reply::Status(401);
     }
-    Reply::Bytes(
-        "text/plain",
-        format!(
-            "opened by {value} {} {} {}",
-            hex(&value),
-            value.replace('-', "%2D"),
-            value.replace('-', "&#45;")
-        )
-        .into_bytes(),
-    )
+    let (escaped, page) = (value.replace('-', "%2D"), value.replace('-', "&#45;"));
+    let said = format!("opened by {value} {} {escaped} {page}", hex(&value));
+    if asked.host == CRM { tools(asked, &said) } else { Reply::Bytes("text/plain", said.into_bytes()) }
 }
 
-/// Stores all but the model's, each for its host; the file of an agent that may use them.
+/// A tool server with one tool, which says this.
+fn tools(asked: &Asked, said: &str) -> Reply {
+    let Ok(message) = serde_json::from_str::<Value>(&asked.body) else { return Reply::Status(405) };
+    let result = match message["method"].as_str() {
+        Some("initialize") => json!({
+            "protocolVersion": "2025-11-25", "capabilities": {"tools": {}}, "serverInfo": {"name": "crm", "version": "1"}
+        }),
+        Some("tools/list") => {
+            json!({"tools": [{"name": "look", "description": said, "inputSchema": {"type": "object"}}]})
+        }
+        Some("tools/call") => json!({"content": [{"type": "text", "text": said}]}),
+        Some("server/discover") => return Reply::Status(404),
+        _other => return Reply::Status(202),
+    };
+    let answer = json!({"jsonrpc": "2.0", "id": message["id"], "result": result});
+    Reply::Bytes("application/json", answer.to_string().into_bytes())
+}
+
+/// Stores all but the model's, each for its host; the file of an agent that may use them, or the tool server's.
 fn stored(lab: &Lab, hosts: &[String]) -> String {
     let mut file = "name = \"user\"\nharness = \"builtin\"\nmodels = [\"vaulted/user\"]\n[limits]\ndisk = \"64MiB\"\n[egress]\nallow = [".to_owned();
     let rules: Vec<String> = hosts.iter().map(|host| format!("\"GET https://{host}/use\"")).collect();
-    file.push_str(&format!("{}]\n[secrets]\n", rules.join(", ")));
+    file.push_str(&format!("{}]\n[tools.crm]\nallow = [\"look\"]\n[secrets]\n", rules.join(", ")));
     for n in 1..20 {
-        let to = format!("https://api{n}.example");
-        file.push_str(&format!("s{n} = [\"{to}\"]\n"));
+        let to = if n == 19 { format!("https://{CRM}/mcp") } else { format!("https://api{n}.example") };
+        if n < 19 {
+            file.push_str(&format!("s{n} = [\"{to}\"]\n"));
+        }
         let secret = lab.run(
             &["secret", "set", &format!("s{n}"), "--to", &to, "--as", shown(n).0],
             &format!("{CANARY}-{n:02}\n"),
@@ -219,17 +237,8 @@ fn stored(lab: &Lab, hosts: &[String]) -> String {
     file
 }
 
-#[test]
-fn twenty_secrets_are_used_and_none_is_in_the_guest_a_file_a_log_an_answer_or_the_ledger() {
-    let hosts: Vec<String> = (1..20).map(|n| format!("api{n}.example")).collect();
-    let site = Site::start(&hosts.iter().map(String::as_str).collect::<Vec<_>>(), echo);
-    let command = format!("python3 -c '{USES}'");
-    let script = Script::new("user").then(Action::Shell { command });
-    let script = script.then(Action::Shell { command: "sleep 100".to_owned() });
-    let mut lab = Lab::without_daemon(env!("CARGO_BIN_EXE_lazaret"), vec![script]);
-    lab.network(&site.network(&lab.path("")));
-    lab.restart_daemon();
-    let file = stored(&lab, &hosts);
+/// Stores the model's, and adds the tool server that is shown the last, with a tool that only reads.
+fn model_and_tools(lab: &Lab) {
     // As the provider has it, once it was rotated.
     let set =
         ["secret", "set", "vaulted", "--to", &lab.provider, "--as", "header:x-api-key", "--method", "POST"];
@@ -237,6 +246,27 @@ fn twenty_secrets_are_used_and_none_is_in_the_guest_a_file_a_log_an_answer_or_th
     fs::write(lab.path("home/token"), format!("{CANARY}\n")).unwrap();
     drop(lab.run(&["secret", "rotate", "vaulted", "--from-command", "cat token"], "").expect(0));
     fs::remove_file(lab.path("home/token")).unwrap();
+    let url = format!("https://{CRM}/mcp");
+    drop(lab.run(&["server", "add", "crm", "--url", &url, "--secret", "s19"], "").expect(0));
+    let table = lab.path("home/crm.toml");
+    fs::write(&table, "[tools.look]\neffects = [\"read\"]\n").unwrap();
+    drop(lab.run(&["server", "classify", "crm", "--from", &table.display().to_string()], "").expect(0));
+}
+
+#[test]
+fn twenty_secrets_are_used_and_none_is_in_the_guest_a_file_a_log_an_answer_or_the_ledger() {
+    let hosts: Vec<String> = (1..19).map(|n| format!("api{n}.example")).collect();
+    let site = Site::start(&hosts.iter().map(String::as_str).chain([CRM]).collect::<Vec<_>>(), echo);
+    let command = format!("python3 -c '{USES}'");
+    let script =
+        Script::new("user").then(Action::Tool { name: "crm__look".to_owned(), arguments: json!({}) });
+    let script = script.then(Action::Shell { command });
+    let script = script.then(Action::Shell { command: "sleep 100".to_owned() });
+    let mut lab = Lab::without_daemon(env!("CARGO_BIN_EXE_lazaret"), vec![script]);
+    lab.network(&site.network(&lab.path("")));
+    lab.restart_daemon();
+    let file = stored(&lab, &hosts);
+    model_and_tools(&lab);
     let listed = lab.run(&["secret", "ls"], "").expect(0).stdout;
     assert!(
         listed.contains("vaulted") && listed.lines().count() == 21 && !holds_canary(listed.as_bytes()),
@@ -244,15 +274,17 @@ fn twenty_secrets_are_used_and_none_is_in_the_guest_a_file_a_log_an_answer_or_th
     );
 
     lab.agent("user", &file);
-    drop(lab.run(&["agent", "apply", "user", "--yes"], "").expect(0));
+    let applied = lab.run(&["agent", "apply", "user", "--yes"], "").expect(0).stdout;
+    assert!(applied.contains("crm__look") && !holds_escaped(applied.as_bytes()), "{applied}");
     let mut child = lab.running("user");
     std::io::Write::write_all(&mut child.stdin.take().unwrap(), b"use them").unwrap();
     testkit::deadline("all were used, twice", std::time::Duration::from_secs(200), || {
-        (site.asked().len() == 2 * 19).then_some(())
+        (site.asked().iter().filter(|asked| asked.host != CRM).count() == 2 * 18).then_some(())
     });
+    assert!(site.asked().iter().any(|asked| asked.body.contains("tools/call")), "the tool server was asked");
     assert!(lab.model.recorded()[0].headers.contains(&("x-api-key".to_owned(), CANARY.to_owned())));
     for asked in site.asked() {
-        assert!(matches!(echo(&asked), Reply::Bytes(..)), "{asked:?}");
+        assert!(!matches!(echo(&asked), Reply::Status(401)), "{asked:?}");
     }
     if geteuid().is_root() {
         let search = |pid| {
@@ -270,9 +302,10 @@ fn twenty_secrets_are_used_and_none_is_in_the_guest_a_file_a_log_an_answer_or_th
     assert!(!holds_escaped(&fs::read(disk).unwrap()), "a secret is on the agent's disk");
     // What came back, as the program printed it and as its model was told.
     let told = testkit::deadline("the model is told", std::time::Duration::from_secs(200), || {
-        lab.model.recorded().get(1).map(|asked| asked.body.clone())
+        lab.model.recorded().get(2).map(|asked| asked.body.clone())
     });
-    assert!(told.contains("all used") && told.matches("opened by").count() == 2 * 19, "{told}");
+    let results = told.split("\"messages\"").last().unwrap();
+    assert!(told.contains("all used") && results.matches("opened by").count() > 2 * 18, "{told}");
     assert!(told.contains("[redacted]") && !holds_escaped(told.as_bytes()), "{told}");
     assert!(!holds_escaped(lab.run(&["logs", "user"], "").expect(0).stdout.as_bytes()));
 
@@ -282,6 +315,8 @@ fn twenty_secrets_are_used_and_none_is_in_the_guest_a_file_a_log_an_answer_or_th
     for kind in ["secret-set", "secret-rotated", "secret-used", "secret-removed"] {
         assert!(ledger.contains(&format!("\"kind\":\"{kind}\"")), "{kind}");
     }
+    let used = ledger.lines().filter(|line| line.contains("\"kind\":\"secret-used\""));
+    assert!(used.filter(|line| line.contains("\"s19\"")).count() == 1, "the tool server's, too: {ledger}");
     assert!(!holds_escaped(ledger.as_bytes()), "a secret is on the ledger");
     let vault = lab.path("state/lazaret/vault/secrets");
     assert!(fs::metadata(&vault).unwrap().len() > 20 * CANARY.len() as u64, "the vault holds them");
