@@ -36,7 +36,7 @@ impl Witness for OnLedger {
             failed => Event::SecretRenewed { secret, issuer, failed: failed.map(|error| error.to_string()) },
         };
         async move {
-            // A request that carries what was renewed has an entry of its own, or is not sent.
+            // It is renewed by now, and what is asked next has its own entries.
             if let Err(error) = self.0.record(&About::default(), &event, None, now()).await {
                 tracing::error!(%error, "a renewal is not on the ledger: {event:?}");
             }

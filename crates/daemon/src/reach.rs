@@ -13,7 +13,7 @@ use gateway::tools::upstream::{Upstream, UpstreamLimits};
 use gateway::tools::{Connector, IDLE};
 use gateway::{Credential, VaultKey};
 use oauth::Lender;
-use wire::tools::ToolFailure;
+use wire::tools::{ToolFailure, ToolFailureKind};
 
 use crate::mailbox;
 use crate::server_cells::ServerCells;
@@ -39,7 +39,17 @@ impl ToolServers {
                 Upstream::over_http(&self.dialer, &address, credential, UpstreamLimits::default()).await
             }
             Way::Mailbox(mailbox) => mailbox::serve(&mailbox, Arc::clone(&self.lender), self.dialer.clone()),
-            Way::Cell(cell) => self.cells.connect(team, server, &cell).await,
+            Way::Cell(cell) => {
+                let upstream = self.cells.connect(team, server, &cell).await?;
+                // While it started, its entry may have been changed, and its ways out were not there to be closed.
+                match self.known.way(team, server)? {
+                    Way::Cell(now) if now == cell => Ok(upstream),
+                    Way::Cell(_) | Way::Http(..) | Way::Mailbox(_) => {
+                        let why = format!("the entry of tool server {server} was changed while it started");
+                        Err(ToolFailure::new(ToolFailureKind::Upstream, why).hint("try again"))
+                    }
+                }
+            }
         }
     }
 }

@@ -35,6 +35,11 @@ pub(crate) fn kept(agent: &AgentName) -> String {
     format!("agent:{agent}/kept")
 }
 
+/// Whether a budget is one of those.
+pub(crate) fn is_kept(budget: &str) -> bool {
+    budget.ends_with("/kept")
+}
+
 /// Calls of one tool or model.
 pub(crate) fn calls(agent: &AgentName, of: &dyn Display) -> String {
     format!("agent:{agent}/calls/{of}")

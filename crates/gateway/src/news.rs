@@ -7,6 +7,8 @@ use std::sync::{Mutex, PoisonError};
 const MAX_KINDS: usize = 256;
 /// Most bytes of the arguments of a refused call that are kept.
 const MAX_KEPT: usize = 4 << 10;
+/// Most bytes of what is told in passing.
+const MAX_SHORT: usize = 400;
 
 /// The refusals of one session.
 #[derive(Debug)]
@@ -42,6 +44,15 @@ pub(crate) fn kept(arguments: &str) -> String {
     let end = arguments.floor_char_boundary(MAX_KEPT);
     let begin = arguments.get(..end).unwrap_or_default();
     serde_json::json!({ "begins": begin, "bytes": arguments.len() }).to_string()
+}
+
+/// A text as it is told in passing.
+pub(crate) fn short(text: &str) -> String {
+    if text.len() <= MAX_SHORT {
+        return text.to_owned();
+    }
+    let end = text.floor_char_boundary(MAX_SHORT);
+    format!("{}…", text.get(..end).unwrap_or_default())
 }
 
 #[cfg(test)]

@@ -165,11 +165,7 @@ impl ModelService {
         let started =
             ModelEvent::Started { call: call.number, model: model.clone(), dialect: request.dialect };
         session.tell(started).await;
-        if let Some(lent) = &shown.lent {
-            session.gate.secret_used(&lent.secret, provider.base.as_str()).await.map_err(|error| {
-                failed(FailureKind::Upstream, format!("the use of a secret can't be recorded: {error}"))
-            })?;
-        }
+        tell_secret(session, &shown, provider).await?;
         let right = (session, model, provider);
         let asks = self.ask(session, &route, (asked, body.clone()), call);
         let mut response = held(right, shown.lent.as_ref(), asks).await?;
@@ -178,6 +174,7 @@ impl ModelService {
             // Its token had ended early: there is another, and nothing has been worked on.
             let again = headers(session, request, &route, rebuilt.streams()).await?;
             shown = again.1;
+            tell_secret(session, &shown, provider).await?;
             let asks = self.ask(session, &route, (again.0, body), call);
             response = held(right, shown.lent.as_ref(), asks).await?;
         }
@@ -354,6 +351,14 @@ async fn reserve(
             Err(failed(FailureKind::LimitReached, exhausted.to_string()))
         }
     }
+}
+
+/// Puts on the ledger that a request shows a secret of the vault.
+async fn tell_secret(session: &ModelSession, shown: &Shown, provider: &Provider) -> Result<(), Failure> {
+    let Some(lent) = &shown.lent else { return Ok(()) };
+    session.gate.secret_used(&lent.secret, provider.base.as_str()).await.map_err(|error| {
+        failed(FailureKind::Upstream, format!("the use of a secret can't be recorded: {error}"))
+    })
 }
 
 /// Has the gate decide, and commit: the agent's tokens of the day are set aside as the session's are.

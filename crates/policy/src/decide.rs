@@ -418,7 +418,18 @@ pub fn decide<A: Act>(policy: &AgentPolicy, call: Call<A>) -> Decision<A> {
         Decision::Allow(allowed) => decide(bound, Call { action: allowed.into_action(), facts }),
         Decision::Ask(question) => match decide(bound, Call { action: question.action.clone(), facts }) {
             Decision::Allow(_) => Decision::Ask(question),
-            stricter @ (Decision::Ask(_) | Decision::Deny(_)) => stricter,
+            Decision::Deny(reasons) => Decision::Deny(reasons),
+            // Both ask: the people whom the stricter of them names.
+            Decision::Ask(other) if question.approvals.asks_as_much_as(&other.approvals) => {
+                Decision::Ask(question)
+            }
+            Decision::Ask(other) if other.approvals.asks_as_much_as(&question.approvals) => {
+                Decision::Ask(other)
+            }
+            Decision::Ask(_) => {
+                let says = "who is asked about this was changed, and nobody has applied that";
+                Decision::Deny(vec![Reason::own("approvals", says)])
+            }
         },
     }
 }

@@ -37,7 +37,7 @@ impl Followed {
     ) {
         // The files that count; none while they can't be read.
         let mut counts = Some(self.files.digest);
-        let mut unread = false;
+        let (mut unread, mut narrowed) = (false, false);
         loop {
             tokio::select! {
                 () = told.closed() => return,
@@ -53,10 +53,13 @@ impl Followed {
                     told.send_replace(Arc::new(policy));
                     if narrows {
                         self.record(store, Event::AgentNarrowed { digest }).await;
+                    } else if narrowed {
+                        self.record(store, Event::AgentRestored { digest }).await;
                     }
+                    narrowed = narrows;
                 }
                 Err(problem) if again && counts.is_some() => {
-                    counts = None;
+                    (counts, narrowed) = (None, true);
                     let name = &self.agent.name;
                     let why = format!("the files of {name} can't be read any more: {}", problem.message);
                     told.send_replace(Arc::new(self.policy.clone().closed(why)));

@@ -82,6 +82,17 @@ pub struct ApprovalRule {
     pub exclude_author: bool,
 }
 
+impl ApprovalRule {
+    /// Whether it asks the same people, as many of them, as strictly as the other at least.
+    #[must_use]
+    pub fn asks_as_much_as(&self, other: &Self) -> bool {
+        self.from == other.from
+            && self.need >= other.need
+            && self.within <= other.within
+            && (self.exclude_author || !other.exclude_author)
+    }
+}
+
 impl Default for ApprovalRule {
     fn default() -> Self {
         Self { from: None, need: 1, within: Span::seconds(4 * 3600), exclude_author: false }

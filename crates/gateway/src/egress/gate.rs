@@ -48,6 +48,14 @@ impl Whose {
         }
     }
 
+    /// What limits bodies.
+    fn body_limited_by(&self) -> &'static str {
+        match self {
+            Self::Agent => "`body` of [egress] is the limit",
+            Self::Server(_) => "that is the limit of all tool servers' cells",
+        }
+    }
+
     /// What a person would change about a limit.
     fn limited_by(&self, limit: &str) -> String {
         match self {
@@ -156,7 +164,7 @@ impl SessionEgress {
             Some(0) => Body::None,
             Some(bytes) if bytes > most => {
                 let why = format!("the body has {bytes} bytes, and {} may leave in one request", limits.body);
-                return self.refuse(&target, 413, why, "`body` of [egress] is the limit").await;
+                return self.refuse(&target, 413, why, self.whose.body_limited_by()).await;
             }
             Some(bytes) => Body::Upto(bytes),
             None => Body::Upto(most),

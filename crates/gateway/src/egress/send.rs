@@ -128,7 +128,11 @@ impl SessionEgress {
         {
             return Err(Came::broke(Outcome::Done, 502, format!("the gateway failed: {error}")));
         }
-        Ok(response)
+        // What it brings may end the rest of the request, before a byte of it is out.
+        match self.overtaken(changes, ready).await {
+            Some(why) => Err(cut(why)),
+            None => Ok(response),
+        }
     }
 
     /// What the server answers to the same request with the secret renewed that it refused; none if there is no other secret,

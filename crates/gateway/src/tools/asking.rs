@@ -11,7 +11,7 @@ use sha2::{Digest as _, Sha256};
 use store::{NewGrant, Private, Uses};
 use wire::tools::{Amount, Content, Progress, ToolFailure, ToolFailureKind};
 
-use super::gate::{Looked, SessionGate, ToolEvent, internal, refused};
+use super::gate::{Looked, MAX_ASKS, SessionGate, ToolEvent, internal, refused};
 use super::{CallContext, ToolCall};
 
 /// How long a call is held open for people. After that the agent may call again, and waits for the same answer.
@@ -165,6 +165,12 @@ impl SessionGate {
     ) -> Result<ApprovalId, ToolFailure> {
         let about = self.session.about.clone();
         let Some(agent) = about.agent.clone() else { return Err(internal("a session without an agent")) };
+        if !self.asks.is(format!("{act:?}")) {
+            let why = format!(
+                "this session has asked people {MAX_ASKS} times about the like of it: they are not asked again"
+            );
+            return Err(ToolFailure::new(ToolFailureKind::Refused, why).hint("start another session"));
+        }
         let (now, id) = self.servers.approval_id().map_err(internal)?;
         let asked = store::Question {
             agent,

@@ -8,6 +8,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use domain::{Integrity, Labels, ModelName, PersonName, ToolRef, UsdMicros};
@@ -34,6 +35,10 @@ use crate::permit::{Committing, Permit};
 const CALL_WITHIN: Duration = Duration::from_secs(600);
 /// Refusals of one tool that are written.
 const MAX_LIKE: u32 = 64;
+/// How often one session asks people about one tool, or one site.
+pub(super) const MAX_ASKS: u32 = 500;
+/// Refusals of one session that are told to whoever looks at it.
+const MAX_TOLD: usize = 500;
 /// Bytes that the calls of one agent may put on the ledger in a day, and what an entry has beside its arguments.
 const KEPT_PER_DAY: u64 = 1 << 30;
 const ENTRY: u64 = 1 << 10;
@@ -85,6 +90,12 @@ pub struct SessionGate {
     outcomes: TaskTracker,
     /// What is refused, and written.
     refused: News,
+    /// What people are asked.
+    pub(super) asks: News,
+    /// How many refusals were told.
+    told: AtomicUsize,
+    /// The day on which the ledger takes no more of the agent's calls.
+    full_on: AtomicU32,
 }
 
 /// What a gate remembers of its session.
@@ -127,7 +138,9 @@ impl SessionGate {
         let (calls, asked, reached) = (HashMap::new(), HashMap::new(), HashMap::new());
         let state = Mutex::new(State { seen, labels, calls, asked, reached, standing: Vec::new() });
         let (rises, outcomes, refused) = (watch::Sender::default(), TaskTracker::new(), News::new(MAX_LIKE));
-        Ok(Self { servers, session, policy, state, events, rises, outcomes, refused })
+        let asks = News::new(MAX_ASKS);
+        let (told, full_on) = (AtomicUsize::new(0), AtomicU32::new(0));
+        Ok(Self { servers, session, policy, state, events, rises, outcomes, refused, asks, told, full_on })
     }
 
     /// The session has met something that has these labels: a workspace, piped input.
@@ -219,7 +232,8 @@ impl SessionGate {
         Ok(Looked { call, pin: known.pin, row, idempotent: known.idempotent })
     }
 
-    /// Steps 4 and 5: the facts, and the decision. A no and a question are on the ledger before anybody hears of them.
+    /// Steps 4 and 5: the facts, and the decision. A no and a question are on the ledger before anybody hears of them; of those
+    /// about one tool, the first ones.
     pub(super) async fn decided(&self, looked: &Looked) -> Result<Decision<policy::ToolCall>, ToolFailure> {
         let policy = Arc::clone(&self.policy.borrow());
         let today = self.calls_today(&looked.call.tool).await.map_err(internal)?;
@@ -253,7 +267,11 @@ impl SessionGate {
                 self.tell_refused(&looked.call.tool, &refused(reasons).message);
                 news::kept(arguments)
             }
-            Decision::Ask(_) | Decision::Allow(_) => arguments.to_owned(),
+            Decision::Ask(_) if !self.refused.is(format!("asked {}", looked.call.tool)) => {
+                return Ok(decision);
+            }
+            // The question itself has them whole.
+            Decision::Ask(_) | Decision::Allow(_) => news::kept(arguments),
         };
         let act = store::Act::Tool(looked.call.tool.clone());
         self.record(&Event::Decided { act, verdict, reasons, labels }, &kept).await?;
@@ -268,6 +286,9 @@ impl SessionGate {
         grant: Option<domain::GrantId>,
     ) -> Result<Permit<policy::ToolCall>, ToolFailure> {
         let (now, id) = self.servers.commit_id().map_err(internal)?;
+        if self.full_on.load(Ordering::Relaxed) == daily::day(now) {
+            return Err(full());
+        }
         let mut state = self.state.lock().await;
         if !looked.row.effects.only_reads() {
             // Writers give the place they write to their labels before they write.
@@ -293,6 +314,10 @@ impl SessionGate {
         let permit =
             Permit::commit(self.servers.store(), allowed, with).await.map_err(|error| match error {
                 CommitError::Store(error) => internal(error),
+                CommitError::Budget { budget, .. } if daily::is_kept(&budget) => {
+                    self.full_on.store(daily::day(now), Ordering::Relaxed);
+                    full()
+                }
                 refused @ (CommitError::Right(_)
                 | CommitError::Foreign
                 | CommitError::NoGrant
@@ -426,7 +451,10 @@ impl SessionGate {
     /// Refuses what policy need not be asked about.
     async fn refuse(&self, call: &ToolCall, why: &str) -> ToolFailure {
         let failure = ToolFailure::new(ToolFailureKind::Invalid, why);
-        if !self.refused.is(format!("refused {}", call.tool)) {
+        // Names that the agent invents are of one kind.
+        let known = self.policy.borrow().row(&call.tool).is_some();
+        let kind = if known { format!("refused {}", call.tool) } else { "unknown".to_owned() };
+        if !self.refused.is(kind) {
             return failure;
         }
         let event = Event::Refused { act: store::Act::Tool(call.tool.clone()), why: why.to_owned() };
@@ -437,9 +465,14 @@ impl SessionGate {
         }
     }
 
+    /// Tells whoever looks at the session: in short, and so often, that there is room for questions beside it.
     pub(crate) fn tell_refused(&self, what: &dyn std::fmt::Display, why: &str) {
+        if self.told.fetch_add(1, Ordering::Relaxed) >= MAX_TOLD {
+            return;
+        }
+        let (what, why) = (news::short(&what.to_string()), news::short(why));
         // Nobody listening, or too slowly: the ledger has it.
-        drop(self.events.try_send(ToolEvent::Refused { what: what.to_string(), why: why.to_owned() }));
+        drop(self.events.try_send(ToolEvent::Refused { what, why }));
     }
 }
 
@@ -521,6 +554,15 @@ pub(super) fn refused(reasons: &[policy::Reason]) -> ToolFailure {
 pub(super) fn internal(error: impl std::fmt::Display) -> ToolFailure {
     tracing::error!(%error, "a tool call failed in the gateway");
     ToolFailure::new(ToolFailureKind::Internal, format!("the gateway failed: {error}"))
+}
+
+/// Why nothing is called any more on a day.
+fn full() -> ToolFailure {
+    let why = format!(
+        "the agent's calls have put {} MiB on the ledger today, and no more are made",
+        KEPT_PER_DAY >> 20
+    );
+    ToolFailure::new(ToolFailureKind::Refused, why).hint("the next day, in UTC, has room again")
 }
 
 /// Remembers where the values of a result came from.

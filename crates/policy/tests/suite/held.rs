@@ -108,3 +108,40 @@ fn a_closed_policy_allows_nothing_and_says_why() {
     assert!(why.contains("agent.toml is gone"), "{why}");
     assert!(closed.offered().is_empty() && may_carry(&closed, "a").is_empty());
 }
+
+/// A newer file that nobody has applied asks no fewer people.
+#[test]
+fn of_two_that_ask_the_stricter_says_whom() {
+    let asks = |approvals: &str| {
+        let egress = "[egress]\nask = [\"GET https://a.example/**\"]\n";
+        compile(
+            &CLERK
+                .replace("from = \"sales-leads\"\nneed = 2\n", approvals)
+                .replace("[approvals]", &format!("{egress}[approvals]")),
+            None,
+            &[],
+        )
+        .unwrap()
+    };
+    let need = |policy: &AgentPolicy| {
+        let target = "GET https://a.example/x".parse().unwrap();
+        let action = Connect { target, headers: Vec::new(), push: None, body: Body::None };
+        let labels = domain::Labels::default();
+        let facts = ConnectFacts { labels, origin: Origin::Unknown, own: false, calls: Counts::default() };
+        match decide(policy, Call { action, facts }) {
+            Decision::Ask(question) => Some(question.approvals().need),
+            Decision::Allow(_) | Decision::Deny(_) => None,
+        }
+    };
+    let two = || asks("from = \"sales-leads\"\nneed = 2\n");
+    assert_eq!(need(&two()), Some(2));
+    for (newer, expected) in [
+        ("from = \"sales-leads\"\nneed = 2\n", Some(2)),
+        ("from = \"sales-leads\"\nneed = 1\n", Some(2)),
+        ("from = \"sales-leads\"\nneed = 3\n", Some(3)),
+        ("from = \"others\"\nneed = 1\n", None),
+        ("from = \"sales-leads\"\nneed = 3\nwithin = \"90h\"\n", None),
+    ] {
+        assert_eq!(need(&two().within(Arc::new(asks(newer)))), expected, "{newer}");
+    }
+}

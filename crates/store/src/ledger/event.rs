@@ -231,6 +231,10 @@ pub enum Event {
     AgentNarrowed {
         digest: Digest,
     },
+    /// What was applied counts again in this session.
+    AgentRestored {
+        digest: Digest,
+    },
     /// The agent's files can't be read any more: nothing is allowed in this session until they can.
     AgentUnreadable {
         why: String,

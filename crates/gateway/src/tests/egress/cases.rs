@@ -305,7 +305,8 @@ async fn a_request_that_is_answered_before_its_end_is_decided_on_again() {
     let egress = Arc::clone(&rig.egress);
     tokio::spawn(async move { crate::egress::serve(request, daemon, egress.as_ref()).await });
     let back = received(&mut door).await;
-    assert!(!back.whole, "{back:?}");
+    assert_eq!((back.status, back.refused), (403, true), "{back:?}");
+    assert!(!back.text().contains(GOODBYE), "{back:?}");
     let cut = |event: &Event| matches!(event, Event::Ended { outcome: Outcome::Unknown { why }, .. } if why.contains("connect-rule-of-two"));
     assert!(rig.ledger().await.iter().any(cut));
 
