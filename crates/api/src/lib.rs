@@ -35,10 +35,11 @@
 //! | `GET /v1/agents/{name}/tools` | | [`AgentTools`] |
 //! | `POST /v1/agents/{name}/apply` | [`ApplyRequest`] | |
 //! | `GET /v1/secrets` | | [`SecretView`] list |
-//! | `PUT /v1/secrets/{name}` | [`NewSecret`] | |
+//! | `PUT /v1/secrets/{name}` | [`NewSecret`] | [`Revocation`] |
 //! | `POST /v1/secrets/{name}/rotate` | [`RotateRequest`] | |
 //! | `POST /v1/secrets/{name}/login` | [`LoginRequest`] | [`Step`]s, then [`LoginEnd`] |
-//! | `DELETE /v1/secrets/{name}` | | |
+//! | `POST /v1/secrets/{name}/login/paste` | [`PasteRequest`] | |
+//! | `DELETE /v1/secrets/{name}` | | [`Revocation`] |
 //! | `PUT /v1/groups/{group}/{name}`, `DELETE /v1/groups/{group}/{name}` | | |
 //!
 //! A failure is a status of 400 or more with a [`Problem`].

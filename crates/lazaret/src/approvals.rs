@@ -56,12 +56,12 @@ pub(crate) async fn approve(args: ApproveArgs) -> Outcome {
     let client = background::client().await?;
     let question = find(&client, &args.question).await?;
     let sheet = sheet(&question, if args.all { usize::MAX } else { MAX_LINES });
-    let asks = question.standing.state == ApprovalState::Pending && !args.yes;
+    let pending = question.standing.state == ApprovalState::Pending;
     let whole = sheet.whole(&args.question);
     print_lines(sheet.lines)?;
-    if asks {
+    if pending {
         whole?;
-        if !ask("Approve exactly this?")? {
+        if !args.yes && !ask("Approve exactly this?")? {
             note("not answered");
             return Ok(1);
         }

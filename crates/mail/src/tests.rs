@@ -230,7 +230,7 @@ async fn a_token_is_shown_when_the_server_wants_it_and_a_refusal_is_told_as_what
     ] {
         let servers = Servers::but(imap, smtp);
         let key = Key::Token("canary".into());
-        let mailbox = mailbox_with(key, &servers, "smtps://mail.acme.example", SHORT);
+        let mailbox = mailbox_with(key, &servers, "smtps://mail.acme.example", LONG);
         let stamp = Stamp { now: SystemTime::UNIX_EPOCH, unique: 1 };
         let arguments = if tool == "read" { READ } else { DRAFT };
         let called = mailbox.call(tool, arguments, stamp, &CancellationToken::new()).await;

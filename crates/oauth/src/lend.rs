@@ -13,7 +13,7 @@ use crate::http::Http;
 use crate::log_in::{expires, renew};
 use crate::paste::Waiting;
 use crate::revoke::revoke;
-use crate::token::{Client, NotGiven};
+use crate::token::{Client, NotGiven, UNSAID};
 use crate::vendor::Vendor;
 use crate::{LogIn, Means, OauthError, PasteError, Pastes};
 
@@ -26,7 +26,7 @@ const REST: u64 = 10_000;
 const MIN_AGE: u64 = 60_000;
 
 /// Errors that may pass by themselves.
-const PASSING: &[&str] = &["server_error", "slow_down", "temporarily_unavailable"];
+const PASSING: &[&str] = &["server_error", "slow_down", "temporarily_unavailable", UNSAID];
 
 /// Why a request gets no secret.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -18,6 +18,9 @@ use crate::vendor::Vendor;
 /// The longest that a token is taken to be good, in seconds: a year.
 const LONGEST: u64 = 366 * 86_400;
 
+/// What is told of an error that has no code.
+pub(crate) const UNSAID: &str = "it refuses, and doesn't say why";
+
 /// Who asks.
 pub(crate) struct Client {
     pub(crate) id: String,
@@ -190,7 +193,7 @@ pub(crate) fn refused(answer: &Answer) -> Option<String> {
 pub(crate) fn code(text: &str) -> String {
     let plain = |b: u8| b.is_ascii_lowercase() || b == b'_';
     let known = (1..=60).contains(&text.len()) && text.bytes().all(plain);
-    if known { text.to_owned() } else { "it refuses, and doesn't say why".to_owned() }
+    if known { text.to_owned() } else { UNSAID.to_owned() }
 }
 
 /// The scopes of a text.

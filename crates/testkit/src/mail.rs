@@ -71,7 +71,7 @@ passdb {{
   driver = plaintext
   public_name = {name}
   server_prompts = :
-  server_condition = ${{if and{{{{match{{$auth1}}{{\N(=|,a=){USER}\N}}}}{{match{{${{readsocket{{inet:{asked_at}}}{{GET /as/introspect?token=${{sg{{$auth1}}{{\N^.*auth=Bearer ([^\x01]*)\x01\x01$\N}}{{\$1}}}} HTTP/1.0\r\n\r\n}}{{5s}}}}}}{{"active":true}}}}}}}}
+  server_condition = ${{if and{{{{match{{$auth1}}{{\N(=|,a=){USER}\N}}}}{{match{{${{readsocket{{inet:{asked_at}}}{{GET /as/introspect?token=${{sg{{$auth1}}{{\N^.*auth=Bearer ([^\x01]*)\x01\x01$\N}}{{\$1}}}} HTTP/1.0\r\n\r\n}}{{5s:shutdown=no}}}}}}{{"active":true}}}}}}}}
 "#
             )
         };

@@ -10,7 +10,7 @@ use axum::Json;
 use axum::body::Bytes;
 use axum::extract::{Path, State};
 use axum::response::Response;
-use domain::{PersonName, SecretBinding, SecretName, refuse_user};
+use domain::{SecretBinding, SecretName, refuse_user};
 use oauth::{At, Lender, LogIn, OauthError, Party, PasteError, Way};
 use serde::de::DeserializeOwned;
 use store::{About, Event};
@@ -58,14 +58,17 @@ pub(super) async fn login(
             }
             Err(error) => return Err(Failed(Problem::new(ProblemKind::Refused, error.to_string()))),
         };
-        let places = bindings.iter().map(ToString::to_string).collect();
-        let (stored, login) = (name.clone(), got.0.clone());
-        let before = change(&sessions, move |vault| vault.log_in(&stored, got, bindings, now())).await?;
-        let event = Event::SecretSet { secret: name.clone(), places, by: by.name };
-        record(&sessions, &event).await?;
-        // Some servers forget all that they gave to a client when they are told to forget one of it.
-        let other = |kept: &Kept| kept.login.issuer != login.issuer || kept.login.client != login.client;
-        Ok(LoginEnd::Stored { before: revoked(&sessions, name, before.filter(other)).await? })
+        to_its_end(async move {
+            let places = bindings.iter().map(ToString::to_string).collect();
+            let (stored, login) = (name.clone(), got.0.clone());
+            let before = change(&sessions, move |vault| vault.log_in(&stored, got, bindings, now())).await?;
+            let event = Event::SecretSet { secret: name.clone(), places, by: by.name };
+            record(&sessions, &event).await?;
+            // Some servers forget all that they gave to a client when they are told to forget one of it.
+            let other = |kept: &Kept| kept.login.issuer != login.issuer || kept.login.client != login.client;
+            Ok(LoginEnd::Stored { before: revoked(&sessions, name, before.filter(other)).await? })
+        })
+        .await
     };
     Ok(lines::steps(move |tell| Box::pin(async move { work(tell).await.map_err(|failed| failed.0) })))
 }
@@ -96,11 +99,13 @@ pub(super) async fn set(
     let NewSecret { value, bindings } = read(body)?;
     let places = bindings.iter().map(ToString::to_string).collect();
     let value = Secret::from(value.0.as_str());
-    let event = |by: PersonName| Event::SecretSet { secret: name.clone(), places, by };
-    let stored = name.clone();
-    let before = change(&sessions, move |vault| vault.set(&stored, value, bindings, now())).await?;
-    record(&sessions, &event(by.name)).await?;
-    revoked(&sessions, name, before).await.map(Json)
+    to_its_end(async move {
+        let stored = name.clone();
+        let before = change(&sessions, move |vault| vault.set(&stored, value, bindings, now())).await?;
+        record(&sessions, &Event::SecretSet { secret: name.clone(), places, by: by.name }).await?;
+        revoked(&sessions, name, before).await.map(Json)
+    })
+    .await
 }
 
 pub(super) async fn rotate(
@@ -121,10 +126,18 @@ pub(super) async fn remove(
     Caller(by): Caller,
     Path(name): Path<SecretName>,
 ) -> Answer<Json<Revocation>> {
-    let stored = name.clone();
-    let before = change(&sessions, move |vault| vault.remove(&stored)).await?;
-    record(&sessions, &Event::SecretRemoved { secret: name.clone(), by: by.name }).await?;
-    revoked(&sessions, name, before).await.map(Json)
+    to_its_end(async move {
+        let stored = name.clone();
+        let before = change(&sessions, move |vault| vault.remove(&stored)).await?;
+        record(&sessions, &Event::SecretRemoved { secret: name.clone(), by: by.name }).await?;
+        revoked(&sessions, name, before).await.map(Json)
+    })
+    .await
+}
+
+/// Does what must not be left half done by whoever asked for it and went away.
+async fn to_its_end<T: Send + 'static>(work: impl Future<Output = Answer<T>> + Send + 'static) -> Answer<T> {
+    tokio::spawn(work).await.map_err(internal)?
 }
 
 /// Has whoever gave a log-in forget it, which the vault has already.
