@@ -9,7 +9,7 @@ use domain::Destination;
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
 use libfuzzer_sys::fuzz_target;
-use mail::{Account, Dial, Mailbox, Place, Stamp, Stream};
+use mail::{Account, Dial, Key, Mailbox, Place, Stamp, Stream};
 use tokio_util::sync::CancellationToken;
 
 /// Calls of which a server's answers are read.
@@ -58,7 +58,8 @@ fuzz_target!(|bytes: &[u8]| {
         }
     };
     let Ok(place) = Place::new("imaps://m.example", "smtps://m.example", "ada", "ada@m.example") else { return };
-    let account = Account { place, password: "hunter2".into() };
+    let key = if usize::from(*which) / CALLS.len() / 3 % 2 == 1 { Key::Token } else { Key::Password };
+    let account = Account { place, key: key("hunter2".into()) };
     let mailbox = Mailbox::reached(account, Arc::new(Says(says)), Duration::from_secs(5));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime");
     let (tool, arguments) = CALLS[call];
