@@ -217,4 +217,17 @@ impl<A: Committed> Permit<A> {
     ) -> impl Future<Output = Result<(), StoreError>> + Send + use<A> {
         self.store.outcome(self.commit, outcome, spent, None, now)
     }
+
+    /// The same where nobody waits for it: it is written with what comes next, or soon.
+    ///
+    /// # Errors
+    /// As [`Permit::ended`].
+    pub fn ended_soon(
+        self,
+        outcome: &Outcome,
+        spent: &[Reserved],
+        now: u64,
+    ) -> impl Future<Output = Result<(), StoreError>> + Send + use<A> {
+        self.store.outcome_soon(self.commit, outcome, spent, now)
+    }
 }

@@ -9,7 +9,7 @@ use tokio::sync::oneshot::Receiver;
 use crate::batch::{Answers, Statement};
 use crate::crash;
 use crate::error::damaged;
-use crate::ledger::{Change, Job, Written, natural, number, signed};
+use crate::ledger::{Change, Job, LINGER, Written, natural, number, signed};
 use crate::{About, Act, ByRight, Event, Outcome, Private, Reserved, Store, StoreError};
 
 /// An act that is about to be done.
@@ -155,12 +155,22 @@ impl Store {
         now: u64,
     ) -> impl Future<Output = Result<(), StoreError>> + Send + use<> {
         let (outcome, spent, answer) = (outcome.clone(), spent.to_vec(), answer.cloned());
-        let mut written = self.written(Job::Outcome { id, outcome, spent, answer }, now);
-        async move {
-            number(&mut written).await.map_err(CommitError::into_store)?;
-            crash::point("outcome-committed");
-            Ok(())
-        }
+        concluded(self.written(Job::Outcome { id, outcome, spent, answer }, now))
+    }
+
+    /// The same where nobody waits for it: it is written with what comes next, or soon.
+    ///
+    /// # Errors
+    /// As [`Store::outcome`].
+    pub fn outcome_soon(
+        &self,
+        id: CommitId,
+        outcome: &Outcome,
+        spent: &[Reserved],
+        now: u64,
+    ) -> impl Future<Output = Result<(), StoreError>> + Send + use<> {
+        let job = Job::Outcome { id, outcome: outcome.clone(), spent: spent.to_vec(), answer: None };
+        concluded(self.written_after(job, now, LINGER))
     }
 
     /// The acts without outcome, oldest first: those under way, or, after a crash, those whose outcome nobody knows.
@@ -200,6 +210,12 @@ impl Store {
             .await?;
         row.map_or(Ok(0), |row| natural(&row, "used"))
     }
+}
+
+async fn concluded(mut written: Receiver<Written>) -> Result<(), StoreError> {
+    number(&mut written).await.map_err(CommitError::into_store)?;
+    crash::point("outcome-committed");
+    Ok(())
 }
 
 /// Whoever waits for a commit. If they give up when it is written already, it is concluded: nobody will act.

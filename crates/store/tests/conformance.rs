@@ -60,6 +60,7 @@ suite! {
     a_grant_is_used_and_an_outcome_told_once_by_those_who_come_at_once,
     a_grant_for_a_session_is_only_for_what_can_be_undone,
     many_at_once_use_a_right_once_and_a_budget_never_beyond,
+    an_outcome_that_nobody_waits_for_is_written_before_what_comes_next,
     who_gives_up_leaves_no_act_behind_and_takes_nobody_with_them,
     what_was_reserved_and_not_spent_is_given_back,
     a_session_above_the_ceiling_uses_no_right,
@@ -436,6 +437,21 @@ async fn many_at_once_use_a_right_once_and_a_budget_never_beyond(empty: Empty) {
     assert_eq!(lab.count("committed").await, 4);
     lab.store.verify(None).await.unwrap();
     another.close().await;
+}
+
+/// It is written with the next commit, or by itself.
+async fn an_outcome_that_nobody_waits_for_is_written_before_what_comes_next(empty: Empty) {
+    let lab = empty.open().await;
+    for n in 0..3 {
+        lab.store.commit(&commit(n, 7, ByRight::Policy), 10).await.unwrap();
+        drop(lab.store.outcome_soon(commit_id(n), &Outcome::Done, &[], 11));
+    }
+    lab.store.commit(&commit(3, 7, ByRight::Policy), 12).await.unwrap();
+    assert_eq!((lab.count("ended").await, lab.store.unfinished().await.unwrap().len()), (3, 1));
+    lab.store.outcome_soon(commit_id(3), &Outcome::Done, &[], 13).await.unwrap();
+    assert!(lab.store.outcome_soon(commit_id(3), &Outcome::Done, &[], 14).await.is_err());
+    assert!(lab.store.unfinished().await.unwrap().is_empty());
+    lab.store.verify(None).await.unwrap();
 }
 
 async fn who_gives_up_leaves_no_act_behind_and_takes_nobody_with_them(empty: Empty) {

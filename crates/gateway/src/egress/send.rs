@@ -56,7 +56,7 @@ impl SessionEgress {
         let budget = self.whose.budget(&self.gate.session.about);
         let spent = budget.and_then(|budget| permit.used_of(&budget, used));
         // The answer need not wait for the disk again: without its outcome the act is found, and nothing more.
-        self.gate.conclude(permit.ended(&came.outcome, spent.as_slice(), self.gate.servers.now()));
+        self.gate.conclude(permit.ended_soon(&came.outcome, spent.as_slice(), self.gate.servers.now()));
         came.told
     }
 

@@ -1,6 +1,7 @@
 //! What comes at the same time is written together: the disk is waited for once, not once for each.
 
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use domain::CommitId;
 use tokio::runtime::Handle;
@@ -13,6 +14,9 @@ use crate::{About, Commit, CommitError, Event, Outcome, Private, Reserved, Store
 
 /// Most of them in one transaction.
 const MOST: usize = 128;
+/// How long an outcome that nobody waits for may wait for something else to be written with: the next commit of the same program
+/// comes soon, and an act whose outcome is lost is known to have none.
+pub(crate) const LINGER: Duration = Duration::from_millis(2);
 
 /// Something to be written.
 pub(crate) enum Job {
@@ -60,12 +64,20 @@ impl Store {
     /// Has a job written after all that were there before it, by a task that nobody can cancel: whoever gives up takes
     /// nobody else's entry with them.
     pub(crate) fn written(&self, job: Job, at: u64) -> oneshot::Receiver<Written> {
+        self.written_after(job, at, Duration::ZERO)
+    }
+
+    /// The same, but that it may wait so long for others to be written with.
+    pub(crate) fn written_after(&self, job: Job, at: u64, wait: Duration) -> oneshot::Receiver<Written> {
         let (done, written) = oneshot::channel();
         self.group.push(Waiting { job, at, done });
         let store = self.clone();
         // Where nothing runs any more, nothing is written, and nobody waits.
         if let Ok(runtime) = Handle::try_current() {
             runtime.spawn(async move {
+                if !wait.is_zero() {
+                    tokio::time::sleep(wait).await;
+                }
                 let _turn = store.group.turn.lock().await;
                 let group = store.group.take();
                 if !group.is_empty() {

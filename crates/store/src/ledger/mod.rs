@@ -12,7 +12,7 @@ use sqlx::{AnyConnection, Row};
 
 pub use chain::{Fault, Head, Tampered};
 pub use event::{About, Act, ByRight, Event, Outcome, Reserved, Scope, Verdict};
-pub(crate) use group::{Group, Job, Written, number};
+pub(crate) use group::{Group, Job, LINGER, Written, number};
 pub use seal::Private;
 
 use crate::backend::{Backend, Transaction};
