@@ -10,6 +10,8 @@ use vte::{Params, Parser, Perform};
 pub(crate) struct Safe {
     parser: Parser,
     writer: Writer,
+    /// The begin of a character whose rest hasn't come.
+    begun: Vec<u8>,
 }
 
 struct Writer {
@@ -26,17 +28,25 @@ enum Mode {
 impl Safe {
     /// For plain output: text, tabs and new lines pass; every control sequence is left out.
     pub(crate) fn text() -> Self {
-        Self { parser: Parser::new(), writer: Writer { mode: Mode::Text, out: Vec::new() } }
+        Self::of(Mode::Text)
     }
 
     /// For a terminal that is lent to the agent: what full-screen programs need to draw passes.
     pub(crate) fn screen() -> Self {
-        Self { parser: Parser::new(), writer: Writer { mode: Mode::Screen, out: Vec::new() } }
+        Self::of(Mode::Screen)
+    }
+
+    fn of(mode: Mode) -> Self {
+        Self { parser: Parser::new(), writer: Writer { mode, out: Vec::new() }, begun: Vec::new() }
     }
 
     /// What may be written to the terminal for the next bytes.
     pub(crate) fn filter(&mut self, bytes: &[u8]) -> Vec<u8> {
-        self.parser.advance(&mut self.writer, bytes);
+        let mut whole = std::mem::take(&mut self.begun);
+        whole.extend_from_slice(bytes);
+        // The parser gets whole characters: of one in two pieces it may lose what follows.
+        self.begun = whole.split_off(whole.len() - unfinished(&whole));
+        self.parser.advance(&mut self.writer, &whole);
         std::mem::take(&mut self.writer.out)
     }
 
@@ -44,6 +54,15 @@ impl Safe {
     /// character set, scrolling region, main screen.
     pub(crate) const RESET: &[u8] = b"\x1b[?2026l\x1b[?1000l\x1b[?1002l\x1b[?1003l\x1b[?1004l\x1b[?1006l\x1b[?1015l\
         \x1b[?2004l\x1b[?1l\x1b[?6l\x1b[?7h\x1b>\x1b(B\x0f\x1b[4l\x1b[r\x1b[?1049l\x1b[?25h\x1b[0 q\x1b[0m\r\n";
+}
+
+/// How many bytes at the end are the begin of a character.
+fn unfinished(bytes: &[u8]) -> usize {
+    let begins = |back: &usize| {
+        let tail = bytes.len().checked_sub(*back).and_then(|at| bytes.get(at..)).unwrap_or_default();
+        std::str::from_utf8(tail).is_err_and(|error| error.valid_up_to() == 0 && error.error_len().is_none())
+    };
+    (1..=3).find(begins).unwrap_or(0)
 }
 
 /// A text on one line in which every character shows itself: control characters, and those that turn text around, hide it or
@@ -231,6 +250,22 @@ mod tests {
             }
         }
         assert_eq!(screen(b"a\x1b]52;c;aGk=\x07b"), "ab");
+    }
+
+    #[test]
+    fn what_follows_a_character_in_two_pieces_is_not_lost() {
+        for bytes in
+            [&b"\xc2\x80\x1b\xa0"[..], "é\x1b[31mx".as_bytes(), b"\xe2\x82A", b"\xf0\x9f\x98\x80\x1b7"]
+        {
+            let whole = Safe::screen().filter(bytes);
+            for at in 0..=bytes.len() {
+                let mut cut = Safe::screen();
+                let (head, tail) = bytes.split_at(at);
+                assert_eq!([cut.filter(head), cut.filter(tail)].concat(), whole, "{bytes:?} at {at}");
+            }
+        }
+        // What can't be the begin of a character doesn't wait for more.
+        assert_eq!(screen(b"\xe2A"), "\u{fffd}A");
     }
 
     proptest! {
