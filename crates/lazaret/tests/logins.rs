@@ -2,15 +2,13 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that fails says where")]
 
-use std::fs;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpStream;
-use std::path::Path;
 use std::process::{Child, Stdio};
 use std::time::Duration;
 
 use testkit::authorization::{Authorization, Wrong};
-use testkit::{Lab, deadline};
+use testkit::{Lab, deadline, files};
 
 /// What a browser gets there: the whole answer.
 fn browsed(url: &str) -> Option<String> {
@@ -33,23 +31,6 @@ fn begun(lab: &Lab, name: &str, at: &[&str]) -> (Child, String) {
     let answer = browsed(&url).unwrap();
     let back = answer.lines().find_map(|line| line.strip_prefix("location: ")).unwrap().to_owned();
     (child, back)
-}
-
-/// Whether any file below holds a token.
-fn written(folder: &Path) -> bool {
-    fs::read_dir(folder).unwrap().flatten().any(|entry| {
-        let path = entry.path();
-        match entry.file_type().unwrap() {
-            kind if kind.is_dir() => written(&path),
-            kind if kind.is_file() => {
-                let bytes = fs::read(&path).unwrap_or_default();
-                ["canary-access", "canary-refresh"]
-                    .iter()
-                    .any(|token| memchr::memmem::find(&bytes, token.as_bytes()).is_some())
-            }
-            _other => false,
-        }
-    })
 }
 
 #[test]
@@ -80,7 +61,11 @@ fn a_person_logs_in_at_a_tool_server_and_its_token_is_shown_to_nobody_else() {
     assert!(server.called().iter().any(|one| one.starts_with("Bearer canary-access")));
     let ledger = lab.run(&["ledger", "export"], "").expect(0).stdout;
     assert!(ledger.contains("secret-set") && !ledger.contains("canary-"), "{ledger}");
-    assert!(!written(&lab.path(".")));
+    assert!(
+        !["canary-access", "canary-refresh"]
+            .iter()
+            .any(|token| files::hold(&lab.path("."), token.as_bytes()))
+    );
 
     // The log-in is there after a restart, until it is forgotten.
     lab.kill_daemon();

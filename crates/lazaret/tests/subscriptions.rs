@@ -2,13 +2,11 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that fails says where")]
 
-use std::fs;
 use std::io::{BufRead as _, BufReader, Write as _};
-use std::path::Path;
 use std::process::{Child, Stdio};
 
 use testkit::vendors::Vendors;
-use testkit::{Done, Lab};
+use testkit::{Done, Lab, files};
 
 /// Begins a log-in; what runs, and what the person was told first.
 fn begun(lab: &Lab, args: &[&str]) -> (Child, String) {
@@ -36,20 +34,6 @@ fn url_in(told: &str) -> String {
 fn pasted(mut child: Child, line: &str) -> bool {
     writeln!(child.stdin.take().unwrap(), "{line}").unwrap();
     child.wait().unwrap().success()
-}
-
-/// Whether any file below holds a token.
-fn written(folder: &Path) -> bool {
-    fs::read_dir(folder).unwrap().flatten().any(|entry| {
-        let path = entry.path();
-        match entry.file_type().unwrap() {
-            kind if kind.is_dir() => written(&path),
-            kind if kind.is_file() => {
-                memchr::memmem::find(&fs::read(&path).unwrap_or_default(), b"canary-").is_some()
-            }
-            _other => false,
-        }
-    })
 }
 
 #[test]
@@ -102,5 +86,5 @@ fn a_person_logs_in_for_a_subscription_and_nothing_else_need_be_said() {
     assert!(pasted(child, &vendors.browse(&url_in(&told))));
     let ledger = lab.run(&["ledger", "export"], "").expect(0).stdout;
     assert!(ledger.contains("secret-set") && !ledger.contains("canary-"), "{ledger}");
-    assert!(!written(&lab.path(".")));
+    assert!(!files::hold(&lab.path("."), b"canary-"));
 }

@@ -3,6 +3,7 @@
 
 pub mod authorization;
 pub mod cell_less;
+pub mod files;
 mod lab;
 mod machines;
 pub mod mail;

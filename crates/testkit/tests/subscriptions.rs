@@ -3,7 +3,6 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that fails says where")]
 
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -15,6 +14,7 @@ use gateway::egress::{Authority, Leaves};
 use gateway::{Credential, ModelService, ModelSession, Patience, Provider, Services, VaultKey};
 use oauth::{At, Lender, LogIn, Means, OauthError, PasteError, Renewal, Way, Witness};
 use testkit::cell_less::models_only;
+use testkit::files;
 use testkit::vendors::{ACCOUNT, TYPED, Vendors};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
@@ -160,7 +160,9 @@ impl Host {
             events.push_str(&format!("{event:?}"));
         }
         assert!(!events.contains("canary"), "{events}");
-        assert!(!written(kept.path()) && !written(self.folder.path()), "a token is in a file");
+        for folder in [kept.path(), self.folder.path()] {
+            assert!(!files::hold(folder, b"canary"), "a token is in a file");
+        }
         heard
     }
 
@@ -168,17 +170,6 @@ impl Host {
     fn asked(&self, host: &str) -> testkit::Asked {
         self.vendors.site.asked().into_iter().rfind(|asked| asked.host == host).unwrap()
     }
-}
-
-/// Whether a file below holds a token.
-fn written(folder: &Path) -> bool {
-    std::fs::read_dir(folder).unwrap().flatten().any(|entry| {
-        let path = entry.path();
-        if path.is_dir() {
-            return written(&path);
-        }
-        std::fs::read(&path).unwrap_or_default().windows(6).any(|window| window == b"canary")
-    })
 }
 
 fn url_in(told: &str) -> &str {
