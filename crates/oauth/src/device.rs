@@ -3,21 +3,18 @@
 use std::time::Duration;
 
 use serde::Deserialize;
-use tokio::time::Instant;
 use url::Url;
 
 use crate::OauthError;
 use crate::http::{self, shown};
 use crate::log_in::Asking;
+use crate::poll::{Polling, Tell};
 use crate::token::{self, Given, Hidden, NotGiven};
 
 /// The name of this way.
 pub(crate) const GRANT: &str = "urn:ietf:params:oauth:grant-type:device_code";
-/// Between two questions, where nothing is said; at least, and at most.
-const USUAL: u64 = 5;
-const BETWEEN: std::ops::RangeInclusive<u64> = 1..=60;
 /// The longest that is waited.
-const LONGEST: u64 = 30 * 60;
+const LONGEST: Duration = Duration::from_secs(30 * 60);
 /// Most bytes of what a person types.
 const MAX_CODE: usize = 40;
 
@@ -31,10 +28,7 @@ struct Begun {
 }
 
 /// Has the person log in, and asks for the token until they have.
-pub(crate) async fn anywhere(
-    asking: &Asking<'_>,
-    tell: &(dyn Fn(String) + Send + Sync),
-) -> Result<Given, OauthError> {
+pub(crate) async fn anywhere(asking: &Asking<'_>, tell: Tell<'_>) -> Result<Given, OauthError> {
     let server = asking.server;
     let endpoint = server.device_authorization_endpoint.as_ref();
     let endpoint = endpoint.ok_or_else(|| asking.lacks("log-in by a code that is typed (device code)"))?;
@@ -50,39 +44,26 @@ pub(crate) async fn anywhere(
     let device = begun.device_code.0.reveal_text().unwrap_or_default();
     let mut form = vec![("grant_type", GRANT), ("device_code", device)];
     form.extend(asking.resource.map(|resource| ("resource", resource)));
-    let good_for = begun.expires_in.min(LONGEST);
-    let end = Instant::now() + Duration::from_secs(good_for);
-    let mut between = self::between(begun.interval);
-    while Instant::now() < end {
-        tokio::time::sleep(Duration::from_secs(between)).await;
+    let good_for = Duration::from_secs(begun.expires_in).min(LONGEST);
+    let mut polling = Polling::new(good_for, begun.interval, tell);
+    loop {
+        polling.due().await?;
         match token::ask(asking.http, &server.token_endpoint, asking.client, &form).await {
             Ok(given) => return Ok(given),
-            Err(NotGiven::Said(why)) if why == "authorization_pending" => {}
-            Err(NotGiven::Said(why)) if why == "slow_down" => {
-                between = between.saturating_add(USUAL).min(*BETWEEN.end());
-            }
+            Err(NotGiven::Said(why)) if why == "authorization_pending" => polling.not_yet(),
+            Err(NotGiven::Said(why)) if why == "slow_down" => polling.too_often(),
+            Err(NotGiven::NotNow(later)) => polling.failed(later),
             Err(error) => return Err(asking.refused(error)),
         }
     }
-    Err(OauthError::Late { minutes: good_for.div_ceil(60) })
 }
 
 /// Shows a person where to type which code.
-pub(crate) fn show(
-    endpoint: &Url,
-    page: &str,
-    code: &str,
-    tell: &(dyn Fn(String) + Send + Sync),
-) -> Result<(), OauthError> {
+pub(crate) fn show(endpoint: &Url, page: &str, code: &str, tell: Tell<'_>) -> Result<(), OauthError> {
     if !(1..=MAX_CODE).contains(&code.len()) || !code.bytes().all(|b| b.is_ascii_graphic() || b == b' ') {
         let why = "gives a code that can't be typed".to_owned();
         return Err(OauthError::Metadata { url: shown(endpoint), why });
     }
     tell(format!("log in at {page} with the code {code}"));
     Ok(())
-}
-
-/// Seconds between two questions, where the server says so many.
-pub(crate) fn between(said: Option<u64>) -> u64 {
-    said.unwrap_or(USUAL).clamp(*BETWEEN.start(), *BETWEEN.end())
 }

@@ -65,10 +65,12 @@ pub enum OauthError {
         why: String,
     },
     /// Nobody came back from the browser.
-    #[error("nobody logged in within {minutes} minutes: try again")]
+    #[error("nobody logged in within {minutes} minutes{}: try again", at_last(last.as_deref()))]
     Late {
         /// How long was waited.
         minutes: u64,
+        /// What was wrong the last time that it was asked.
+        last: Option<Box<OauthError>>,
     },
     /// Somebody came back who should not have.
     #[error("the answer of the browser is not of `{expected}`, where the log-in began: try again")]
@@ -103,6 +105,10 @@ pub enum OauthError {
 fn named(parties: &[Party]) -> String {
     let one = |party: &Party| format!("`{}`, which {}", party.origin, party.does);
     parties.iter().map(one).collect::<Vec<_>>().join("; ")
+}
+
+fn at_last(error: Option<&OauthError>) -> String {
+    error.map_or_else(String::new, |error| format!(" (the last time it was asked: {error})"))
 }
 
 fn all(ports: &[u16]) -> String {

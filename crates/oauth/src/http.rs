@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use ::http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderValue, WWW_AUTHENTICATE};
+use ::http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
 use dial::Dialer;
 use reqwest::{Method, RequestBuilder};
 use secrecy::zeroize::Zeroizing;
@@ -26,6 +26,8 @@ pub(crate) struct Answer {
     pub(crate) status: u16,
     /// What it says of who may ask.
     pub(crate) challenge: Option<String>,
+    /// After how many seconds it may be asked again, where it says so; dates are not read.
+    pub(crate) retry_after: Option<u64>,
     pub(crate) body: Zeroizing<Vec<u8>>,
 }
 
@@ -78,16 +80,19 @@ impl Http {
         };
         let whole = async {
             let mut response = request.send().await.map_err(failed)?;
-            let challenge = response.headers().get(WWW_AUTHENTICATE).and_then(|value| value.to_str().ok());
-            let (status, challenge) = (response.status().as_u16(), challenge.map(str::to_owned));
+            let header = |name| response.headers().get(name).and_then(|value| value.to_str().ok());
+            let (status, challenge) =
+                (response.status().as_u16(), header(WWW_AUTHENTICATE).map(str::to_owned));
+            let retry_after = header(RETRY_AFTER).and_then(|seconds| seconds.trim().parse().ok());
             let mut body = Zeroizing::new(Vec::with_capacity(4096));
             while let Some(piece) = response.chunk().await.map_err(failed)? {
                 if body.len().saturating_add(piece.len()) > MAX_ANSWER {
-                    return Err(network(format!("its answer has more than {} KiB", MAX_ANSWER >> 10)));
+                    let why = format!("gives an answer of more than {} KiB", MAX_ANSWER >> 10);
+                    return Err(OauthError::Metadata { url: shown(url), why });
                 }
                 body.extend_from_slice(&piece);
             }
-            Ok(Answer { status, challenge, body })
+            Ok(Answer { status, challenge, retry_after, body })
         };
         let late = |_| network(format!("no whole answer within {} s", WHOLE.as_secs()));
         tokio::time::timeout(WHOLE, whole).await.map_err(late)?

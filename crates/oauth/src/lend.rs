@@ -12,6 +12,7 @@ use vault::{InjectError, Injection, Kept, Login, Secret, Tokens, Vault};
 use crate::http::Http;
 use crate::log_in::{expires, renew};
 use crate::paste::Waiting;
+use crate::poll::Later;
 use crate::revoke::revoke;
 use crate::token::{Client, NotGiven, UNSAID};
 use crate::vendor::Vendor;
@@ -267,7 +268,7 @@ impl Lender {
                 return Err(not_now(OauthError::Refused { issuer, why }));
             }
             Err(NotGiven::Said(why)) => return Err(ended(&why)),
-            Err(NotGiven::Failed(why)) => return Err(not_now(why)),
+            Err(NotGiven::NotNow(Later { why, .. }) | NotGiven::Failed(why)) => return Err(not_now(why)),
         };
         let mut login = kept.login.clone();
         login.expires = expires(&self.means, given.good_for);

@@ -21,6 +21,7 @@ mod listen;
 mod log_in;
 mod parties;
 mod paste;
+mod poll;
 mod revoke;
 mod token;
 mod typed;

@@ -121,7 +121,7 @@ impl Listener {
 
 /// Nobody came.
 pub(crate) fn late() -> OauthError {
-    OauthError::Late { minutes: PATIENCE.as_secs() / 60 }
+    OauthError::Late { minutes: PATIENCE.as_secs() / 60, last: None }
 }
 
 async fn serve(stream: TcpStream, awaited: Arc<Awaited>) {

@@ -13,6 +13,7 @@ use crate::http::{self, Http, shown};
 use crate::listen::{LOOPBACK, Listener};
 use crate::parties::Named;
 use crate::paste::Pastes;
+use crate::poll::Later;
 use crate::token::{Client, Given, NotGiven};
 use crate::vendor::Vendor;
 use crate::{Means, OauthError, account, code, device, token, typed};
@@ -240,7 +241,7 @@ impl Asking<'_> {
     pub(crate) fn refused(&self, error: NotGiven) -> OauthError {
         match error {
             NotGiven::Said(why) => OauthError::Refused { issuer: self.server.issuer.clone(), why },
-            NotGiven::Failed(error) => error,
+            NotGiven::NotNow(Later { why, .. }) | NotGiven::Failed(why) => why,
         }
     }
 

@@ -13,6 +13,7 @@ use vault::{Kept, Secret};
 use crate::OauthError;
 use crate::discover::is_scope;
 use crate::http::{Answer, Http, shown};
+use crate::poll::Later;
 use crate::vendor::Vendor;
 
 /// The longest that a token is taken to be good, in seconds: a year.
@@ -46,7 +47,9 @@ pub(crate) struct Given {
 pub(crate) enum NotGiven {
     /// It said so: the error's code.
     Said(String),
-    /// It couldn't be asked, or did not answer as it should: perhaps later.
+    /// It couldn't be asked, or couldn't answer: perhaps later.
+    NotNow(Later),
+    /// What it answers is not what it should.
     Failed(OauthError),
 }
 
@@ -104,7 +107,7 @@ pub(crate) async fn ask(
     client: &Client,
     form: &[(&str, &str)],
 ) -> Result<Given, NotGiven> {
-    let answer = client.send(http, endpoint, form).await.map_err(NotGiven::Failed)?;
+    let answer = answered(client.send(http, endpoint, form).await, endpoint)?;
     if let Some(code) = refused(&answer) {
         return Err(NotGiven::Said(code));
     }
@@ -173,6 +176,24 @@ fn basic(id: &str, secret: &Secret) -> Result<HeaderValue, OauthError> {
         .map_err(|_| OauthError::Host("the client's secret fits no header".to_owned()))?;
     value.set_sensitive(true);
     Ok(value)
+}
+
+/// What was answered, if that is an answer to what was asked: what was lost on the way isn't, nor is a server that asks for
+/// patience (408, 429) or has trouble of its own (5xx).
+pub(crate) fn answered(asked: Result<Answer, OauthError>, endpoint: &Url) -> Result<Answer, NotGiven> {
+    match asked {
+        Ok(answer) if matches!(answer.status, 408 | 429 | 500..) => {
+            let why =
+                OauthError::Metadata { url: shown(endpoint), why: format!("answers HTTP {}", answer.status) };
+            let later = Later { why, too_often: answer.status == 429, after: answer.retry_after };
+            Err(NotGiven::NotNow(later))
+        }
+        Ok(answer) => Ok(answer),
+        Err(why @ OauthError::Network { .. }) => {
+            Err(NotGiven::NotNow(Later { why, too_often: false, after: None }))
+        }
+        Err(error) => Err(NotGiven::Failed(error)),
+    }
 }
 
 /// The code of an error (RFC 6749, section 5.2); none: the answer is none.

@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use serde::Deserialize;
 use serde_json::{Value, json};
-use tokio::time::Instant;
 
 use crate::log_in::Asking;
-use crate::token::{self, Given, Hidden};
+use crate::poll::{Polling, Tell};
+use crate::token::{self, Given, Hidden, NotGiven};
 use crate::vendor::{Device, url};
 use crate::{OauthError, device};
 
@@ -31,11 +31,7 @@ struct Done {
 }
 
 /// Has the person log in, and asks until they have.
-pub(crate) async fn anywhere(
-    asking: &Asking<'_>,
-    way: &Device,
-    tell: &(dyn Fn(String) + Send + Sync),
-) -> Result<Given, OauthError> {
+pub(crate) async fn anywhere(asking: &Asking<'_>, way: &Device, tell: Tell<'_>) -> Result<Given, OauthError> {
     let begin = url(way.begin)?;
     let answer = asking.http.json(&begin, json!({"client_id": asking.client.id}).to_string()).await?;
     let begun: Begun = answer.document(&begin)?;
@@ -45,16 +41,23 @@ pub(crate) async fn anywhere(
         Some(other) => other.as_u64(),
         None => None,
     };
-    let between = Duration::from_secs(device::between(seconds));
     let poll = url(way.poll)?;
     let question = json!({"device_auth_id": text(&begun.device_auth_id), "user_code": begun.user_code});
     let question = question.to_string();
-    let end = Instant::now() + LONGEST;
-    while Instant::now() < end {
-        tokio::time::sleep(between).await;
-        let answer = asking.http.json(&poll, question.clone()).await?;
+    let mut polling = Polling::new(LONGEST, seconds, tell);
+    loop {
+        polling.due().await?;
+        let answer = match token::answered(asking.http.json(&poll, question.clone()).await, &poll) {
+            Ok(answer) => answer,
+            Err(NotGiven::NotNow(later)) => {
+                polling.failed(later);
+                continue;
+            }
+            Err(error) => return Err(asking.refused(error)),
+        };
         // Nobody has typed it yet.
         if matches!(answer.status, 403 | 404) {
+            polling.not_yet();
             continue;
         }
         let done: Done = answer.document(&poll)?;
@@ -67,7 +70,6 @@ pub(crate) async fn anywhere(
         let given = token::ask(asking.http, &asking.server.token_endpoint, asking.client, &form).await;
         return given.map_err(|error| asking.refused(error));
     }
-    Err(OauthError::Late { minutes: LONGEST.as_secs() / 60 })
 }
 
 fn text(hidden: &Hidden) -> &str {

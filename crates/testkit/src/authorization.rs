@@ -1,13 +1,13 @@
 //! An authorization server on loopback, and a tool server that wants its tokens: strict as a good one (PKCE, state's way back,
 //! resource, rotation, codes that are good once), or wrong in one way.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use axum::Json;
 use axum::body::Body;
 use axum::extract::{Query, State};
-use axum::http::header::{AUTHORIZATION, LOCATION, WWW_AUTHENTICATE};
+use axum::http::header::{AUTHORIZATION, LOCATION, RETRY_AFTER, WWW_AUTHENTICATE};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{any, get, post};
@@ -50,6 +50,34 @@ pub enum Wrong {
     Old,
 }
 
+/// How it answers a question after a token once, as if something were wrong between it and the asker.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Falter {
+    /// It breaks off in the middle of its answer.
+    Drop,
+    /// With this status, and perhaps with the seconds after which it may be asked again.
+    Status(u16, Option<u64>),
+    /// With this error by the book.
+    Error(&'static str),
+}
+
+impl Falter {
+    fn response(self) -> Response {
+        match self {
+            Self::Drop => {
+                let pieces = [Ok("{\"access_token\":"), Err(std::io::Error::other("broken off"))];
+                Body::from_stream(futures::stream::iter(pieces)).into_response()
+            }
+            Self::Status(status, after) => {
+                let status = StatusCode::from_u16(status).expect("a status");
+                let after = after.map(|seconds| [(RETRY_AFTER, seconds.to_string())]);
+                (status, after, ()).into_response()
+            }
+            Self::Error(code) => (StatusCode::BAD_REQUEST, Json(json!({"error": code}))).into_response(),
+        }
+    }
+}
+
 /// Form and query fields.
 type Fields = HashMap<String, String>;
 
@@ -64,6 +92,8 @@ struct Manner {
     given_by: Option<String>,
     /// The tool server that it gives tokens for, if not its own.
     gives_for: Option<String>,
+    /// How it answers the next questions after a token with a device code, once each.
+    falters: VecDeque<Falter>,
 }
 
 /// How often it was asked.
@@ -144,6 +174,11 @@ impl Authorization {
     pub fn belong_to(&self, other: &Self) {
         self.known().manner.given_by = Some(other.issuer());
         other.known().manner.gives_for = Some(self.mcp());
+    }
+
+    /// It answers the next questions after a token with a device code so, once each.
+    pub fn falter(&self, how: &[Falter]) {
+        self.known().manner.falters.extend(how);
     }
 
     /// How often anybody asked for a token.
@@ -419,6 +454,10 @@ async fn token(State(server): State<Authorization>, form: String) -> Response {
             given(&server)
         }
         "urn:ietf:params:oauth:grant-type:device_code" => {
+            let falter = server.known().manner.falters.pop_front();
+            if let Some(falter) = falter {
+                return falter.response();
+            }
             match server.known().devices.get(&said("device_code")).copied() {
                 None => return no("invalid_grant"),
                 Some(false) => return no("authorization_pending"),

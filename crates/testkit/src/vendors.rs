@@ -35,6 +35,8 @@ struct Known {
     codes: HashMap<String, Fields>,
     /// Whether the person has typed the code; none: nobody began.
     typed: Option<bool>,
+    /// Whether it has no time for the next question after it.
+    busy: bool,
     access: HashSet<String>,
     refresh: HashSet<String>,
     count: u64,
@@ -166,7 +168,7 @@ fn answer(asked: &Asked, known: &mut Known) -> Reply {
             {
                 return no(400, "invalid_client");
             }
-            known.typed = Some(false);
+            (known.typed, known.busy) = (Some(false), true);
             Reply::Json(200, json!({"device_auth_id": "canary-device", "user_code": TYPED, "interval": "1"}))
         }
         ("auth.openai.com", "POST /api/accounts/deviceauth/token") => typed(asked, known),
@@ -276,6 +278,9 @@ fn typed(asked: &Asked, known: &mut Known) -> Reply {
     let Some(document) = document(asked) else { return no(400, "invalid_request") };
     if document["device_auth_id"] != "canary-device" || document["user_code"] != TYPED {
         return no(400, "invalid_request");
+    }
+    if std::mem::take(&mut known.busy) {
+        return Reply::Status(503);
     }
     match known.typed {
         Some(true) => {

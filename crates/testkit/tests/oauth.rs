@@ -11,7 +11,7 @@ use gateway::tools::ProgressSink;
 use gateway::tools::upstream::{Upstream, UpstreamLimits};
 use gateway::{BaseUrl, Credential, VaultKey};
 use oauth::{At, LendError, Lender, LogIn, Means, OauthError, Renewal, Way, Witness};
-use testkit::authorization::{Authorization, Wrong};
+use testkit::authorization::{Authorization, Falter, Wrong};
 use tokio::sync::mpsc;
 use url::Url;
 use vault::{Key, Login, Tokens, Vault};
@@ -64,7 +64,7 @@ where
         browses(text).await;
     };
     // Whoever waits for a browser in vain waits for long.
-    tokio::time::timeout(Duration::from_secs(20), async {
+    tokio::time::timeout(Duration::from_secs(60), async {
         tokio::select! {
             ended = asked.run(&dialer, &means, &tell) => ended,
             () = async { browsed.await; std::future::pending().await } => unreachable!(),
@@ -189,6 +189,40 @@ async fn a_person_logs_in_with_a_code_on_another_machine() {
 }
 
 #[tokio::test]
+async fn a_log_in_with_a_code_goes_on_through_what_passes_and_ends_where_it_is_refused() {
+    let logged_in = |how: &'static [Falter]| async move {
+        let server = Authorization::start().await;
+        server.falter(how);
+        let approving = server.clone();
+        let browses = |_told: String| async move { approving.approve_devices() };
+        let ended = log_in(at(&server), Way::Device, browses).await;
+        (ended.map(|_| ()).map_err(|error| error.to_string()), server.token_requests())
+    };
+    // At once, since each waits for the interval that it is told.
+    let passing: [&[Falter]; 5] = [
+        &[Falter::Drop],
+        &[Falter::Status(503, None), Falter::Status(502, Some(1))],
+        &[Falter::Status(408, None)],
+        &[Falter::Status(429, Some(2))],
+        &[Falter::Error("slow_down")],
+    ];
+    for (how, (ended, asked)) in passing.iter().zip(futures::future::join_all(passing.map(logged_in)).await) {
+        assert_eq!((ended, asked), (Ok(()), how.len() as u64 + 1), "{how:?}");
+    }
+    let ending: [(&[Falter], &str); 4] = [
+        (&[Falter::Error("access_denied")], "gives no token: access_denied"),
+        (&[Falter::Error("expired_token")], "gives no token: expired_token"),
+        (&[Falter::Status(403, None)], "answers HTTP 403"),
+        (&[Falter::Status(200, None)], "answers what can't be read"),
+    ];
+    let ended = futures::future::join_all(ending.map(|(how, _)| logged_in(how))).await;
+    for ((how, told), (ended, asked)) in ending.iter().zip(ended) {
+        assert!(ended.as_ref().is_err_and(|error| error.contains(told)), "{how:?}: {ended:?}");
+        assert_eq!(asked, 1, "{how:?}");
+    }
+}
+
+#[tokio::test]
 async fn a_server_that_is_wrong_gets_no_code_and_gives_no_token() {
     for (wrong, told) in [
         (Wrong::OtherIssuer, "speaks for another than the one that was asked for"),
@@ -197,7 +231,7 @@ async fn a_server_that_is_wrong_gets_no_code_and_gives_no_token() {
         (Wrong::OtherResource, "describes another server"),
         (Wrong::DescribedElsewhere, "another host describes it"),
         (Wrong::PrivateEndpoint, "leads to 169.254.169.254"),
-        (Wrong::Endless, "its answer has more than 128 KiB"),
+        (Wrong::Endless, "gives an answer of more than 128 KiB"),
     ] {
         let server = Authorization::start().await;
         server.be(wrong);
