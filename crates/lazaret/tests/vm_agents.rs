@@ -8,7 +8,9 @@ use std::process::Command;
 use std::time::Duration;
 
 use demo::scripted::{Action, Script};
-use testkit::{CANARY, Lab, Terminal, deadline};
+use testkit::person::{logging_in, pasted, url_in};
+use testkit::vendors::{ACCOUNT, Vendors};
+use testkit::{Asked, CANARY, Lab, Terminal, deadline, files};
 
 /// A git repository with one file to edit, one that must not go in, and one that is ignored.
 fn workspace(lab: &Lab, name: &str) -> PathBuf {
@@ -62,46 +64,104 @@ fn codex_edits_a_file() {
     );
 }
 
-/// Has an agent do its work as its maker means it to be run, with nothing of it switched off; what it was refused meanwhile.
-fn refused_meanwhile(name: &str, model: &str, image: &str, command: &str) -> String {
-    let lab = Lab::start(env!("CARGO_BIN_EXE_lazaret"), Vec::new());
+/// All that a cell has of a key.
+const NO_KEY: &str = "nobody-s-key";
+
+/// A real agent, run as its maker means it to be run, with nothing of it switched off.
+struct Whole {
+    name: &'static str,
+    image: &'static str,
+    /// The scripted model, and the one that a subscription is for.
+    models: [&'static str; 2],
+    /// A shell's words that ask both for what the person asks.
+    asks: &'static str,
+    /// The subscription, by which the vault's secret is named too.
+    of: &'static str,
+    /// Where it is asked with it.
+    host: &'static str,
+}
+
+/// Has it do its work, then answer with a subscription that a person logged in for; what it was refused meanwhile, and what
+/// the vendor was asked.
+fn refused_meanwhile(agent: &Whole) -> (String, Asked) {
+    let Whole { name, image, models: [scripted, subscribed], asks, of, host } = agent;
+    let vendors = Vendors::start();
+    let mut lab = Lab::start(env!("CARGO_BIN_EXE_lazaret"), Vec::new());
     drop(lab.run(&["image", "build", image], "").expect(0));
+    let provider = subscribed.split('/').next().unwrap();
+    let key = format!("[providers.{provider}]\nkey = \"secret:{of}\"\n");
+    lab.network(&(vendors.site.network(&lab.path(".")) + &key));
+    lab.kill_daemon();
+    lab.restart_daemon();
+    let (child, told) = logging_in(&lab, &[of, "--subscription", of, "--paste"]);
+    assert!(pasted(child, &vendors.browse(&url_in(&told))));
     lab.agent(
         name,
         &format!(
-            "name = \"{name}\"\nharness = {{ command = [\"sh\", \"-c\", '''{command}''', \"sh\"] }}\nimage = \"{image}\"\n\
-             models = [\"{model}\"]\n[limits]\nmemory = \"768MiB\"\n"
+            "name = \"{name}\"\nharness = {{ command = [\"sh\", \"-c\", '''{asks}''', \"sh\"] }}\nimage = \"{image}\"\n\
+             models = [\"{scripted}\", \"{subscribed}\"]\n[limits]\nmemory = \"768MiB\"\n"
         ),
     );
     let folder = workspace(&lab, "workspace");
     let path = folder.to_str().unwrap();
     let done = lab.session(&[name, "--workspace", path, "--apply", "change the greeting"], "").expect(0);
     assert_eq!(fs::read_to_string(folder.join("greeting.txt")).unwrap(), "hello from inside\n", "{done:?}");
+    assert!(done.stdout.contains("Reviewed."), "the answer to the subscription: {done:?}");
+    let mut asked = vendors.site.asked();
+    asked.retain(|asked| asked.host == *host);
+    for asked in &asked {
+        let shown = asked.header("authorization").unwrap_or_default();
+        assert!(shown.starts_with("Bearer canary-access-"), "{}: {shown}", asked.line);
+        assert!(!format!("{asked:?}").contains(NO_KEY), "{}", asked.line);
+    }
     let export = lab.run(&["ledger", "export"], "").expect(0).stdout;
+    assert!(!export.contains("canary-") && !files::hold(&lab.path("."), b"canary-"), "a token is in a file");
     let refused: Vec<&str> = export.lines().filter(|line| line.contains("egress is closed")).collect();
-    refused.join("\n")
+    (refused.join("\n"), asked.pop().expect("the vendor was asked"))
 }
 
 #[test]
 fn telemetry_of_claude_code_is_refused_without_harm() {
-    let command = r#"
-        export ANTHROPIC_BASE_URL=$LAZARET_MODEL_URL ANTHROPIC_API_KEY=placeholder ANTHROPIC_MODEL=greeter
-        exec claude --dangerously-skip-permissions --print -- "$1"
-    "#;
-    let refused = refused_meanwhile("claude-teller", "scripted/greeter", "claude-code", command);
+    let (refused, asked) = refused_meanwhile(&Whole {
+        name: "claude-teller",
+        image: "claude-code",
+        models: ["scripted/greeter", "anthropic/claude-sonnet-4-5"],
+        asks: r#"
+            export ANTHROPIC_BASE_URL=$LAZARET_MODEL_URL ANTHROPIC_API_KEY=nobody-s-key
+            ask() { ANTHROPIC_MODEL=$1 claude --dangerously-skip-permissions --print -- "$2" </dev/null; }
+            ask greeter "$1" && ask claude-sonnet-4-5 "$1"
+        "#,
+        of: "claude",
+        host: "api.anthropic.com",
+    });
     assert!(refused.contains("api.anthropic.com/"), "{refused}");
+    let betas = asked.header("anthropic-beta").unwrap();
+    assert!(betas.contains("oauth-2025-04-20") && betas.contains("claude-code-20250219"), "{betas}");
+    // By this beginning of the prompt, the vendor knows who asks.
+    assert!(asked.body.contains("You are a Claude agent, built on Anthropic's Claude Agent SDK."));
 }
 
 #[test]
 fn telemetry_of_codex_is_refused_without_harm() {
-    let command = r#"
-        provider="{name=\"lazaret\",base_url=\"$LAZARET_MODEL_URL/v1\",env_key=\"KEY\",wire_api=\"responses\"}"
-        export KEY=placeholder
-        exec codex exec --skip-git-repo-check --dangerously-bypass-approvals-and-sandbox -m greeter \
-            -c model_provider=lazaret -c "model_providers.lazaret=$provider" -c web_search=disabled -- "$1"
-    "#;
-    let refused = refused_meanwhile("codex-teller", "scripted-responses/greeter", "codex", command);
+    let (refused, asked) = refused_meanwhile(&Whole {
+        name: "codex-teller",
+        image: "codex",
+        models: ["scripted-responses/greeter", "chatgpt/gpt-5.5"],
+        asks: r#"
+            provider="{name=\"lazaret\",base_url=\"$LAZARET_MODEL_URL/v1\",env_key=\"KEY\",wire_api=\"responses\"}"
+            export KEY=nobody-s-key
+            ask() {
+                codex exec --skip-git-repo-check --dangerously-bypass-approvals-and-sandbox -m "$1" \
+                    -c model_provider=lazaret -c "model_providers.lazaret=$provider" -c web_search=disabled -- "$2" </dev/null
+            }
+            ask greeter "$1" && ask gpt-5.5 "$1"
+        "#,
+        of: "chatgpt",
+        host: "chatgpt.com",
+    });
     assert!(refused.contains("chatgpt.com/"), "{refused}");
+    assert_eq!(asked.header("chatgpt-account-id"), Some(ACCOUNT));
+    assert_eq!(asked.line, "POST /backend-api/codex/responses");
 }
 
 #[test]

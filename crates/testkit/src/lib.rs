@@ -1,5 +1,5 @@
 //! For tests only: a laboratory around the real `lazaret` binary, with the scripted model as its provider; a session's
-//! tools and its way out without a cell; a site that it may reach; an authorization server; and real mail servers.
+//! tools and its way out without a cell; a site that it may reach; an authorization server; vendors and a person who logs in at them; and real mail servers.
 
 pub mod authorization;
 pub mod cell_less;
@@ -7,6 +7,7 @@ pub mod files;
 mod lab;
 mod machines;
 pub mod mail;
+pub mod person;
 mod site;
 mod terminal;
 pub mod vendors;

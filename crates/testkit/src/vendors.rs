@@ -342,7 +342,9 @@ fn chatgpt(asked: &Asked, known: &Known) -> Reply {
     if body["stream"] != json!(true) {
         return detail(400, "Stream must be set to true");
     }
-    if body["instructions"].as_str().is_none_or(str::is_empty) {
+    // Codex 0.171 says them in a message of the developer's, which comes first.
+    let said = body["instructions"].as_str().is_some_and(|said| !said.is_empty());
+    if !said && body["input"][0]["role"] != "developer" {
         return detail(400, "Instructions are required");
     }
     if let Some(field) =
