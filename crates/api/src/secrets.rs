@@ -143,6 +143,8 @@ pub enum LoginEnd {
         /// Who would take part.
         parties: Vec<LoginParty>,
     },
+    /// It has not begun: it takes a refresh token that the person has.
+    WantsToken,
 }
 
 /// A host that would take part in a log-in.

@@ -20,9 +20,12 @@ use crate::terminal::escape;
 
 /// Most bytes of what is pasted.
 const MAX_PASTED: u64 = 8 << 10;
+/// What is asked for at a prompt.
+const REFRESH_TOKEN: &str = "refresh token";
 
 /// Logs in, and stores the token as a secret.
 pub(crate) async fn command(args: SecretLoginArgs) -> Outcome {
+    let from = args.from.clone();
     let (name, mut request) = request(args)?;
     let pastes = matches!(request.way, LoginWay::Paste);
     let client = background::client().await?;
@@ -42,6 +45,10 @@ pub(crate) async fn command(args: SecretLoginArgs) -> Outcome {
             LoginEnd::Asks { began, parties } => {
                 confirm(&began, &parties)?;
                 request.trust.extend(parties.into_iter().map(|party| party.origin));
+            }
+            LoginEnd::WantsToken => {
+                note(format!("{name} comes of a refresh token, so another one is needed"));
+                request.way = LoginWay::Had(bytes(&from, REFRESH_TOKEN)?);
             }
         }
     };
@@ -81,15 +88,27 @@ fn request(args: SecretLoginArgs) -> Result<(SecretName, LoginRequest), Failure>
         token_url.map(LoginAt::Token),
     ];
     let at = at.into_iter().flatten().next().unwrap_or(LoginAt::Again);
-    match (&at, to.is_empty()) {
-        (LoginAt::Again, false) => {
-            return Err(Failure::new("where it may go is said, but not where the log-in begins")
-                .hint("name that by --server, --issuer or --token-url"));
+    match &at {
+        LoginAt::Again if !to.is_empty() || client.is_some() || !scopes.is_empty() => {
+            let why = "it is said what the log-in shall be like, but not where it begins";
+            return Err(Failure::new(why).hint(
+                "name that by --server, --issuer or --token-url; by its name alone it is repeated as it was",
+            ));
         }
-        (LoginAt::Issuer(_) | LoginAt::Token(_), true) => {
+        LoginAt::Issuer(_) | LoginAt::Token(_) if to.is_empty() => {
             return Err(Failure::new("it isn't said where the token may go").hint("say it by --to URL"));
         }
-        (_, _) => {}
+        LoginAt::Server(_) | LoginAt::Issuer(_) | LoginAt::Token(_)
+            if args.refresh_token && client.is_none() =>
+        {
+            let why = "it isn't said to which client the refresh token was given";
+            return Err(Failure::new(why).hint("say it by --client NAME"));
+        }
+        LoginAt::Again
+        | LoginAt::Server(_)
+        | LoginAt::Issuer(_)
+        | LoginAt::Token(_)
+        | LoginAt::Subscription(_) => {}
     }
     let bind = |to| SecretBinding { to, methods: [].into(), how: how.clone() };
     let bindings: Vec<SecretBinding> = to.into_iter().map(bind).collect();
@@ -99,7 +118,7 @@ fn request(args: SecretLoginArgs) -> Result<(SecretName, LoginRequest), Failure>
     let way = match (args.device, args.paste, args.refresh_token) {
         (true, ..) => LoginWay::Device,
         (false, true, _) => LoginWay::Paste,
-        (false, false, true) => LoginWay::Had(bytes(&args.from, "refresh token")?),
+        (false, false, true) => LoginWay::Had(bytes(&args.from, REFRESH_TOKEN)?),
         (false, false, false) => LoginWay::Browser,
     };
     Ok((name, LoginRequest { at, way, client, client_secret, scopes, bindings, trust }))

@@ -167,6 +167,60 @@ fn what_a_log_in_gave_is_renewed_and_given_back_and_the_ledger_says_so() {
 }
 
 #[test]
+fn a_log_in_is_repeated_by_its_name_with_all_that_was_said_and_asks_only_about_whom_is_new() {
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let (server, other) =
+        (runtime.block_on(Authorization::start()), runtime.block_on(Authorization::start()));
+    let mut lab = Lab::start(env!("CARGO_BIN_EXE_lazaret"), Vec::new());
+    // A refresh token that the person has, of a client with a secret, at a server that says nothing of itself.
+    let old = runtime.block_on(Authorization::start());
+    old.be(Wrong::Old);
+    old.want_secret("canary-client-secret");
+    let (file, endpoint) = (lab.path("client-secret"), format!("{}/token", old.issuer()));
+    std::fs::write(&file, "canary-client-secret\n").unwrap();
+    let file = file.to_str().unwrap().to_owned();
+    let first =
+        ["secret", "login", "ci", "--token-url", &endpoint, "--client", "ci-client", "--scope", "read,write"];
+    let secret = ["--client-secret-file", &file, "--to", "https://ci.example/api", "--refresh-token"];
+    drop(lab.run(&[&first[..], &secret].concat(), &old.tokens().1).expect(0));
+    std::fs::remove_file(&file).unwrap();
+    let listed = lab.run(&["secret", "ls", "--json"], "").expect(0).stdout;
+    assert!(listed.contains("ci-client") && !listed.contains("canary"), "{listed}");
+    assert!(!files::hold(&lab.path("."), b"canary-client-secret"));
+    lab.kill_daemon();
+    lab.restart_daemon();
+    // Once more by its name: what is wanted is the token alone.
+    let told = lab.run(&["secret", "login", "ci"], &old.tokens().1).expect(0).stderr;
+    assert!(told.contains("comes of a refresh token, so another one is needed"), "{told}");
+    drop(lab.run(&["secret", "login", "ci", "--refresh-token"], &old.tokens().1).expect(0));
+    assert_eq!(
+        lab.run(&["secret", "ls", "--json"], "").expect(0).stdout.matches("https://ci.example/api").count(),
+        1
+    );
+    let told = lab.run(&["secret", "login", "ci"], "canary-refresh-never-given").expect(1).stderr;
+    assert!(told.contains("gives no token: invalid_grant") && !told.contains("canary"), "{told}");
+    for more in [["--client", "x"], ["--scope", "x"], ["--to", "https://a.example"]] {
+        let told = lab.run(&[&["secret", "login", "ci"], &more[..]].concat(), "").expect(1).stderr;
+        assert!(told.contains("not where it begins"), "{told}");
+    }
+
+    // Whom the person trusted is not asked about again, in a log-in after a restart too.
+    server.be(Wrong::RevokesElsewhere);
+    let at = ["--server", &server.mcp(), "--trust", "https://169.254.169.254/any"];
+    for at in [&at[..], &[]] {
+        let (mut child, back) = begun(&lab, "crm", at);
+        assert!(browsed(&back).unwrap().starts_with("HTTP/1.1 200"));
+        assert!(child.wait().unwrap().success());
+        lab.kill_daemon();
+        lab.restart_daemon();
+    }
+    // Another host shows the page by now: nobody said yes to that.
+    server.lure_to(&other);
+    let told = lab.run(&["secret", "login", "crm"], "").expect(1).stderr;
+    assert!(told.contains(&format!("--trust {}", other.base)) && !told.contains("169.254"), "{told}");
+}
+
+#[test]
 fn an_address_with_a_password_in_it_is_refused_and_the_password_is_told_nowhere() {
     let lab = Lab::start(env!("CARGO_BIN_EXE_lazaret"), Vec::new());
     for command in [

@@ -10,8 +10,8 @@ const RESOURCE: &str = "/.well-known/oauth-protected-resource";
 const SERVER: &str = "/.well-known/oauth-authorization-server";
 const OPENID: &str = "/.well-known/openid-configuration";
 /// Most scopes, and bytes of one.
-const MAX_SCOPES: usize = 64;
-const MAX_SCOPE: usize = 256;
+pub(crate) const MAX_SCOPES: usize = 64;
+pub(crate) const MAX_SCOPE: usize = 256;
 
 /// What a server says of itself.
 #[derive(Debug, PartialEq, Eq)]

@@ -48,6 +48,24 @@ pub enum OauthError {
         /// Who.
         parties: Vec<Party>,
     },
+    /// More than is kept of a log-in.
+    #[error("of one log-in no more than {most} {what}")]
+    TooMany {
+        /// What.
+        what: &'static str,
+        /// How many there may be.
+        most: usize,
+    },
+    /// Not what a token may be asked for.
+    #[error(
+        "a log-in asks for up to {most} scopes, each of up to {bytes} characters without blanks and quotes"
+    )]
+    Scopes {
+        /// How many there may be.
+        most: usize,
+        /// How long one may be.
+        bytes: usize,
+    },
     /// It says no.
     #[error("`{issuer}` gives no token: {why}")]
     Refused {

@@ -1,14 +1,16 @@
 //! One log-in of a person: from who gives tokens to what the vault keeps.
 
+use std::collections::BTreeSet;
+
 use dial::Dialer;
 use domain::Subscription;
 use serde::Deserialize;
 use serde_json::json;
 use url::Url;
-use vault::{Kept, Login, Secret, Tokens};
+use vault::{Asked, Began, Kept, Login, Secret, Tokens};
 
 use crate::back::WayBack;
-use crate::discover::{self, Server};
+use crate::discover::{self, MAX_SCOPE, MAX_SCOPES, Server, is_scope};
 use crate::http::{self, Http, shown};
 use crate::listen::{LOOPBACK, Listener};
 use crate::parties::Named;
@@ -20,6 +22,8 @@ use crate::{Means, OauthError, account, code, device, token, typed};
 
 /// Most bytes of a client's name.
 const MAX_CLIENT: usize = 1024;
+/// Most hosts that a person says yes to for one log-in.
+const MAX_TRUST: usize = 32;
 /// What people see who asks.
 const NAME: &str = "Lazaret";
 
@@ -81,18 +85,51 @@ impl LogIn {
     /// # Errors
     /// When it can't be repeated.
     pub fn again(kept: &Kept, way: Way) -> Result<Self, OauthError> {
-        let Login { server, issuer, token_url, client, registered, scopes, .. } = &kept.login;
+        let Login { asked, issuer, token_url, client, registered, .. } = &kept.login;
         let url = |text: &String| text.parse().map_err(|_| OauthError::BadUrl(text.clone()));
-        let at = match (kept.login.subscription, server) {
-            (Some(subscription), _) => At::Subscription(subscription),
-            (None, Some(server)) => At::Server(url(server)?),
-            (None, None) => At::Issuer(url(issuer)?),
-        };
         let secret = kept.tokens.client_secret.as_ref().map(Secret::share);
         let client = Some((client.clone(), secret)).filter(|_| !registered);
-        // Whom the person trusted then.
-        let trust = vec![url(issuer)?, url(token_url)?];
+        if let Some(subscription) = kept.login.subscription {
+            let (scopes, trust) = (Vec::new(), Vec::new());
+            return Ok(Self { at: At::Subscription(subscription), client, scopes, way, trust });
+        }
+        let Some(Asked { at, scopes, trust }) = asked else {
+            // Kept before it was written down what was asked for.
+            let (scopes, trust) = (kept.login.scopes.clone(), vec![url(issuer)?, url(token_url)?]);
+            return Ok(Self { at: At::Issuer(url(issuer)?), client, scopes, way, trust });
+        };
+        let at = match at {
+            Began::Server(text) => At::Server(url(text)?),
+            Began::Issuer(text) => At::Issuer(url(text)?),
+            Began::Token(text) => At::Token(url(text)?),
+        };
+        let trust = trust.iter().map(url).collect::<Result<_, _>>()?;
         Ok(Self { at, client, scopes: scopes.clone(), way, trust })
+    }
+
+    /// Whether it takes a refresh token that the person has, and was given none.
+    #[must_use]
+    pub fn wants_token(&self) -> bool {
+        matches!(self.at, At::Token(_)) && !matches!(self.way, Way::Had(_))
+    }
+
+    /// What is kept of what is asked for; none of a subscription, of which all is known.
+    fn asked(&self) -> Result<Option<Asked>, OauthError> {
+        let at = match &self.at {
+            At::Server(url) => Began::Server(url.to_string()),
+            At::Issuer(url) => Began::Issuer(url.to_string()),
+            At::Token(url) => Began::Token(url.to_string()),
+            At::Subscription(_) => return Ok(None),
+        };
+        let origins = self.trust.iter().map(|url| url.origin().ascii_serialization());
+        let trust: BTreeSet<String> = origins.collect();
+        if trust.len() > MAX_TRUST {
+            return Err(OauthError::TooMany { what: "hosts take part", most: MAX_TRUST });
+        }
+        if self.scopes.len() > MAX_SCOPES || !self.scopes.iter().all(|scope| is_scope(scope)) {
+            return Err(OauthError::Scopes { most: MAX_SCOPES, bytes: MAX_SCOPE });
+        }
+        Ok(Some(Asked { at, scopes: self.scopes.clone(), trust: trust.into_iter().collect() }))
     }
 
     /// Logs in; `tell` gets what the person has to do.
@@ -105,6 +142,7 @@ impl LogIn {
         means: &Means,
         tell: &(dyn Fn(String) + Send + Sync),
     ) -> Result<(Login, Tokens), OauthError> {
+        let asked = self.asked()?;
         let Self { at, client, scopes, way, trust } = self;
         let (vendor, begin) = (at.vendor(), at.begin()?);
         http::check(&begin)?;
@@ -138,7 +176,7 @@ impl LogIn {
             (None, None, None) => device::anywhere(&asking, tell).await?,
         };
         let login = Login {
-            server: at.server().map(Url::to_string),
+            asked,
             registered,
             issuer: server.issuer.clone(),
             token_url: server.token_endpoint.to_string(),
@@ -157,14 +195,6 @@ impl LogIn {
 }
 
 impl At {
-    /// The tool server, if it begins at one.
-    fn server(&self) -> Option<&Url> {
-        match self {
-            Self::Server(url) => Some(url),
-            Self::Issuer(_) | Self::Token(_) | Self::Subscription(_) => None,
-        }
-    }
-
     fn subscription(&self) -> Option<Subscription> {
         match self {
             Self::Subscription(of) => Some(*of),

@@ -12,7 +12,7 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{any, get, post};
 use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 use tokio::net::TcpListener;
@@ -94,6 +94,8 @@ struct Manner {
     gives_for: Option<String>,
     /// How it answers the next questions after a token with a device code, once each.
     falters: VecDeque<Falter>,
+    /// What every client must show in a header to get a token.
+    client_secret: Option<&'static str>,
 }
 
 /// How often it was asked.
@@ -179,6 +181,11 @@ impl Authorization {
     /// It answers the next questions after a token with a device code so, once each.
     pub fn falter(&self, how: &[Falter]) {
         self.known().manner.falters.extend(how);
+    }
+
+    /// From now on, clients get a token only if they show this secret in a header.
+    pub fn want_secret(&self, secret: &'static str) {
+        self.known().manner.client_secret = Some(secret);
     }
 
     /// How often anybody asked for a token.
@@ -414,16 +421,22 @@ async fn introspect(
     })
 }
 
-async fn token(State(server): State<Authorization>, form: String) -> Response {
-    let resource = {
+async fn token(State(server): State<Authorization>, headers: HeaderMap, form: String) -> Response {
+    let (resource, secret) = {
         let mut known = server.known();
         known.asked.tokens += 1;
-        known.manner.gives_for.clone().unwrap_or_else(|| server.mcp())
+        let resource = known.manner.gives_for.clone().unwrap_or_else(|| server.mcp());
+        (resource, known.manner.client_secret)
     };
+    let shown = headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let pair = shown.strip_prefix("Basic ").and_then(|pair| STANDARD.decode(pair).ok()).unwrap_or_default();
+    if secret.is_some_and(|secret| !pair.ends_with(format!(":{secret}").as_bytes())) {
+        return (StatusCode::UNAUTHORIZED, Json(json!({"error": "invalid_client"}))).into_response();
+    }
     let asked: Fields = url::form_urlencoded::parse(form.as_bytes()).into_owned().collect();
     let said = |name: &str| asked.get(name).cloned().unwrap_or_default();
     let no = |code: &str| (StatusCode::BAD_REQUEST, Json(json!({"error": code}))).into_response();
-    if said("resource") != resource {
+    if said("resource") != resource && !server.is(Wrong::Old) {
         return no("invalid_target");
     }
     match said("grant_type").as_str() {

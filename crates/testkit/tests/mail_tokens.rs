@@ -63,7 +63,7 @@ impl Rig {
         });
         let (access, refresh) = authorization.tokens();
         let login = Login {
-            server: None,
+            asked: None,
             issuer: authorization.issuer(),
             token_url: format!("{}/token", authorization.issuer()),
             revocation_url: None,

@@ -333,7 +333,7 @@ fn an_id_token_that_names_no_account_is_told_and_nothing_is_kept() {
             ("canary".to_owned(), "the ID token is no JWT"),
             ("e30.e30.canary".to_owned(), "the ID token names no ChatGPT account"),
             (format!("e30.{}.canary", "e".repeat(20_000)), "the ID token is too long"),
-            (format!("e30.{}.canary", "e".repeat(200_000)), "its answer has more than 128 KiB"),
+            (format!("e30.{}.canary", "e".repeat(200_000)), "gives an answer of more than 128 KiB"),
         ] {
             host.vendors.give_id_token(&token);
             let way = Way::Paste(host.lender.pastes(&name()));

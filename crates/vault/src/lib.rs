@@ -17,7 +17,7 @@ mod vault;
 mod views;
 
 pub use inject::{InjectError, Injection};
-pub use login::{Kept, Login, Tokens};
+pub use login::{Asked, Began, Kept, Login, Tokens};
 pub use scrub::{REDACTED, Scrubber};
 pub use sealed::{Key, Random, VaultError};
 pub use secret::{Secret, SecretError};

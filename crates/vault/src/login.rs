@@ -6,13 +6,54 @@ use serde::{Deserialize, Serialize};
 use crate::secret::Secret;
 use crate::vault::{ChangeError, Entry, Vault, held};
 
+/// What a person asked for when they logged in, so that it can be asked for again: nothing of it is secret.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, from = "Recorded")]
+pub struct Asked {
+    /// Where it began.
+    pub at: Began,
+    /// What the token should allow; empty: what was offered.
+    pub scopes: Vec<String>,
+    /// Hosts that may take part beside where it began: the person said yes to each.
+    pub trust: Vec<String>,
+}
+
+/// Where a log-in began.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Began {
+    /// At a tool server.
+    Server(String),
+    /// At an authorization server.
+    Issuer(String),
+    /// At a token endpoint, with a refresh token that the person had.
+    Token(String),
+}
+
+/// As it is read: the first vaults held the tool server alone.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Recorded {
+    Asked { at: Began, scopes: Vec<String>, trust: Vec<String> },
+    Server(String),
+}
+
+impl From<Recorded> for Asked {
+    fn from(recorded: Recorded) -> Self {
+        match recorded {
+            Recorded::Asked { at, scopes, trust } => Self { at, scopes, trust },
+            Recorded::Server(url) => Self { at: Began::Server(url), scopes: Vec::new(), trust: Vec::new() },
+        }
+    }
+}
+
 /// What may be told of a log-in.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Login {
-    /// The tool server at which it began; none: it began at who gave the token.
-    #[serde(default)]
-    pub server: Option<String>,
+    /// What was asked for; none: for a subscription, of which all is known.
+    #[serde(default, alias = "server")]
+    pub asked: Option<Asked>,
     /// Who gave the token: the authorization server.
     pub issuer: String,
     /// Where it is renewed.

@@ -50,6 +50,9 @@ pub(super) async fn login(
     let request: LoginRequest = read(body)?;
     let (asked, bindings) = asked(&sessions.servers.lender, &name, request)?;
     let work = async move |tell: Tell| -> Answer<LoginEnd> {
+        if asked.wants_token() {
+            return Ok(LoginEnd::WantsToken);
+        }
         let got = match sessions.servers.lender.log_in(asked, &|text| tell(text)).await {
             Ok(got) => got,
             Err(OauthError::Elsewhere { began, parties }) => {
@@ -183,6 +186,10 @@ fn asked(lender: &Lender, name: &SecretName, request: LoginRequest) -> Answer<(L
             At::Subscription(subscription)
         }
         LoginAt::Again => {
+            if client.is_some() || client_secret.is_some() || !scopes.is_empty() || !bindings.is_empty() {
+                let why = "a log-in that is repeated has the client, the scopes and the places that it had";
+                return Err(invalid(&format!("{why}: say where it begins to have others")));
+            }
             let vault = lender.vault();
             let known = vault.list().into_iter().find(|described| described.name == *name);
             let (Some(known), Some(kept)) = (known, vault.login(name)) else {

@@ -203,7 +203,7 @@ pub(super) async fn token_endpoint(answer: &'static str) -> String {
 /// What a log-in gave, which this endpoint renews.
 pub(super) fn logged_in(vault: &Vault, token_url: String, to: &str, expires: Option<u64>) {
     let login = Login {
-        server: None,
+        asked: None,
         registered: false,
         issuer: "https://id.example".to_owned(),
         token_url,

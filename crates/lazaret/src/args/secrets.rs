@@ -99,7 +99,7 @@ pub(crate) struct SecretLoginArgs {
     #[arg(long = "as", value_name = "HOW", default_value = "bearer")]
     pub(crate) how: How,
     /// The client's name at the authorization server. Without it: registers one, where that is offered.
-    #[arg(long, value_name = "NAME", group = "whose")]
+    #[arg(long, value_name = "NAME")]
     pub(crate) client: Option<String>,
     /// The file with the client's secret.
     #[arg(long, value_name = "FILE", requires = "client")]
@@ -117,7 +117,7 @@ pub(crate) struct SecretLoginArgs {
     #[arg(long, value_name = "URL")]
     pub(crate) trust: Vec<String>,
     /// Take a refresh token that was given elsewhere. It is asked for, or read from standard input.
-    #[arg(long, requires = "whose")]
+    #[arg(long)]
     pub(crate) refresh_token: bool,
     #[command(flatten)]
     pub(crate) from: SecretFrom,
@@ -128,7 +128,7 @@ pub(crate) struct SecretLoginArgs {
 #[group(multiple = false)]
 pub(crate) struct LoginAtArgs {
     /// The vendor of a subscription to models: claude or chatgpt.
-    #[arg(long, value_name = "WHOSE", group = "whose", conflicts_with_all = ["to", "how", "scopes", "trust"])]
+    #[arg(long, value_name = "WHOSE", conflicts_with_all = ["client", "to", "how", "scopes", "trust"])]
     pub(crate) subscription: Option<Subscription>,
     /// A tool server, which says who gives tokens for it.
     #[arg(long, value_name = "URL")]
@@ -137,12 +137,12 @@ pub(crate) struct LoginAtArgs {
     #[arg(long, value_name = "URL")]
     pub(crate) issuer: Option<String>,
     /// A token endpoint, of a server that doesn't say where it is.
-    #[arg(long, value_name = "URL", requires = "refresh_token")]
+    #[arg(long, value_name = "URL", requires_all = ["refresh_token", "client"])]
     pub(crate) token_url: Option<String>,
 }
 
 /// Where its bytes come from, if nobody is asked.
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 pub(crate) struct SecretFrom {
     /// Read it from this file.
     #[arg(long, value_name = "FILE")]

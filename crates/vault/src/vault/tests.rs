@@ -1,6 +1,7 @@
 //! What the vault keeps, and what it refuses to keep.
 
 use super::*;
+use crate::login::{Asked, Began};
 
 fn random(buffer: &mut [u8]) -> std::io::Result<()> {
     buffer.fill(7);
@@ -101,7 +102,7 @@ fn content_that_is_not_ours_is_not_read() {
 
 fn log_in(vault: &Vault, access: &str, refresh: Option<&str>) {
     let login = Login {
-        server: None,
+        asked: None,
         registered: false,
         issuer: "https://id.example".to_owned(),
         token_url: "https://id.example/token".to_owned(),
@@ -116,6 +117,36 @@ fn log_in(vault: &Vault, access: &str, refresh: Option<&str>) {
     };
     let tokens = Tokens { access: access.into(), refresh: refresh.map(Secret::from), client_secret: None };
     vault.log_in(&name("crm"), (login, tokens), bound("https://crm.example"), 5).unwrap();
+}
+
+#[test]
+fn what_a_log_in_was_asked_for_is_read_as_it_is_written_and_as_the_first_vaults_wrote_it() {
+    let recorded = |asked: &str| {
+        let text = format!(
+            r#"{{{asked}"issuer":"https://id.example","token_url":"https://id.example/token","client":"lazaret","basic":false,"resource":null,"scopes":[],"expires":null}}"#
+        );
+        let login: Login = serde_json::from_str(&text).unwrap();
+        let again: Login = serde_json::from_str(&serde_json::to_string(&login).unwrap()).unwrap();
+        assert_eq!(again, login);
+        login.asked
+    };
+    assert_eq!(recorded(""), None);
+    assert_eq!(recorded(r#""server":null,"#), None);
+    let at = Began::Server("https://crm.example/mcp".to_owned());
+    let nothing = Vec::new();
+    let first = Asked { at, scopes: nothing.clone(), trust: nothing };
+    assert_eq!(recorded(r#""server":"https://crm.example/mcp","#), Some(first));
+    let asked = Asked {
+        at: Began::Token("https://id.example/token".to_owned()),
+        scopes: vec!["read".to_owned()],
+        trust: vec!["https://other.example".to_owned()],
+    };
+    assert_eq!(
+        recorded(
+            r#""asked":{"at":{"token":"https://id.example/token"},"scopes":["read"],"trust":["https://other.example"]},"#
+        ),
+        Some(asked)
+    );
 }
 
 #[test]
