@@ -29,6 +29,13 @@ struct OnLedger(Store);
 impl Witness for OnLedger {
     fn renewed(&self, renewal: Renewal) -> BoxFuture<'_, ()> {
         let Renewal { secret, issuer, failed } = renewal;
+        let revoked = match &failed {
+            Some(LendError::Replaced { revoked: Some(revoked), .. }) => {
+                let failed = revoked.as_ref().err().map(ToString::to_string);
+                Some(Event::LoginRevoked { secret: secret.clone(), issuer: issuer.clone(), failed })
+            }
+            Some(_) | None => None,
+        };
         let event = match failed {
             Some(ended @ LendError::Ended { .. }) => {
                 Event::LoginEnded { secret, issuer, why: ended.to_string() }
@@ -36,9 +43,11 @@ impl Witness for OnLedger {
             failed => Event::SecretRenewed { secret, issuer, failed: failed.map(|error| error.to_string()) },
         };
         async move {
-            // It is renewed by now, and what is asked next has its own entries.
-            if let Err(error) = self.0.record(&About::default(), &event, None, now()).await {
-                tracing::error!(%error, "a renewal is not on the ledger: {event:?}");
+            for event in [Some(event), revoked].into_iter().flatten() {
+                // It is renewed by now, and what is asked next has its own entries.
+                if let Err(error) = self.0.record(&About::default(), &event, None, now()).await {
+                    tracing::error!(%error, "a renewal is not on the ledger: {event:?}");
+                }
             }
         }
         .boxed()

@@ -167,6 +167,36 @@ fn what_a_log_in_gave_is_renewed_and_given_back_and_the_ledger_says_so() {
 }
 
 #[test]
+fn what_a_renewal_gives_after_its_secret_was_removed_is_revoked_and_the_ledger_says_so() {
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let server = runtime.block_on(Authorization::start());
+    let lab = Lab::start(env!("CARGO_BIN_EXE_lazaret"), Vec::new());
+    // Good for no time at all: whoever uses it renews it first.
+    server.give_for(0);
+    let (mut child, back) = begun(&lab, "crm", &["--server", &server.mcp()]);
+    assert!(browsed(&back).unwrap().starts_with("HTTP/1.1 200"));
+    assert!(child.wait().unwrap().success());
+    drop(lab.run(&["server", "add", "crm", "--url", &server.mcp(), "--secret", "crm"], "").expect(0));
+    let held = server.hold_renewals();
+    let mut asking = lab.command(&["server", "show", "crm"]).stdout(Stdio::null()).spawn().unwrap();
+    runtime.block_on(server.renewal_waits());
+    let removed = lab.run(&["secret", "rm", "crm"], "").expect(0).stderr;
+    assert!(removed.contains("its log-in is revoked"), "{removed}");
+    let before = server.revoked().len();
+    held.notify_one();
+    asking.wait().unwrap();
+    let entries = deadline("both are revoked", Duration::from_secs(60), || {
+        let entries = lab.run(&["ledger", "export", "--kind", "login-revoked"], "").expect(0).stdout;
+        Some(entries).filter(|entries| entries.lines().count() == 2)
+    });
+    assert!(entries.contains(&server.issuer()) && !entries.contains("failed"), "{entries}");
+    assert!(!entries.contains("canary-"), "{entries}");
+    assert_eq!(server.revoked().len(), before + 2);
+    let tried = lab.run(&["ledger", "export", "--kind", "secret-renewed"], "").expect(0).stdout;
+    assert!(tried.contains("was removed or replaced while it was renewed"), "{tried}");
+}
+
+#[test]
 fn a_log_in_is_repeated_by_its_name_with_all_that_was_said_and_asks_only_about_whom_is_new() {
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let (server, other) =

@@ -7,7 +7,7 @@ use dial::Dialer;
 use domain::{SecretName, SecretUse, Target};
 use futures::future::BoxFuture;
 use url::Url;
-use vault::{InjectError, Injection, Kept, Login, Secret, Tokens, Vault};
+use vault::{ChangeError, InjectError, Injection, Kept, Login, Secret, Tokens, Vault};
 
 use crate::http::Http;
 use crate::log_in::{expires, renew};
@@ -54,6 +54,14 @@ pub enum LendError {
         secret: SecretName,
         /// What went wrong.
         why: OauthError,
+    },
+    /// It is gone by now, or another log-in's.
+    #[error("the secret `{secret}` was removed or replaced while it was renewed")]
+    Replaced {
+        /// Which.
+        secret: SecretName,
+        /// What came of revoking what the renewal gave; none: what took its place may be of the same.
+        revoked: Option<Result<(), OauthError>>,
     },
     /// It couldn't be kept.
     #[error("what renews the secret `{secret}` can't be kept: {why}")]
@@ -204,6 +212,8 @@ impl Lender {
             return Ok(false);
         }
         match self.renew(name, None).await {
+            // What is there now, if anything, is asked for once more.
+            Err(LendError::Replaced { .. }) => Ok(true),
             Err(_) if kept.login.expires.is_some_and(|end| (self.means.now)() < end) => Ok(false),
             renewed => renewed.map(|()| true),
         }
@@ -229,9 +239,14 @@ impl Lender {
             if let Some(known) = failure.as_ref().filter(|known| known.still_counts(rotated, now)) {
                 return Err(known.error.clone());
             }
-            let renewed = lender.renewed(&secret, kept).await;
-            *failure = renewed.as_ref().err().map(|error| Failure { rotated, at: now, error: error.clone() });
+            let renewed = match lender.renewed(&secret, &kept).await {
+                Ok(renewed) => lender.keep(&secret, renewed).await,
+                Err(error) => Err(error),
+            };
             let failed = renewed.as_ref().err().cloned();
+            // What took its place is another one.
+            let same = failed.clone().filter(|error| !matches!(error, LendError::Replaced { .. }));
+            *failure = same.map(|error| Failure { rotated, at: now, error });
             lender.witness.renewed(Renewal { secret, issuer, failed }).await;
             renewed
         });
@@ -241,7 +256,8 @@ impl Lender {
         })
     }
 
-    async fn renewed(&self, name: &SecretName, kept: Kept) -> Result<(), LendError> {
+    /// Asks for what takes the place of this.
+    async fn renewed(&self, name: &SecretName, kept: &Kept) -> Result<Kept, LendError> {
         let ended = |why: &str| LendError::Ended {
             secret: name.clone(),
             issuer: kept.login.issuer.clone(),
@@ -259,7 +275,7 @@ impl Lender {
         };
         // It was asked at the log-in, where it stood in what a person named, or was public.
         let http = Http::new(&self.dialer, &url).map_err(not_now)?;
-        let client = Client::of(&kept);
+        let client = Client::of(kept);
         let of = (kept.login.resource.as_deref(), kept.login.scopes.as_slice());
         let given = match renew((&http, &url, &client), refresh, of).await {
             Ok(given) => given,
@@ -278,12 +294,26 @@ impl Lender {
             refresh: given.refresh.or_else(|| Some(refresh.share())),
             client_secret: client.secret,
         };
-        // On the disk before anybody uses it: the old refresh token may be worth nothing any more.
+        Ok(kept.with(login, tokens))
+    }
+
+    /// On the disk before anybody uses it: the old refresh token may be worth nothing any more. What comes too late is revoked:
+    /// nobody would ever do so otherwise.
+    async fn keep(&self, name: &SecretName, renewed: Kept) -> Result<(), LendError> {
+        let renewed = Arc::new(renewed);
         let (vault, stored, now) = (Arc::clone(&self.vault), name.clone(), (self.means.now)());
-        let renewed = kept.with(login, tokens);
-        let written = tokio::task::spawn_blocking(move || vault.renewed(&stored, renewed, now)).await;
+        let kept = Arc::clone(&renewed);
+        let written = tokio::task::spawn_blocking(move || vault.renewed(&stored, &kept, now)).await;
         let not_kept = |why: String| LendError::NotKept { secret: name.clone(), why };
-        written.map_err(|e| not_kept(e.to_string()))?.map_err(|e| not_kept(e.to_string()))
+        match written.map_err(|e| not_kept(e.to_string()))? {
+            Err(ChangeError::Unknown(_)) => {
+                let now = self.vault.login(name);
+                let same = now.is_some_and(|now| now.login.is_of_one_client_with(&renewed.login));
+                let revoked = if same { None } else { Some(self.revoke(&renewed).await) };
+                Err(LendError::Replaced { secret: name.clone(), revoked })
+            }
+            written => written.map_err(|e| not_kept(e.to_string())),
+        }
     }
 }
 

@@ -103,6 +103,8 @@ struct Manner {
 struct Asked {
     tokens: u64,
     renewals: u64,
+    /// Told when a renewal begins to wait.
+    waiting: Arc<Notify>,
 }
 
 #[derive(Default)]
@@ -120,7 +122,7 @@ struct Known {
     manner: Manner,
     count: u64,
     asked: Asked,
-    /// Renewals wait for this.
+    /// Answers to renewals wait for this.
     held: Option<Arc<Notify>>,
     /// Headers and messages that the tool server got with a good token.
     called: Vec<String>,
@@ -245,12 +247,25 @@ impl Authorization {
         self.known().asked.renewals
     }
 
-    /// Renewals wait until this is told.
+    /// Answers to renewals wait until this is told.
     #[must_use]
     pub fn hold_renewals(&self) -> Arc<Notify> {
         let held = Arc::new(Notify::new());
         self.known().held = Some(Arc::clone(&held));
         held
+    }
+
+    /// Waits until the answer to a renewal waits.
+    pub async fn renewal_waits(&self) {
+        let reached = Arc::clone(&self.known().asked.waiting);
+        reached.notified().await;
+    }
+
+    /// Whether a token is good.
+    #[must_use]
+    pub fn takes(&self, token: &str) -> bool {
+        let known = self.known();
+        known.access.contains(token) || known.refresh.contains(token)
     }
 
     /// What the tool server got with good tokens.
@@ -452,10 +467,6 @@ async fn token(State(server): State<Authorization>, headers: HeaderMap, form: St
             if right { given(&server) } else { no("invalid_grant") }
         }
         "refresh_token" => {
-            let held = server.known().held.clone();
-            if let Some(held) = held {
-                held.notified().await;
-            }
             if server.is(Wrong::Broken) {
                 return StatusCode::BAD_GATEWAY.into_response();
             }
@@ -464,7 +475,14 @@ async fn token(State(server): State<Authorization>, headers: HeaderMap, form: St
                 return no("invalid_grant");
             }
             server.known().asked.renewals += 1;
-            given(&server)
+            let given = given(&server);
+            let held = server.known().held.clone();
+            if let Some(held) = held {
+                let waiting = Arc::clone(&server.known().asked.waiting);
+                waiting.notify_one();
+                held.notified().await;
+            }
+            given
         }
         "urn:ietf:params:oauth:grant-type:device_code" => {
             let falter = server.known().manner.falters.pop_front();

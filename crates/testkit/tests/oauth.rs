@@ -464,6 +464,72 @@ async fn a_log_in_that_is_removed_is_revoked_by_both_its_tokens() {
 }
 
 #[tokio::test]
+async fn what_a_renewal_gives_too_late_is_revoked_unless_it_may_be_the_newer_log_ins() {
+    /// What takes the place of the log-in while it is renewed.
+    enum Then {
+        Nothing,
+        AnotherSecret,
+        AnotherLogIn,
+        OneOfTheSameClient,
+    }
+    for then in [Then::Nothing, Then::AnotherSecret, Then::AnotherLogIn, Then::OneOfTheSameClient] {
+        let server = Authorization::start().await;
+        let told = Arc::new(Told::default());
+        let (lender, clock, _folder) = witnessed(&server, Arc::clone(&told)).await;
+        clock.fetch_add(HOUR, Ordering::SeqCst);
+        let before = lender.vault().login(&name()).unwrap();
+        let held = server.hold_renewals();
+        let waits = tokio::spawn({
+            let (lender, server) = (Arc::clone(&lender), server.clone());
+            async move { lent(&lender, &server).await }
+        });
+        server.renewal_waits().await;
+        let binding =
+            SecretBinding { to: server.mcp().parse().unwrap(), methods: [].into(), how: How::Bearer };
+        let vault = lender.vault();
+        match then {
+            Then::Nothing => drop(vault.remove(&name()).unwrap()),
+            Then::AnotherSecret => {
+                drop(vault.set(&name(), "canary-set".into(), vec![binding], START).unwrap())
+            }
+            Then::AnotherLogIn | Then::OneOfTheSameClient => {
+                let (mut login, tokens) = log_in(at(&server), Way::Browser, honest).await.unwrap();
+                login.expires = None;
+                if matches!(then, Then::OneOfTheSameClient) {
+                    login.client.clone_from(&before.login.client);
+                }
+                drop(vault.log_in(&name(), (login, tokens), vec![binding], START).unwrap());
+            }
+        }
+        held.notify_one();
+        let lent = waits.await.unwrap();
+        match then {
+            Then::Nothing => assert!(lent.unwrap_err().contains("there is no secret called `crm`")),
+            Then::AnotherSecret => assert_eq!(lent.unwrap(), "Bearer canary-set"),
+            Then::AnotherLogIn | Then::OneOfTheSameClient => {
+                let there = vault.login(&name()).unwrap();
+                assert_eq!(lent.unwrap(), format!("Bearer {}", there.tokens.access.reveal_text().unwrap()));
+            }
+        }
+        // Both tokens that the renewal gave, and none that is used.
+        let (revoked, told) = (server.revoked(), told.0.lock().unwrap());
+        let [Renewal { failed: Some(LendError::Replaced { revoked: told, .. }), .. }] = told.as_slice()
+        else {
+            panic!("{told:?}")
+        };
+        if matches!(then, Then::OneOfTheSameClient) {
+            assert!(revoked.is_empty() && told.is_none(), "{revoked:?} {told:?}");
+            continue;
+        }
+        assert_eq!(*told, Some(Ok(())));
+        let [refresh, access] = revoked.as_slice() else { panic!("{revoked:?}") };
+        assert!(refresh.starts_with("canary-refresh") && access.starts_with("canary-access"), "{revoked:?}");
+        let old = before.tokens.refresh.as_ref().unwrap();
+        assert!(refresh != old.reveal_text().unwrap() && !server.takes(refresh) && !server.takes(access));
+    }
+}
+
+#[tokio::test]
 async fn a_log_in_that_can_not_be_revoked_is_told_in_time_and_without_its_tokens() {
     for (at_log_in, later, expected) in [
         (Some(Wrong::NoRevocation), None, "offers no way to revoke tokens"),

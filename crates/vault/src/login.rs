@@ -104,6 +104,15 @@ pub struct Kept {
     since: u64,
 }
 
+impl Login {
+    /// Whether another log-in was given to the same client by the same server. Some servers forget all that they gave to a
+    /// client when they are told to forget one of it.
+    #[must_use]
+    pub fn is_of_one_client_with(&self, other: &Self) -> bool {
+        self.issuer == other.issuer && self.client == other.client
+    }
+}
+
 impl Kept {
     pub(crate) fn of(entry: &Entry) -> Option<Self> {
         let described = &entry.described;
@@ -159,16 +168,16 @@ impl Vault {
     ///
     /// # Errors
     /// There is none any more, it can't be kept, or the file can't be written.
-    pub fn renewed(&self, name: &SecretName, renewed: Kept, now: u64) -> Result<(), ChangeError> {
+    pub fn renewed(&self, name: &SecretName, renewed: &Kept, now: u64) -> Result<(), ChangeError> {
         renewed.tokens.check()?;
         self.change(|entries, _| {
             let entry = held(entries, name)?;
             if entry.since != renewed.since {
                 return Err(ChangeError::Unknown(name.clone()));
             }
-            entry.described.login = Some(renewed.login);
+            entry.described.login = Some(renewed.login.clone());
             entry.described.rotated = now;
-            entry.tokens = renewed.tokens;
+            entry.tokens = renewed.tokens.share();
             Ok(())
         })
     }

@@ -67,8 +67,7 @@ pub(super) async fn login(
             let before = change(&sessions, move |vault| vault.log_in(&stored, got, bindings, now())).await?;
             let event = Event::SecretSet { secret: name.clone(), places, by: by.name };
             record(&sessions, &event).await?;
-            // Some servers forget all that they gave to a client when they are told to forget one of it.
-            let other = |kept: &Kept| kept.login.issuer != login.issuer || kept.login.client != login.client;
+            let other = |kept: &Kept| !kept.login.is_of_one_client_with(&login);
             Ok(LoginEnd::Stored { before: revoked(&sessions, name, before.filter(other)).await? })
         })
         .await

@@ -173,12 +173,12 @@ fn what_a_log_in_gave_is_there_after_a_restart_and_is_renewed_only_while_it_is_t
     };
     let lent = vault.lend(&name("crm"), &to).unwrap();
     let tokens = Tokens { access: "canary-new".into(), ..kept.tokens.share() };
-    vault.renewed(&name("crm"), kept.with(kept.login.clone(), tokens), 8).unwrap();
+    vault.renewed(&name("crm"), &kept.with(kept.login.clone(), tokens), 8).unwrap();
     assert!(vault.stands(&name("crm"), &lent.right));
     assert_eq!(vault.lend(&name("crm"), &to).unwrap().value.reveal(), b"Bearer canary-new");
     // Another log-in meanwhile: the renewal of the one before is not kept.
     log_in(&vault, "canary-second", None);
     assert!(!vault.stands(&name("crm"), &lent.right));
-    assert!(matches!(vault.renewed(&name("crm"), kept, 9), Err(ChangeError::Unknown(_))));
+    assert!(matches!(vault.renewed(&name("crm"), &kept, 9), Err(ChangeError::Unknown(_))));
     assert!(open(folder.path()).login(&name("crm")).unwrap().tokens.refresh.is_none());
 }

@@ -159,7 +159,10 @@ fn not_lent(error: &LendError) -> ToolFailure {
             "store it for both servers: `lazaret secret set NAME --as password --to IMAP --to SMTP`, or log in with \
              `lazaret secret login NAME … --to IMAP --to SMTP`",
         ),
-        LendError::Ended { .. } | LendError::NotNow { .. } | LendError::NotKept { .. } => failure,
+        LendError::Ended { .. }
+        | LendError::NotNow { .. }
+        | LendError::Replaced { .. }
+        | LendError::NotKept { .. } => failure,
     }
 }
 
