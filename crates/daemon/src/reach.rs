@@ -62,13 +62,16 @@ impl ToolServers {
             (Some(mailbox), _) => mailbox::shown(mailbox),
             (None, shown) => shown.into_iter().map(|(secret, url)| (secret.clone(), url.clone())).collect(),
         };
-        shown.iter().find_map(|(secret, url)| {
-            let to: Destination = url.parse().ok()?;
-            let (scheme, host, port) = (to.scheme(), to.host(), to.port());
-            let method = if scheme.is_http() { "POST" } else { "" };
-            let target = Target { scheme, host, port, method, path: to.path() };
-            self.lender.vault().lend(secret, &target).err().map(|error| error.to_string())
-        })
+        shown.iter().find_map(|(secret, url)| self.lent(secret, url)?.err())
+    }
+
+    /// Whether the vault lends a secret for this address, or why it doesn't; none if it is no address.
+    fn lent(&self, secret: &SecretName, url: &str) -> Option<Result<(), String>> {
+        let to: Destination = url.parse().ok()?;
+        let (scheme, host, port) = (to.scheme(), to.host(), to.port());
+        let method = if scheme.is_http() { "POST" } else { "" };
+        let target = Target { scheme, host, port, method, path: to.path() };
+        Some(self.lender.vault().lend(secret, &target).map(drop).map_err(|error| error.to_string()))
     }
 
     fn shown(&self, secret: SecretName) -> Credential {
@@ -95,6 +98,12 @@ impl Connector for ToolServers {
             (Some(mailbox), _) => mailbox::shows(&mailbox, &tool.tool),
             (None, shown) => shown.into_iter().collect(),
         }
+    }
+
+    fn greets_with(&self, server: &ServerName) -> Option<(SecretName, String)> {
+        let server = self.known.one(server)?;
+        let (secret, url) = server.secret.zip(server.url).filter(|_| server.mailbox.is_none())?;
+        matches!(self.lent(&secret, &url), Some(Ok(()))).then_some((secret, url))
     }
 
     fn idle(&self, server: &ServerName) -> Duration {

@@ -116,7 +116,8 @@ fn remember(path: &PathBuf, verdict: &LedgerVerdict) -> Result<(), Failure> {
 /// An entry on one line.
 fn line(entry: &LedgerEntry) -> String {
     let text = |place: &str| entry.pointer(place).and_then(Value::as_str);
-    let who = text("/about/agent").unwrap_or("-");
+    let team = || text("/about/team").map(|team| format!("team:{team}"));
+    let who = text("/about/agent").map(str::to_owned).or_else(team).unwrap_or_else(|| "-".to_owned());
     let kind = text("/event/kind").unwrap_or("?").to_owned();
     let mut event = entry.get("event").cloned().unwrap_or_default();
     if let Some(fields) = event.as_object_mut() {

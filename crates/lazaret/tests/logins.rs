@@ -33,6 +33,15 @@ fn begun(lab: &Lab, name: &str, at: &[&str]) -> (Child, String) {
     (child, back)
 }
 
+/// To greet a server and to hear what it offers is to show it the secret.
+fn one_use_is_told(lab: &Lab, to: &str) {
+    let entries = lab.run(&["ledger", "tail"], "").expect(0).stdout;
+    let mut used = entries.lines().filter(|line| line.contains("secret-used"));
+    let (one, another) = (used.next().unwrap(), used.next());
+    assert!(one.contains("  team:") && one.contains("\"crm\"") && one.contains(to), "{one}");
+    assert_eq!(another, None);
+}
+
 #[test]
 fn a_person_logs_in_at_a_tool_server_and_its_token_is_shown_to_nobody_else() {
     let runtime = tokio::runtime::Runtime::new().unwrap();
@@ -61,6 +70,7 @@ fn a_person_logs_in_at_a_tool_server_and_its_token_is_shown_to_nobody_else() {
     assert!(server.called().iter().any(|one| one.starts_with("Bearer canary-access")));
     let ledger = lab.run(&["ledger", "export"], "").expect(0).stdout;
     assert!(ledger.contains("secret-set") && !ledger.contains("canary-"), "{ledger}");
+    one_use_is_told(&lab, &server.mcp());
     assert!(
         !["canary-access", "canary-refresh"]
             .iter()

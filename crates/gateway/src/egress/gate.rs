@@ -143,6 +143,12 @@ impl SessionEgress {
         Ok(Ready { permit, own, granted, length, lent })
     }
 
+    /// Counts a request that is sent once more; false if there were as many in this minute as there may be.
+    pub(super) fn admits_again(&self) -> bool {
+        let limits = self.gate.policy.borrow().egress_limits();
+        limits.is_some_and(|limits| self.frequency.admit(limits.requests_per_minute, Instant::now()))
+    }
+
     /// The limits of the agent's file, and the request as it would leave.
     async fn looked_at(&self, request: EgressRequest, length: Option<u64>) -> Result<Connect, EgressRefusal> {
         let policy = Arc::clone(&self.gate.policy.borrow());
@@ -289,7 +295,7 @@ impl SessionEgress {
         let mut spend: Vec<Spend> = daily::one_call(&about, &host_count(&host), now).into_iter().collect();
         let limit = policy.egress_limits().map_or(0, |limits| limits.bytes_out_per_day.as_u64());
         if let Some(budget) = self.whose.budget(&about) {
-            let amount = most_bytes(allowed.action());
+            let amount = most_bytes(allowed.action(), lent.is_some());
             spend.push(Spend { reserve: Reserved { budget, day: daily::day(now), amount }, limit });
         }
         let idempotent = allowed.action().target.reads();
@@ -489,8 +495,14 @@ pub(super) fn for_vault(target: &EgressTarget) -> Target<'_> {
 }
 
 /// What a request could take of the bytes of the day.
-pub(super) fn most_bytes(action: &Connect) -> u64 {
-    head_bytes(action).saturating_add(action.most_bytes())
+pub(super) fn most_bytes(action: &Connect, lent: bool) -> u64 {
+    let heads = if lent && repeats(action) { 2 } else { 1 };
+    head_bytes(action).saturating_mul(heads).saturating_add(action.most_bytes())
+}
+
+/// Whether it may be sent once more with a secret that was renewed: it did nothing, and its body isn't gone.
+pub(super) fn repeats(action: &Connect) -> bool {
+    action.target.reads() && action.body == Body::None && action.push.is_none()
 }
 
 /// The bytes of a request's head that are the agent's to choose.

@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 use vault::{Injection, Scrubber};
 use wire::egress::{MAX_ANSWER, stays};
 
-use super::gate::{Changes, Ready, SessionEgress, Whose, for_vault, head_bytes, labels_of};
+use super::gate::{Changes, Ready, SessionEgress, Whose, for_vault, head_bytes, labels_of, repeats};
 use super::outside::{Cut, Sent};
 use super::search::{self, Search};
 use super::sending::Sending;
@@ -52,7 +52,8 @@ impl SessionEgress {
         let sent = Arc::new(Sending::new());
         let came = self.exchanged(&mut ready, &mut changes, (body, &answer), (&cancelled, &sent)).await;
         let Ready { permit, .. } = ready;
-        let used = head_bytes(permit.action()).saturating_add(sent.bytes());
+        let heads = head_bytes(permit.action()).saturating_mul(sent.heads());
+        let used = heads.saturating_add(sent.bytes());
         let budget = self.whose.budget(&self.gate.session.about);
         let spent = budget.and_then(|budget| permit.used_of(&budget, used));
         // The answer need not wait for the disk again: without its outcome the act is found, and nothing more.
@@ -110,10 +111,16 @@ impl SessionEgress {
         (cancelled, sent): (&CancellationToken, &Arc<Sending>),
     ) -> Result<Response<Incoming>, Came> {
         let bounds = self.outside.bounds;
+        sent.head();
         let response = tokio::select! {
             asked = self.client.request(request) => match asked {
                 Ok(response) => response,
-                Err(error) => return Err(not_answered(&error)),
+                Err(error) => {
+                    if error.is_connect() {
+                        sent.no_head();
+                    }
+                    return Err(not_answered(&error));
+                }
             },
             () = sent.rests(bounds.head) => {
                 let why = format!("no answer within {} s", bounds.head.as_secs_f32());
@@ -149,8 +156,9 @@ impl SessionEgress {
             () = cancelled.cancelled() => return Err(cut(NOBODY.to_owned())),
         };
         let action = ready.permit.action();
-        let repeatable = action.target.reads() && action.body == Body::None && action.push.is_none();
-        let Some(renewed) = renewed.filter(|_| repeatable) else { return Ok(None) };
+        let Some(renewed) = renewed.filter(|_| repeats(action) && self.admits_again()) else {
+            return Ok(None);
+        };
         // On the ledger before it is shown; where that fails, the program gets the answer that there is.
         if self.gate.secret_used(&renewed.secret, &action.target.site().to_string()).await.is_err() {
             return Ok(None);

@@ -1,16 +1,19 @@
-//! How far a request's body is on its way.
+//! How far a request is on its way.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// The way of one body.
+/// The way of one request.
 #[derive(Debug)]
 pub(super) struct Sending(Mutex<State>);
 
 #[derive(Debug)]
 struct State {
+    /// How often its head went out.
+    heads: u64,
+    /// Of its body.
     bytes: u64,
     /// Whether nothing more comes.
     over: bool,
@@ -20,7 +23,21 @@ struct State {
 
 impl Sending {
     pub(super) fn new() -> Self {
-        Self(Mutex::new(State { bytes: 0, over: false, moved: Instant::now() }))
+        Self(Mutex::new(State { heads: 0, bytes: 0, over: false, moved: Instant::now() }))
+    }
+
+    /// Its head goes out.
+    pub(super) fn head(&self) {
+        self.change(|state| state.heads = state.heads.saturating_add(1));
+    }
+
+    /// It didn't: nobody was reached.
+    pub(super) fn no_head(&self) {
+        self.change(|state| state.heads = state.heads.saturating_sub(1));
+    }
+
+    pub(super) fn heads(&self) -> u64 {
+        self.look(|state| state.heads)
     }
 
     /// Counts bytes, and says how many there were.

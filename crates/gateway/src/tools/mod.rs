@@ -8,6 +8,7 @@
 
 pub(crate) mod asking;
 mod gate;
+mod greetings;
 mod plan;
 mod readings;
 mod serve;

@@ -11,12 +11,13 @@ use domain::{
 use futures::future::BoxFuture;
 use policy::{Hints, KnownTool, Pin, Row, Table};
 use serde_json::Value;
-use store::{Definition, Keeper, Outcome, Randomness, Store, StoreError};
+use store::{About, Definition, Event, Keeper, Outcome, Randomness, Store, StoreError};
 use tokio::sync::{Mutex, watch};
 use wire::tools::{Prompt, Resource, ResourceTemplate, Tool, ToolFailure, ToolFailureKind, ToolResult};
 
 use super::CallContext;
 use super::gate::internal;
+use super::greetings::Greetings;
 use super::readings;
 use super::upstream::{Acted, CallFailed, ToolDescription, ToolList, Upstream, Withheld};
 use crate::permit::Permit;
@@ -41,6 +42,11 @@ pub trait Connector: Send + Sync {
         Vec::new()
     }
 
+    /// The secret of the vault that a connection itself shows, to greet the server and to hear what it offers, and where.
+    fn greets_with(&self, _server: &ServerName) -> Option<(SecretName, String)> {
+        None
+    }
+
     /// How long a connection to the server is kept that nobody uses.
     fn idle(&self, _server: &ServerName) -> Duration {
         IDLE
@@ -58,6 +64,7 @@ pub struct Servers {
     connector: Arc<dyn Connector>,
     tables: RwLock<BTreeMap<ServerName, Arc<Table>>>,
     live: std::sync::Mutex<HashMap<(TeamName, ServerName), Slot>>,
+    greetings: Greetings,
 }
 
 struct Live {
@@ -132,7 +139,7 @@ impl Servers {
         connector: Arc<dyn Connector>,
     ) -> Self {
         let (tables, live) = (RwLock::default(), std::sync::Mutex::default());
-        Self { store, random, clock, connector, tables, live }
+        Self { store, random, clock, connector, tables, live, greetings: Greetings::default() }
     }
 
     /// Takes these tables from now on, for sessions that start.
@@ -414,11 +421,26 @@ impl Servers {
         }
         // What is broken goes before what takes its place comes: a cell holds its disk.
         *slot = None;
+        self.tell_greeting(team, server).await?;
         let upstream = self.connector.connect(team, server).await?;
         let (changes, used) = (upstream.changes(), std::sync::Mutex::new(Instant::now()));
         let live = Arc::new(Live { upstream, used, changes, listed: Mutex::default() });
         *slot = Some(Arc::clone(&live));
         Ok(live)
+    }
+
+    /// Puts on the ledger that a connection shows a secret, before it does.
+    async fn tell_greeting(&self, team: &TeamName, server: &ServerName) -> Result<(), ToolFailure> {
+        let Some((secret, to)) = self.connector.greets_with(server) else { return Ok(()) };
+        let now = self.now();
+        if !self.greetings.admit(team, server, now) {
+            let why = format!("team {team} was connected to tool server {server} too often within this hour");
+            return Err(ToolFailure::new(ToolFailureKind::Upstream, why)
+                .hint("its connections break: a person can look at the server; it is connected to again in the next hour"));
+        }
+        let about = About { team: Some(team.clone()), ..About::default() };
+        self.store.record(&about, &Event::SecretUsed { secret, to }, None, now).await.map_err(internal)?;
+        Ok(())
     }
 
     /// Lets go of a server's connections: it was removed, or is somewhere else now.

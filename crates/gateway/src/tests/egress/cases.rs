@@ -91,6 +91,7 @@ async fn a_host_that_is_allowed_but_not_public_and_not_named_is_not_reached() {
     assert_eq!(rig.hits(), 0);
     let not_done = |event: &Event| matches!(event, Event::Ended { outcome: Outcome::NotDone { .. }, .. });
     assert!(rig.ledger().await.iter().any(not_done));
+    assert_eq!(rig.store.used("agent:clerk/bytes-out", 20_775).await.unwrap(), 0, "nothing left");
 }
 
 #[tokio::test]

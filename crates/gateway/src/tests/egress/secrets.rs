@@ -73,6 +73,18 @@ async fn nothing_of_the_agents_says_who_asks_where_secrets_are_bound() {
     assert_eq!(asked("GET api.example/echo?page=2").await.status, 200);
 }
 
+/// A rig whose secret is refused where it goes, and renewed then.
+async fn refused_once(egress: &str) -> (Rig, Arc<Vault>, tempfile::TempDir) {
+    let (vault, folder) = crate::tests::vault::vault();
+    let mut rig = Rig::with(egress, false, Bounds::default(), Some(Arc::clone(&vault))).await;
+    rig.outside.lender = Some(crate::tests::vault::late_lender(&vault));
+    rig.egress = Arc::new(SessionEgress::new(Arc::clone(&rig.gate), rig.outside.clone()));
+    let place = format!("https://api.example:{}", rig.site.port);
+    let endpoint = crate::tests::vault::token_endpoint(crate::tests::vault::GIVEN).await;
+    crate::tests::vault::logged_in(&vault, endpoint, &place, None);
+    (rig, vault, folder)
+}
+
 #[tokio::test]
 async fn a_request_that_only_reads_is_sent_once_more_with_the_secret_that_was_renewed() {
     let egress =
@@ -85,13 +97,7 @@ async fn a_request_that_only_reads_is_sent_once_more_with_the_secret_that_was_re
         ("POST api.example/guarded", b"x", 401, 1),
         ("DELETE api.example/guarded", b"", 401, 1),
     ] {
-        let (vault, _folder) = crate::tests::vault::vault();
-        let mut rig = Rig::with(&lending, false, Bounds::default(), Some(Arc::clone(&vault))).await;
-        rig.outside.lender = Some(crate::tests::vault::late_lender(&vault));
-        rig.egress = Arc::new(SessionEgress::new(Arc::clone(&rig.gate), rig.outside.clone()));
-        let place = format!("https://api.example:{}", rig.site.port);
-        let endpoint = crate::tests::vault::token_endpoint(crate::tests::vault::GIVEN).await;
-        crate::tests::vault::logged_in(&vault, endpoint, &place, None);
+        let (rig, vault, _folder) = refused_once(&lending).await;
         let back = if body.is_empty() { rig.ask(request).await } else { rig.post(request, body).await };
         assert_eq!((back.status, rig.hits()), (status, hits), "{request}: {back:?}");
         let renewed = vault.login(&"claude".parse().unwrap()).unwrap().tokens.access;
@@ -101,6 +107,28 @@ async fn a_request_that_only_reads_is_sent_once_more_with_the_secret_that_was_re
         let count = |of: fn(&Event) -> bool| ledger.iter().filter(|event| of(event)).count();
         assert_eq!(count(|event| matches!(event, Event::SecretUsed { .. })), hits, "{request}");
         assert_eq!(count(|event| matches!(event, Event::Committed { .. })), 1, "{request}");
+    }
+}
+
+#[tokio::test]
+async fn each_time_that_a_request_leaves_counts() {
+    let lending = format!("{EGRESS}[secrets]\nclaude = [\"https://api.example:PORT\"]\n");
+    let mut left = Vec::new();
+    for (per_minute, status, hits) in [(60, 200, 2), (1, 401, 1)] {
+        let limited = format!("requests_per_minute = {per_minute}");
+        let (rig, _vault, _folder) =
+            refused_once(&lending.replace("requests_per_minute = 60", &limited)).await;
+        assert_eq!((rig.ask("GET api.example/guarded").await.status, rig.hits()), (status, hits));
+        rig.gate.concluded().await;
+        left.push(rig.store.used("agent:clerk/bytes-out", 20_775).await.unwrap());
+    }
+    assert!(left[1] > 0 && left[0] == 2 * left[1], "{left:?}");
+    // What may leave twice is set aside twice.
+    for (bytes, status, hits) in [(left[0], 200, 2), (left[0] - 1, 429, 0)] {
+        let limited = format!("bytes_out_per_day = \"{bytes}B\"");
+        let (rig, _vault, _folder) =
+            refused_once(&lending.replace("bytes_out_per_day = \"2MiB\"", &limited)).await;
+        assert_eq!((rig.ask("GET api.example/guarded").await.status, rig.hits()), (status, hits));
     }
 }
 

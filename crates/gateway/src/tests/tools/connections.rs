@@ -4,9 +4,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use domain::{ServerName, TeamName};
+use domain::{SecretName, ServerName, TeamName};
 use futures::future::BoxFuture;
-use store::{Place, Store};
+use store::{Event, Filter, Place, Store};
 use wire::tools::ToolFailure;
 
 use super::everything::Everything;
@@ -33,6 +33,10 @@ impl Connector for Counting {
             self.connected.fetch_add(1, Ordering::SeqCst);
             Upstream::over_stream(self.server.over_stream(), UpstreamLimits::default()).await
         })
+    }
+
+    fn greets_with(&self, server: &ServerName) -> Option<(SecretName, String)> {
+        (server.as_str() == "crm").then(|| ("key".parse().unwrap(), "https://crm.example/mcp".to_owned()))
     }
 
     fn idle(&self, _server: &ServerName) -> Duration {
@@ -87,4 +91,31 @@ async fn a_server_that_does_not_start_holds_up_no_other() {
         listed = servers.catalogue(&team, &good) => assert!(listed.is_ok()),
     }
     servers.rest();
+}
+
+#[tokio::test]
+async fn a_connection_that_shows_a_secret_is_on_the_ledger_and_there_are_so_many_in_an_hour() {
+    let team: TeamName = "sales".parse().unwrap();
+    let (servers, connected, _folder) = servers(Duration::ZERO).await;
+    let used = async || {
+        let entries = servers.store().tail(1_000, &Filter::default()).await.unwrap();
+        let here = "https://crm.example/mcp";
+        let used = |event: &Event| matches!(event, Event::SecretUsed { secret, to } if secret.as_str() == "key" && to == here);
+        entries.iter().filter(|entry| used(&entry.event) && entry.about.team.as_ref() == Some(&team)).count()
+    };
+    let (with, without): (ServerName, ServerName) = ("crm".parse().unwrap(), "all".parse().unwrap());
+    servers.catalogue(&team, &without).await.unwrap();
+    servers.catalogue(&team, &with).await.unwrap();
+    servers.catalogue(&team, &with).await.unwrap();
+    assert_eq!(used().await, 1, "it is one connection");
+    let told = loop {
+        servers.forget(&with);
+        if let Err(failure) = servers.catalogue(&team, &with).await {
+            break failure.message;
+        }
+    };
+    assert_eq!(told, "team sales was connected to tool server crm too often within this hour");
+    // The one without a secret was connected to, too.
+    let connections = connected.load(Ordering::SeqCst) - 1;
+    assert!(used().await == connections && connections == 100, "{connections}");
 }
