@@ -8,11 +8,10 @@ use domain::{
     Labels, Origin, PersonName, Quorum, Role, SessionId,
 };
 use serde::{Deserialize, Serialize};
-use sqlx::Row;
-use sqlx::any::AnyRow;
 
 use crate::error::damaged;
 use crate::ledger::{Change, Sealed, natural, signed};
+use crate::statement::{Row, Statement};
 use crate::{About, Act, Event, Private, Store, StoreError};
 
 /// What people are asked.
@@ -210,19 +209,19 @@ impl Stored {
         About { agent: Some(self.agent.clone()), ..About::default() }
     }
 
-    fn read(row: &AnyRow) -> Result<Self, StoreError> {
-        let text = |column: &'static str| row.try_get::<String, _>(column);
+    fn read(row: &Row) -> Result<Self, StoreError> {
+        let text = |column: &'static str| row.text(column);
         let what = "an approval";
         Ok(Self {
             id: text("id")?.parse().map_err(damaged(what))?,
             entry: natural(row, "asked")?,
             agent: text("agent")?.parse().map_err(damaged(what))?,
-            binding: text("binding")?,
-            quorum: serde_json::from_str(&text("quorum")?).map_err(damaged(what))?,
-            life: serde_json::from_str(&text("life")?).map_err(damaged(what))?,
-            effects: serde_json::from_str(&text("effects")?).map_err(damaged(what))?,
-            ceiling: serde_json::from_str(&text("ceiling")?).map_err(damaged(what))?,
-            answers: serde_json::from_str(&text("answers")?).map_err(damaged(what))?,
+            binding: text("binding")?.to_owned(),
+            quorum: serde_json::from_str(text("quorum")?).map_err(damaged(what))?,
+            life: serde_json::from_str(text("life")?).map_err(damaged(what))?,
+            effects: serde_json::from_str(text("effects")?).map_err(damaged(what))?,
+            ceiling: serde_json::from_str(text("ceiling")?).map_err(damaged(what))?,
+            answers: serde_json::from_str(text("answers")?).map_err(damaged(what))?,
         })
     }
 }
@@ -240,21 +239,19 @@ fn after(stored: &Stored, answer: &Answer, now: u64) -> Result<ApprovalLife, App
 impl Change<'_> {
     /// The approval as it stands now. If its time is over, that is stored and recorded first.
     pub(crate) async fn approval(&mut self, id: ApprovalId) -> Result<Stored, StoreError> {
-        let query = "SELECT * FROM approvals WHERE id = $1";
-        let row = sqlx::query(query).bind(id.to_string()).fetch_optional(self.connection().await?).await?;
+        let row = self.find_one(by_id(id)).await?;
         let row = row.ok_or_else(|| StoreError::Unknown { what: "approval", name: id.to_string() })?;
-        let stored = Stored::read(&row)?;
-        self.aged(stored).await
+        self.aged(Stored::read(&row)?)
     }
 
     /// The agent's questions that are pending, or approved and not used.
     async fn open_questions(&mut self, agent: &AgentName) -> Result<Vec<Stored>, StoreError> {
         let query =
             "SELECT * FROM approvals WHERE agent = $1 AND state IN ('pending', 'approved') ORDER BY asked";
-        let rows = sqlx::query(query).bind(agent.as_str()).fetch_all(self.connection().await?).await?;
+        let rows = self.find(Statement::new(query).text(agent.to_string())).await?;
         let mut open = Vec::new();
         for row in &rows {
-            let stored = self.aged(Stored::read(row)?).await?;
+            let stored = self.aged(Stored::read(row)?)?;
             if !stored.life.state.is_final() {
                 open.push(stored);
             }
@@ -262,52 +259,54 @@ impl Change<'_> {
         Ok(open)
     }
 
-    async fn aged(&mut self, mut stored: Stored) -> Result<Stored, StoreError> {
+    fn aged(&mut self, mut stored: Stored) -> Result<Stored, StoreError> {
         let before = stored.life.state;
         stored.life = stored.life.at(&stored.quorum, self.now);
         if stored.life.state != before {
-            self.keep_life(stored.id, &stored.life).await?;
+            self.keep_life(stored.id, &stored.life)?;
             let about = stored.about();
             self.record(&about, &Event::Expired { approval: stored.id }, None)?;
         }
         Ok(stored)
     }
 
-    pub(crate) async fn keep_life(&mut self, id: ApprovalId, life: &ApprovalLife) -> Result<(), StoreError> {
-        sqlx::query("UPDATE approvals SET state = $1, life = $2 WHERE id = $3")
-            .bind(json(&life.state)?.trim_matches('"').to_owned())
-            .bind(json(life)?)
-            .bind(id.to_string())
-            .execute(self.connection().await?)
-            .await?;
+    pub(crate) fn keep_life(&mut self, id: ApprovalId, life: &ApprovalLife) -> Result<(), StoreError> {
+        let keep = Statement::new("UPDATE approvals SET state = $1, life = $2 WHERE id = $3")
+            .text(json(&life.state)?.trim_matches('"').to_owned())
+            .text(json(life)?)
+            .text(id.to_string());
+        self.later(keep);
         Ok(())
     }
 }
 
 impl Change<'_> {
-    async fn new_grant(&mut self, grant: &NewGrant, of: &Stored, about: &About) -> Result<(), StoreError> {
+    fn new_grant(&mut self, grant: &NewGrant, of: &Stored, about: &About) -> Result<(), StoreError> {
         let uses = match grant.uses {
             Uses::Times(times) => Some(times),
             Uses::Session => None,
         };
         let event = Event::Granted { grant: grant.id, approval: of.id, uses, until: grant.until };
         self.record(about, &event, None)?;
-        sqlx::query(
+        let keep = Statement::new(
             "INSERT INTO grants (id, approval, agent, session, binding, ceiling, uses_left, until_ms) \
              VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
         )
-        .bind(grant.id.to_string())
-        .bind(of.id.to_string())
-        .bind(of.agent.to_string())
-        .bind(grant.session.to_string())
-        .bind(self.store.keys.stored_binding(&grant.binding))
-        .bind(json(&of.ceiling)?)
-        .bind(uses.map(i64::from))
-        .bind(signed(grant.until))
-        .execute(self.connection().await?)
-        .await?;
+        .text(grant.id.to_string())
+        .text(of.id.to_string())
+        .text(of.agent.to_string())
+        .text(grant.session.to_string())
+        .text(self.store.keys.stored_binding(&grant.binding))
+        .text(json(&of.ceiling)?)
+        .number(uses.map(i64::from))
+        .number(signed(grant.until));
+        self.later(keep);
         Ok(())
     }
+}
+
+fn by_id(id: ApprovalId) -> Statement {
+    Statement::new("SELECT * FROM approvals WHERE id = $1").text(id.to_string())
 }
 
 pub(crate) fn json<T: Serialize>(value: &T) -> Result<String, StoreError> {
@@ -346,21 +345,20 @@ impl Store {
         };
         let shown = Private::new(json(&question.shown)?);
         let entry = change.record(&question.about, &event, Some(&shown))?;
-        sqlx::query(
+        let keep = Statement::new(
             "INSERT INTO approvals (id, asked, binding, agent, state, life, quorum, effects, ceiling, answers, until_ms) \
              VALUES ($1, $2, $3, $4, 'pending', $5, $6, $7, $8, '[]', $9)",
         )
-        .bind(id.to_string())
-        .bind(signed(entry))
-        .bind(binding)
-        .bind(question.agent.to_string())
-        .bind(json(&ApprovalLife::default())?)
-        .bind(json(&question.quorum)?)
-        .bind(json(&question.effects)?)
-        .bind(json(&question.ceiling)?)
-        .bind(signed(question.quorum.until))
-        .execute(change.connection().await?)
-        .await?;
+        .text(id.to_string())
+        .number(signed(entry))
+        .text(binding)
+        .text(question.agent.to_string())
+        .text(json(&ApprovalLife::default())?)
+        .text(json(&question.quorum)?)
+        .text(json(&question.effects)?)
+        .text(json(&question.ceiling)?)
+        .number(signed(question.quorum.until));
+        change.later(keep);
         change.commit().await?;
         Ok(Asking::New(id))
     }
@@ -385,7 +383,7 @@ impl Store {
         };
         match &next {
             Ok(life) => {
-                change.keep_life(id, life).await?;
+                change.keep_life(id, life)?;
                 let event = Event::Answered {
                     approval: id,
                     person: person.clone(),
@@ -395,11 +393,8 @@ impl Store {
                 };
                 let entry = change.record(&about, &event, why.as_ref())?;
                 stored.answers.push(Kept { person, yes, for_session, entry });
-                sqlx::query("UPDATE approvals SET answers = $1 WHERE id = $2")
-                    .bind(json(&stored.answers)?)
-                    .bind(id.to_string())
-                    .execute(change.connection().await?)
-                    .await?;
+                let keep = Statement::new("UPDATE approvals SET answers = $1 WHERE id = $2");
+                change.later(keep.text(json(&stored.answers)?).text(id.to_string()));
             }
             Err(refused) => {
                 let event = Event::AnswerRefused { approval: id, person, yes, why: refused.to_string() };
@@ -426,7 +421,7 @@ impl Store {
         let about = stored.about();
         let next = stored.life.on(&ApprovalEvent::CalledOff, &stored.quorum, now);
         if let Ok(life) = &next {
-            change.keep_life(id, life).await?;
+            change.keep_life(id, life)?;
             let event = Event::Cancelled { approval: id, by: by.cloned(), why: why.to_owned() };
             change.record(&about, &event, None)?;
         }
@@ -442,15 +437,15 @@ impl Store {
     pub async fn expire(&self, now: u64) -> Result<usize, StoreError> {
         let due =
             "SELECT id FROM approvals WHERE state IN ('pending', 'approved') AND until_ms <= $1 LIMIT 1";
-        if sqlx::query(due).bind(signed(now)).fetch_optional(self.backend.reader()).await?.is_none() {
+        if self.backend.find_one(Statement::new(due).number(signed(now))).await?.is_none() {
             return Ok(0);
         }
         let mut change = Change::begin(self, now).await?;
         let query = "SELECT * FROM approvals \
                      WHERE state IN ('pending', 'approved') AND until_ms <= $1";
-        let rows = sqlx::query(query).bind(signed(now)).fetch_all(change.connection().await?).await?;
+        let rows = change.find(Statement::new(query).number(signed(now))).await?;
         for row in &rows {
-            change.aged(Stored::read(row)?).await?;
+            change.aged(Stored::read(row)?)?;
         }
         change.commit().await?;
         Ok(rows.len())
@@ -461,8 +456,7 @@ impl Store {
     /// # Errors
     /// There is none of this id.
     pub async fn approval(&self, id: ApprovalId, now: u64) -> Result<Approval, StoreError> {
-        let query = "SELECT * FROM approvals WHERE id = $1";
-        let row = sqlx::query(query).bind(id.to_string()).fetch_optional(self.backend.reader()).await?;
+        let row = self.backend.find_one(by_id(id)).await?;
         let row = row.ok_or_else(|| StoreError::Unknown { what: "approval", name: id.to_string() })?;
         self.complete(Stored::read(&row)?, now).await
     }
@@ -474,7 +468,7 @@ impl Store {
     pub async fn pending(&self, person: Option<&PersonName>, now: u64) -> Result<Vec<Approval>, StoreError> {
         let query = "SELECT * FROM approvals \
                      WHERE state = 'pending' AND until_ms > $1 ORDER BY asked LIMIT $2";
-        let rows = sqlx::query(query).bind(signed(now)).bind(MOST).fetch_all(self.backend.reader()).await?;
+        let rows = self.backend.find(Statement::new(query).number(signed(now)).number(MOST)).await?;
         let mut pending = Vec::new();
         for row in &rows {
             let stored = Stored::read(row)?;
@@ -544,8 +538,7 @@ impl Store {
     ) -> Result<ApprovalLife, StoreError> {
         let mut changes = self.changes.subscribe();
         loop {
-            let query = "SELECT * FROM approvals WHERE id = $1";
-            let row = sqlx::query(query).bind(id.to_string()).fetch_optional(self.backend.reader()).await?;
+            let row = self.backend.find_one(by_id(id)).await?;
             let row = row.ok_or_else(|| StoreError::Unknown { what: "approval", name: id.to_string() })?;
             let stored = Stored::read(&row)?;
             let now = clock();
@@ -587,9 +580,9 @@ impl Store {
         };
         match life {
             Ok(life) => {
-                change.keep_life(approval, &life).await?;
+                change.keep_life(approval, &life)?;
                 for grant in grants {
-                    change.new_grant(grant, &stored, about).await?;
+                    change.new_grant(grant, &stored, about)?;
                 }
                 Ok(change.commit().await?)
             }
@@ -612,17 +605,15 @@ impl Store {
         binding: &Digest,
         now: u64,
     ) -> Result<Option<GrantId>, StoreError> {
-        let row = sqlx::query(
+        let query = Statement::new(
             "SELECT id FROM grants WHERE session = $1 AND binding = $2 AND until_ms > $3 \
              AND (uses_left IS NULL OR uses_left > 0) ORDER BY id LIMIT 1",
         )
-        .bind(session.to_string())
-        .bind(self.keys.stored_binding(binding))
-        .bind(signed(now))
-        .fetch_optional(self.backend.reader())
-        .await?;
-        let Some(row) = row else { return Ok(None) };
-        row.try_get::<String, _>("id")?.parse().map(Some).map_err(damaged("a grant"))
+        .text(session.to_string())
+        .text(self.keys.stored_binding(binding))
+        .number(signed(now));
+        let Some(row) = self.backend.look(query).await? else { return Ok(None) };
+        row.text("id")?.parse().map(Some).map_err(damaged("a grant"))
     }
 
     /// Ends the grants of a session, when it ends or its agent is quarantined.
@@ -637,8 +628,8 @@ impl Store {
         now: u64,
     ) -> Result<u64, StoreError> {
         let mut change = Change::begin(self, now).await?;
-        let ended = sqlx::query("DELETE FROM grants WHERE session = $1").bind(session.to_string());
-        let count = ended.execute(change.connection().await?).await?.rows_affected();
+        let ended = Statement::new("DELETE FROM grants WHERE session = $1").text(session.to_string());
+        let count = change.changed(ended).await?;
         if count > 0 {
             change.record(about, &Event::GrantsEnded { count, why: why.to_owned() }, None)?;
         }

@@ -1,21 +1,20 @@
-//! The two engines, SQLite and PostgreSQL, behind one kind of connection and one SQL text.
+//! The two engines, SQLite and PostgreSQL, behind one kind of transaction and one SQL text.
 
-use std::fmt::Write as _;
 use std::fs::{DirBuilder, OpenOptions};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::Duration;
 
+use rusqlite::Connection;
 use secrecy::{ExposeSecret, SecretString};
-use sqlx::any::{AnyConnectOptions, AnyPoolOptions};
 use sqlx::pool::PoolConnection;
-use sqlx::{Any, AnyConnection, AnyPool, ConnectOptions, Connection, Executor};
+use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
+use sqlx::{AssertSqlSafe, ConnectOptions, Executor, PgPool, Postgres};
 use tokio::runtime::Handle;
-use tokio::sync::{Mutex, OwnedMappedMutexGuard, OwnedMutexGuard};
 
-use crate::StoreError;
-use crate::batch::{self, Answers, Statement};
+use crate::sqlite::{self, Sqlite, Turn};
+use crate::statement::{Answers, Row, Statement};
+use crate::{StoreError, postgres};
 
 /// Where the database is.
 #[derive(Debug, Clone)]
@@ -26,158 +25,149 @@ pub enum Place {
     Server(SecretString),
 }
 
-/// Which SQL is spoken.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Engine {
-    Sqlite,
-    Postgres,
-}
-
-/// How long a connection is waited for, and a lock of another process.
+/// How long a connection to a server is waited for.
 const PATIENCE: Duration = Duration::from_secs(20);
-/// Connections that read; SQLite has one more that writes, since it has one writer at a time.
-const READERS: u32 = 4;
-/// A power cut loses no committed transaction (`FULL`), and what is erased is overwritten.
-const PRAGMAS: &str = "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA secure_delete = ON; \
-                       PRAGMA busy_timeout = 20000; PRAGMA foreign_keys = ON; PRAGMA trusted_schema = OFF;";
+/// Most connections to a server.
+const CONNECTIONS: u32 = 8;
 
 /// Connections to one database.
 #[derive(Debug, Clone)]
-pub(crate) struct Backend {
-    pub(crate) engine: Engine,
-    readers: AnyPool,
-    writer: Writer,
-}
-
-/// Where transactions are made.
-#[derive(Debug, Clone)]
-enum Writer {
-    /// On one connection that is always there, by one at a time. None: it was let go.
-    One(Arc<Mutex<Option<AnyConnection>>>),
-    /// On one of many.
-    Any(AnyPool),
+pub(crate) enum Backend {
+    Sqlite(Sqlite),
+    Postgres(PgPool),
 }
 
 /// A transaction. Dropped before it is committed, it is undone.
-pub(crate) struct Transaction {
-    engine: Engine,
+pub(crate) struct Transaction<'c> {
     /// Until it is committed.
-    held: Option<Held>,
+    held: Option<Held<'c>>,
 }
 
 /// A connection that nobody else uses meanwhile.
-enum Held {
-    One(OwnedMappedMutexGuard<Option<AnyConnection>, AnyConnection>),
-    Any(PoolConnection<Any>),
+enum Held<'c> {
+    /// SQLite's, on the thread that has it.
+    Here(&'c mut Connection),
+    /// SQLite's, from elsewhere.
+    There(Turn),
+    Server(PoolConnection<Postgres>),
 }
 
 impl Backend {
     pub(crate) async fn open(place: &Place) -> Result<Self, StoreError> {
-        sqlx::any::install_default_drivers();
-        let pool = AnyPoolOptions::new().acquire_timeout(PATIENCE).min_connections(0);
         match place {
             Place::File(path) => {
                 make_private(path)?;
-                let options = options(&sqlite_url(path))?;
-                // The first connection turns the write-ahead log on, so the writer comes first.
-                let mut writer = AnyConnection::connect_with(&options).await?;
-                writer.execute(sqlx::raw_sql(PRAGMAS)).await?;
-                let readers = pool
-                    .max_connections(READERS)
-                    // It is in this process: nothing can have happened to it.
-                    .test_before_acquire(false)
-                    .after_connect(|connection, _| {
-                        Box::pin(async move { connection.execute(sqlx::raw_sql(PRAGMAS)).await.map(drop) })
-                    })
-                    .connect_lazy_with(options);
-                let writer = Writer::One(Arc::new(Mutex::new(Some(writer))));
-                Ok(Self { engine: Engine::Sqlite, readers, writer })
+                Ok(Self::Sqlite(Sqlite::open(path)?))
             }
             Place::Server(url) => {
-                let pool = pool.max_connections(2 * READERS);
-                let readers = pool.connect_with(options(url.expose_secret())?).await?;
-                Ok(Self { engine: Engine::Postgres, writer: Writer::Any(readers.clone()), readers })
+                let options: PgConnectOptions = url.expose_secret().parse()?;
+                let pool = PgPoolOptions::new().acquire_timeout(PATIENCE).max_connections(CONNECTIONS);
+                Ok(Self::Postgres(pool.connect_with(options.disable_statement_logging()).await?))
             }
         }
     }
 
-    /// Where single statements that read are sent.
-    pub(crate) fn reader(&self) -> &AnyPool {
-        &self.readers
+    /// What a statement that only reads finds.
+    pub(crate) async fn find(&self, statement: Statement) -> Result<Vec<Row>, StoreError> {
+        match self {
+            Self::Sqlite(file) => file.find(statement).await,
+            Self::Postgres(pool) => {
+                let found = postgres::query(statement).fetch_all(pool).await?;
+                found.iter().map(postgres::row).collect()
+            }
+        }
+    }
+
+    /// The row of a key, if there is one.
+    pub(crate) async fn look(&self, statement: Statement) -> Result<Option<Row>, StoreError> {
+        match self {
+            Self::Sqlite(file) => Ok(file.look(statement).await?.into_iter().next()),
+            Self::Postgres(_) => self.find_one(statement).await,
+        }
+    }
+
+    /// The first row that it finds.
+    pub(crate) async fn find_one(&self, statement: Statement) -> Result<Option<Row>, StoreError> {
+        Ok(self.find(statement).await?.into_iter().next())
     }
 
     /// A transaction that may change things, and what these statements find at its beginning.
-    pub(crate) async fn begin(&self, first: Vec<Statement>) -> Result<(Transaction, Answers), StoreError> {
-        let begin = match self.engine {
-            Engine::Sqlite => "BEGIN IMMEDIATE",
-            Engine::Postgres => "BEGIN ISOLATION LEVEL READ COMMITTED",
+    pub(crate) async fn begin(
+        &self,
+        first: Vec<Statement>,
+    ) -> Result<(Transaction<'static>, Answers), StoreError> {
+        let (held, begin) = match self {
+            Self::Sqlite(file) => (Held::There(file.turn().await?), BEGIN),
+            Self::Postgres(pool) => {
+                (Held::Server(pool.acquire().await?), "BEGIN ISOLATION LEVEL READ COMMITTED")
+            }
         };
-        let mut transaction = Transaction { engine: self.engine, held: Some(self.writer.hold().await?) };
-        let batch = std::iter::once(Statement::new(begin)).chain(first).collect();
-        let mut answers = transaction.run(batch).await?;
-        answers.next();
-        Ok((transaction, answers))
+        Transaction { held: Some(held) }.begun(begin, first).await
     }
 
     /// Takes what was deleted out of the write-ahead log too. PostgreSQL does so when it vacuums.
     pub(crate) async fn forget_deleted(&self) -> Result<(), StoreError> {
-        if self.engine == Engine::Sqlite {
-            let mut held = self.writer.hold().await?;
-            sqlx::raw_sql("PRAGMA wal_checkpoint(TRUNCATE)").execute(held.connection()).await?;
+        if let Self::Sqlite(file) = self {
+            file.turn().await?.run(vec![Statement::new("PRAGMA wal_checkpoint(TRUNCATE)")]).await?;
         }
         Ok(())
     }
 
     /// Lets go of all connections.
     pub(crate) async fn close(&self) {
-        self.readers.close().await;
-        match &self.writer {
-            Writer::One(one) => {
-                if let Some(writer) = one.lock().await.take() {
-                    // Nothing is left to do if it fails.
-                    drop(writer.close().await);
-                }
-            }
-            Writer::Any(pool) => pool.close().await,
-        }
-    }
-}
-
-impl Writer {
-    async fn hold(&self) -> Result<Held, sqlx::Error> {
         match self {
-            Self::One(one) => {
-                let turn = Arc::clone(one).lock_owned();
-                let turn =
-                    tokio::time::timeout(PATIENCE, turn).await.map_err(|_| sqlx::Error::PoolTimedOut)?;
-                let held =
-                    OwnedMutexGuard::try_map(turn, Option::as_mut).map_err(|_| sqlx::Error::PoolClosed)?;
-                Ok(Held::One(held))
-            }
-            Self::Any(pool) => Ok(Held::Any(pool.acquire().await?)),
+            Self::Sqlite(file) => file.close().await,
+            Self::Postgres(pool) => pool.close().await,
         }
     }
 }
 
-impl Held {
-    fn connection(&mut self) -> &mut AnyConnection {
-        match self {
-            Self::One(connection) => connection,
-            Self::Any(connection) => connection,
-        }
-    }
-}
+/// SQLite's: from its beginning, nobody else writes.
+const BEGIN: &str = "BEGIN IMMEDIATE";
 
-impl Transaction {
+impl<'c> Transaction<'c> {
+    /// The same as [`Backend::begin`] on the thread that has SQLite's connection: nothing is waited for.
+    pub(crate) async fn begin_here(
+        connection: &'c mut Connection,
+        first: Vec<Statement>,
+    ) -> Result<(Self, Answers), StoreError> {
+        Self { held: Some(Held::Here(connection)) }.begun(BEGIN, first).await
+    }
+
+    async fn begun(
+        mut self,
+        begin: &'static str,
+        first: Vec<Statement>,
+    ) -> Result<(Self, Answers), StoreError> {
+        let mut answers = self.run(std::iter::once(Statement::new(begin)).chain(first).collect()).await?;
+        answers.next();
+        Ok((self, answers))
+    }
+
     /// Runs statements, and says what each one found.
-    pub(crate) async fn run(&mut self, batch: Vec<Statement>) -> Result<Answers, sqlx::Error> {
-        let engine = self.engine;
-        batch::run(engine, self.connection()?, batch).await
+    pub(crate) async fn run(&mut self, batch: Vec<Statement>) -> Result<Answers, StoreError> {
+        match self.held()? {
+            Held::Here(connection) => sqlite::run(connection, &batch),
+            Held::There(turn) => turn.run(batch).await,
+            Held::Server(connection) => postgres::run(connection, batch).await,
+        }
     }
 
-    /// The connection that it is made on.
-    pub(crate) fn connection(&mut self) -> Result<&mut AnyConnection, sqlx::Error> {
-        self.held.as_mut().map(Held::connection).ok_or(sqlx::Error::PoolClosed)
+    /// Runs the statements of a text, in SQLite's words.
+    pub(crate) async fn script(&mut self, text: &str) -> Result<(), StoreError> {
+        match self.held()? {
+            Held::Here(connection) => Ok(connection.execute_batch(text)?),
+            Held::There(turn) => turn.script(text.to_owned()).await,
+            Held::Server(connection) => {
+                let text = text.replace(" BLOB", " BYTEA");
+                connection.execute(sqlx::raw_sql(AssertSqlSafe(text))).await?;
+                Ok(())
+            }
+        }
+    }
+
+    fn held(&mut self) -> Result<&mut Held<'c>, StoreError> {
+        self.held.as_mut().ok_or_else(|| StoreError::Group("the transaction is over".to_owned()))
     }
 
     /// Makes all of it true, after these, or none.
@@ -188,37 +178,29 @@ impl Transaction {
     }
 }
 
-impl Drop for Transaction {
+impl Drop for Transaction<'_> {
     fn drop(&mut self) {
-        let Some(mut held) = self.held.take() else { return };
-        // Where nothing runs any more, the database undoes it when the connection is gone.
-        let Ok(runtime) = Handle::try_current() else { return };
-        runtime.spawn(async move {
-            let undone = sqlx::raw_sql("ROLLBACK").execute(held.connection()).await;
-            if let (Err(_), Held::Any(connection)) = (undone, &mut held) {
-                connection.close_on_drop();
+        // Where it can't be undone, it is over already, or is undone when the connection is gone.
+        match self.held.take() {
+            None => {}
+            Some(Held::Here(connection)) => undo(connection),
+            Some(Held::There(turn)) => turn.give(undo),
+            Some(Held::Server(mut connection)) => {
+                let Ok(runtime) = Handle::try_current() else { return };
+                runtime.spawn(async move {
+                    if sqlx::raw_sql("ROLLBACK").execute(&mut *connection).await.is_err() {
+                        connection.close_on_drop();
+                    }
+                });
             }
-        });
-    }
-}
-
-fn options(url: &str) -> Result<AnyConnectOptions, StoreError> {
-    let options: AnyConnectOptions = url.parse()?;
-    Ok(options.disable_statement_logging())
-}
-
-/// The path as a URL; whatever a URL might read otherwise is escaped.
-fn sqlite_url(path: &Path) -> String {
-    let mut url = "sqlite://".to_owned();
-    for byte in path.as_os_str().as_encoded_bytes() {
-        if byte.is_ascii_alphanumeric() || b"/-_.~".contains(byte) {
-            url.push(char::from(*byte));
-        } else {
-            // Writing to a `String` can't fail.
-            write!(url, "%{byte:02X}").unwrap_or_default();
         }
     }
-    url
+}
+
+fn undo(connection: &mut Connection) {
+    if !connection.is_autocommit() {
+        drop(connection.execute_batch("ROLLBACK"));
+    }
 }
 
 fn make_private(path: &Path) -> Result<(), StoreError> {
@@ -244,17 +226,4 @@ pub(crate) fn check_private(path: &Path, wanted: u32) -> Result<(), StoreError> 
         return Err(StoreError::Exposed { path: path.to_owned(), mode, wanted });
     }
     Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_path_is_no_url() {
-        assert_eq!(
-            sqlite_url(Path::new("/a b/c?mode=memory#%.db")),
-            "sqlite:///a%20b/c%3Fmode%3Dmemory%23%25.db"
-        );
-    }
 }

@@ -2,14 +2,12 @@
 //! then its outcome is written. What has no outcome after a crash is found, and is never done again by itself.
 
 use domain::{AnswerError, ApprovalEvent, CommitId, Digest, Labels};
-use sqlx::Row;
-use sqlx::any::AnyRow;
 use tokio::sync::oneshot::Receiver;
 
-use crate::batch::{Answers, Statement};
 use crate::crash;
 use crate::error::damaged;
 use crate::ledger::{Change, Job, LINGER, Written, natural, number, signed};
+use crate::statement::{Answer, Answers, Row, Statement};
 use crate::{About, Act, ByRight, Event, Outcome, Private, Reserved, Store, StoreError};
 
 /// An act that is about to be done.
@@ -99,12 +97,6 @@ impl CommitError {
     }
 }
 
-impl From<sqlx::Error> for CommitError {
-    fn from(error: sqlx::Error) -> Self {
-        Self::Store(error.into())
-    }
-}
-
 /// An act without an outcome.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Unfinished {
@@ -181,10 +173,9 @@ impl Store {
         let what = "an act";
         let query = "SELECT c.id, l.* FROM commits c JOIN ledger l ON l.seq = c.seq WHERE c.outcome IS NULL \
                      ORDER BY l.seq";
-        let rows = sqlx::query(query).fetch_all(self.backend.reader()).await?;
-        let read = |row| {
-            let event =
-                serde_json::from_str(&Row::try_get::<String, _>(row, "body")?).map_err(damaged(what))?;
+        let rows = self.backend.find(Statement::new(query)).await?;
+        let read = |row: &Row| {
+            let event = serde_json::from_str(row.text("body")?).map_err(damaged(what))?;
             let Event::Committed { commit, act, idempotent, .. } = event else {
                 return Err(StoreError::Damaged {
                     what,
@@ -202,14 +193,14 @@ impl Store {
     /// # Errors
     /// The store failed.
     pub async fn used(&self, budget: &str, day: u32) -> Result<u64, StoreError> {
-        let query = "SELECT used FROM budgets WHERE subject = $1 AND day = $2";
-        let row = sqlx::query(query)
-            .bind(budget)
-            .bind(i64::from(day))
-            .fetch_optional(self.backend.reader())
-            .await?;
+        let row = self.backend.look(used(budget, day)).await?;
         row.map_or(Ok(0), |row| natural(&row, "used"))
     }
+}
+
+fn used(budget: &str, day: u32) -> Statement {
+    let query = "SELECT used FROM budgets WHERE subject = $1 AND day = $2";
+    Statement::new(query).text(budget.to_owned()).number(i64::from(day))
 }
 
 async fn concluded(mut written: Receiver<Written>) -> Result<(), StoreError> {
@@ -328,7 +319,7 @@ impl Change<'_> {
             .ok_or_else(|| StoreError::Unknown { what: "act without an outcome", name: id.to_string() })?;
         let about = crate::ledger::about(row)?;
         found.next();
-        self.settle(&found.next().unwrap_or_default(), spent)?;
+        self.settle(&found.next().unwrap_or_default().rows, spent)?;
         let event = Event::Ended { commit: id, outcome: outcome.clone(), spent: spent.to_vec() };
         let entry = self.record(&about, &event, answer)?;
         let list = Statement::new("UPDATE commits SET outcome = $1 WHERE id = $2");
@@ -345,14 +336,14 @@ impl Change<'_> {
                 let stored = self.approval(id).await?;
                 self.check_bound(commit, &stored.binding, stored.agent.as_str(), &stored.ceiling)?;
                 let life = stored.life.on(&ApprovalEvent::Used, &stored.quorum, self.now)?;
-                self.keep_life(id, &life).await?;
+                self.keep_life(id, &life)?;
             }
             ByRight::Grant(_) => self.check_grant(commit, &found.next().unwrap_or_default())?,
         }
         crash::point("right-used");
         for spend in &commit.spend {
-            let reserved =
-                spend.limit >= spend.reserve.amount && found.next().is_some_and(|rows| !rows.is_empty());
+            let reserved = spend.limit >= spend.reserve.amount
+                && found.next().is_some_and(|answer| answer.first().is_some());
             if !reserved {
                 return Err(self.over_budget(spend).await);
             }
@@ -380,28 +371,24 @@ impl Change<'_> {
     }
 
     /// What the grant is like now that it is used.
-    fn check_grant(&self, commit: &Commit, found: &[AnyRow]) -> Result<(), CommitError> {
+    fn check_grant(&self, commit: &Commit, found: &Answer) -> Result<(), CommitError> {
         let row = found.first().ok_or(CommitError::NoGrant)?;
-        let text = |column: &'static str| row.try_get::<String, _>(column);
-        let ceiling = serde_json::from_str(&text("ceiling")?).map_err(damaged("a grant"))?;
-        self.check_bound(commit, &text("binding")?, &text("agent")?, &ceiling)?;
-        if commit.about.session.map(|session| session.to_string()) != Some(text("session")?) {
+        let ceiling = serde_json::from_str(row.text("ceiling")?).map_err(damaged("a grant"))?;
+        self.check_bound(commit, row.text("binding")?, row.text("agent")?, &ceiling)?;
+        if commit.about.session.map(|session| session.to_string()).as_deref() != Some(row.text("session")?) {
             return Err(CommitError::Foreign);
         }
         if natural(row, "until_ms")? <= self.now {
             return Err(CommitError::NoGrant);
         }
-        let left: Option<i64> = row.try_get("uses_left")?;
+        let left = row.optional_number("uses_left")?;
         if left.is_none_or(|left| left >= 0) { Ok(()) } else { Err(CommitError::NoGrant) }
     }
 
     async fn over_budget(&mut self, spend: &Spend) -> CommitError {
         let Reserved { budget, day, amount } = &spend.reserve;
-        let used = Statement::new("SELECT used FROM budgets WHERE subject = $1 AND day = $2");
-        let used = match self.ask(vec![used.text(budget.clone()).number(i64::from(*day))]).await {
-            Ok(mut found) => {
-                found.next().unwrap_or_default().first().map_or(Ok(0), |row| natural(row, "used"))
-            }
+        let used = match self.find_one(used(budget, *day)).await {
+            Ok(row) => row.map_or(Ok(0), |row| natural(&row, "used")),
             Err(error) => Err(error),
         };
         match used {
@@ -420,15 +407,15 @@ impl Change<'_> {
     }
 
     /// Replaces what was reserved by what was spent.
-    fn settle(&mut self, reserved: &[AnyRow], spent: &[Reserved]) -> Result<(), StoreError> {
+    fn settle(&mut self, reserved: &[Row], spent: &[Reserved]) -> Result<(), StoreError> {
         for row in reserved {
-            let (subject, day): (String, i64) = (row.try_get("subject")?, row.try_get("day")?);
+            let (subject, day) = (row.text("subject")?, row.number("day")?);
             let is_it = |spent: &&Reserved| spent.budget == subject && i64::from(spent.day) == day;
             let Some(spent) = spent.iter().find(is_it) else { continue };
             let more = signed(spent.amount).saturating_sub(signed(natural(row, "amount")?));
             let text = "UPDATE budgets SET used = CASE WHEN used + $1 < 0 THEN 0 ELSE used + $1 END \
                         WHERE subject = $2 AND day = $3";
-            self.later(Statement::new(text).number(more).text(subject).number(day));
+            self.later(Statement::new(text).number(more).text(subject.to_owned()).number(day));
         }
         Ok(())
     }

@@ -94,6 +94,12 @@ impl From<sqlx::Error> for StoreError {
     }
 }
 
+impl From<rusqlite::Error> for StoreError {
+    fn from(error: rusqlite::Error) -> Self {
+        Self::Database(DatabaseError(Box::new(error)))
+    }
+}
+
 /// A stored text that doesn't parse.
 pub(crate) fn damaged<E: std::fmt::Display>(what: &'static str) -> impl FnOnce(E) -> StoreError {
     move |why| StoreError::Damaged { what, why: why.to_string() }

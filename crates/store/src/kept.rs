@@ -6,11 +6,11 @@ use std::str::FromStr;
 
 use domain::{AgentName, Digest, Labels, PersonName, Role, ServerName, SessionId, TeamName, ToolRef};
 use serde::{Deserialize, Serialize};
-use sqlx::Row;
 
 use crate::approvals::json;
 use crate::error::damaged;
 use crate::ledger::{Change, natural, signed};
+use crate::statement::{Row, Statement};
 use crate::{About, Event, Store, StoreError};
 
 /// What has labels: whoever writes to it gives it theirs, whoever reads from it joins them.
@@ -120,10 +120,8 @@ impl Store {
     /// # Errors
     /// The store failed.
     pub async fn labels(&self, keeper: &Keeper) -> Result<Labels, StoreError> {
-        let query = sqlx::query("SELECT labels FROM kept_labels WHERE keeper = $1").bind(keeper.to_string());
-        let row = query.fetch_optional(self.backend.reader()).await?;
-        let Some(row) = row else { return Ok(Labels::default()) };
-        serde_json::from_str(&row.try_get::<String, _>("labels")?).map_err(damaged("labels"))
+        let row = self.backend.look(labels_of(keeper)).await?;
+        row.map_or_else(|| Ok(Labels::default()), |row| labels(&row))
     }
 
     /// Everything that has labels, by name.
@@ -131,16 +129,8 @@ impl Store {
     /// # Errors
     /// The store failed.
     pub async fn all_labels(&self) -> Result<BTreeMap<Keeper, Labels>, StoreError> {
-        let rows =
-            sqlx::query("SELECT keeper, labels FROM kept_labels").fetch_all(self.backend.reader()).await?;
-        let read = |row: &sqlx::any::AnyRow| {
-            let keeper: String = row.try_get("keeper")?;
-            let keeper = keeper
-                .parse()
-                .map_err(|e: KeeperError| StoreError::Damaged { what: "labels", why: e.to_string() })?;
-            let labels = serde_json::from_str(&row.try_get::<String, _>("labels")?);
-            Ok((keeper, labels.map_err(damaged("labels"))?))
-        };
+        let rows = self.backend.find(Statement::new("SELECT keeper, labels FROM kept_labels")).await?;
+        let read = |row| Ok((Row::text(row, "keeper")?.parse().map_err(damaged("labels"))?, labels(row)?));
         rows.iter().map(read).collect()
     }
 
@@ -161,7 +151,7 @@ impl Store {
         }
         let mut change = Change::begin(self, now).await?;
         let raised = change.kept(keeper).await?.join(labels);
-        change.keep(keeper, &raised).await?;
+        change.keep(keeper, &raised)?;
         change.record(
             about,
             &Event::LabelsRaised { keeper: keeper.clone(), labels: raised.clone() },
@@ -191,7 +181,7 @@ impl Store {
         if !labels.within(&from) {
             return Err(LowerError::NotLower { from, labels: labels.clone() });
         }
-        change.keep(keeper, labels).await?;
+        change.keep(keeper, labels)?;
         let (keeper, labels, by, why) = (keeper.clone(), labels.clone(), by.clone(), why.to_owned());
         let event = Event::LabelsLowered { keeper, from, labels, by, why };
         change.record(&About::default(), &event, None)?;
@@ -207,34 +197,31 @@ impl Store {
         if found > MAX_DEFINITION {
             return Err(StoreError::TooLarge { what: "a tool's definition", found, max: MAX_DEFINITION });
         }
-        let known = sqlx::query("SELECT tool FROM definitions WHERE tool = $1 AND digest = $2")
-            .bind(tool.to_string())
-            .bind(definition.digest.to_string());
-        if known.fetch_optional(self.backend.reader()).await?.is_some() {
+        let known = Statement::new("SELECT tool FROM definitions WHERE tool = $1 AND digest = $2")
+            .text(tool.to_string())
+            .text(definition.digest.to_string());
+        if self.backend.find_one(known).await?.is_some() {
             return Ok(false);
         }
         let mut change = Change::begin(self, definition.seen_at).await?;
-        let added = sqlx::query(
+        let add = Statement::new(
             "INSERT INTO definitions (tool, digest, definition, seen_at) VALUES ($1, $2, $3, $4) \
              ON CONFLICT DO NOTHING",
         )
-        .bind(tool.to_string())
-        .bind(definition.digest.to_string())
-        .bind(&definition.text)
-        .bind(signed(definition.seen_at))
-        .execute(change.connection().await?)
-        .await?;
-        if added.rows_affected() == 0 {
+        .text(tool.to_string())
+        .text(definition.digest.to_string())
+        .text(definition.text.clone())
+        .number(signed(definition.seen_at));
+        if change.changed(add).await? == 0 {
             return Ok(false);
         }
-        sqlx::query(
+        let remove = Statement::new(
             "DELETE FROM definitions WHERE tool = $1 AND digest NOT IN (SELECT digest FROM pins WHERE tool = $1) \
              AND digest NOT IN (SELECT digest FROM definitions WHERE tool = $1 ORDER BY seen_at DESC, digest LIMIT $2)",
         )
-        .bind(tool.to_string())
-        .bind(MAX_DEFINITIONS)
-        .execute(change.connection().await?)
-        .await?;
+        .text(tool.to_string())
+        .number(MAX_DEFINITIONS);
+        change.later(remove);
         let event = Event::ToolSeen { tool: tool.clone(), digest: definition.digest };
         change.record(&About::default(), &event, None)?;
         change.commit().await?;
@@ -247,11 +234,11 @@ impl Store {
     /// The store failed.
     pub async fn definitions(&self, tool: &ToolRef) -> Result<Vec<Definition>, StoreError> {
         let query = "SELECT * FROM definitions WHERE tool = $1 ORDER BY seen_at DESC, digest";
-        let rows = sqlx::query(query).bind(tool.to_string()).fetch_all(self.backend.reader()).await?;
-        let read = |row| {
+        let rows = self.backend.find(Statement::new(query).text(tool.to_string())).await?;
+        let read = |row: &Row| {
             Ok(Definition {
-                digest: Row::try_get::<String, _>(row, "digest")?.parse().map_err(damaged("a definition"))?,
-                text: Row::try_get(row, "definition")?,
+                digest: row.text("digest")?.parse().map_err(damaged("a definition"))?,
+                text: row.text("definition")?.to_owned(),
                 seen_at: natural(row, "seen_at")?,
             })
         };
@@ -272,18 +259,17 @@ impl Store {
         let about = About { agent: Some(agent.clone()), ..About::default() };
         let mut change = Change::begin(self, now).await?;
         for (tool, digest) in tools {
-            sqlx::query(
+            let keep = Statement::new(
                 "INSERT INTO pins (agent, tool, digest, approved_by, at) VALUES ($1, $2, $3, $4, $5) \
                  ON CONFLICT (agent, tool) DO UPDATE SET digest = excluded.digest, \
                  approved_by = excluded.approved_by, at = excluded.at",
             )
-            .bind(agent.as_str())
-            .bind(tool.to_string())
-            .bind(digest.to_string())
-            .bind(by.as_str())
-            .bind(signed(now))
-            .execute(change.connection().await?)
-            .await?;
+            .text(agent.to_string())
+            .text(tool.to_string())
+            .text(digest.to_string())
+            .text(by.to_string())
+            .number(signed(now));
+            change.later(keep);
             let event = Event::ToolPinned { tool: tool.clone(), digest: *digest, by: by.clone() };
             change.record(&about, &event, None)?;
         }
@@ -304,12 +290,8 @@ impl Store {
         let about = About { agent: Some(agent.clone()), ..About::default() };
         let mut change = Change::begin(self, now).await?;
         let query = "DELETE FROM pins WHERE agent = $1 AND tool = $2";
-        let deleted = sqlx::query(query)
-            .bind(agent.as_str())
-            .bind(tool.to_string())
-            .execute(change.connection().await?)
-            .await?;
-        let was_pinned = deleted.rows_affected() > 0;
+        let delete = Statement::new(query).text(agent.to_string()).text(tool.to_string());
+        let was_pinned = change.changed(delete).await? > 0;
         if was_pinned {
             let event = Event::ToolUnpinned { tool: tool.clone(), by: by.clone() };
             change.record(&about, &event, None)?;
@@ -323,11 +305,11 @@ impl Store {
     /// # Errors
     /// The store failed.
     pub async fn pins(&self, agent: &AgentName) -> Result<BTreeMap<ToolRef, Pin>, StoreError> {
-        let query = sqlx::query("SELECT * FROM pins WHERE agent = $1").bind(agent.as_str());
-        let rows = query.fetch_all(self.backend.reader()).await?;
+        let query = Statement::new("SELECT * FROM pins WHERE agent = $1").text(agent.to_string());
+        let rows = self.backend.find(query).await?;
         let what = "a pin";
-        let read = |row| {
-            let text = |column: &'static str| Row::try_get::<String, _>(row, column);
+        let read = |row: &Row| {
+            let text = |column: &'static str| row.text(column);
             let pin = Pin {
                 digest: text("digest")?.parse().map_err(damaged(what))?,
                 by: text("approved_by")?.parse().map_err(damaged(what))?,
@@ -341,22 +323,24 @@ impl Store {
 
 impl Change<'_> {
     async fn kept(&mut self, keeper: &Keeper) -> Result<Labels, StoreError> {
-        let query = sqlx::query("SELECT labels FROM kept_labels WHERE keeper = $1").bind(keeper.to_string());
-        let Some(row) = query.fetch_optional(self.connection().await?).await? else {
-            return Ok(Labels::default());
-        };
-        serde_json::from_str(&row.try_get::<String, _>("labels")?).map_err(damaged("labels"))
+        let row = self.find_one(labels_of(keeper)).await?;
+        row.map_or_else(|| Ok(Labels::default()), |row| labels(&row))
     }
 
-    async fn keep(&mut self, keeper: &Keeper, labels: &Labels) -> Result<(), StoreError> {
-        sqlx::query(
+    fn keep(&mut self, keeper: &Keeper, labels: &Labels) -> Result<(), StoreError> {
+        let keep = Statement::new(
             "INSERT INTO kept_labels (keeper, labels) VALUES ($1, $2) \
              ON CONFLICT (keeper) DO UPDATE SET labels = excluded.labels",
-        )
-        .bind(keeper.to_string())
-        .bind(json(labels)?)
-        .execute(self.connection().await?)
-        .await?;
+        );
+        self.later(keep.text(keeper.to_string()).text(json(labels)?));
         Ok(())
     }
+}
+
+fn labels_of(keeper: &Keeper) -> Statement {
+    Statement::new("SELECT labels FROM kept_labels WHERE keeper = $1").text(keeper.to_string())
+}
+
+fn labels(row: &Row) -> Result<Labels, StoreError> {
+    serde_json::from_str(row.text("labels")?).map_err(damaged("labels"))
 }

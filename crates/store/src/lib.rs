@@ -19,7 +19,6 @@ extern crate self as store;
 
 mod approvals;
 mod backend;
-mod batch;
 mod commits;
 mod crash;
 mod error;
@@ -28,6 +27,9 @@ mod keys;
 mod ledger;
 mod migrations;
 mod people;
+mod postgres;
+mod sqlite;
+mod statement;
 #[cfg(test)]
 #[path = "../tests/support/mod.rs"]
 #[expect(dead_code, reason = "each test program uses a part of it")]
@@ -105,6 +107,6 @@ impl Store {
 
 impl fmt::Debug for Store {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Store").field("engine", &self.backend.engine).finish_non_exhaustive()
+        f.debug_struct("Store").finish_non_exhaustive()
     }
 }

@@ -3,11 +3,10 @@
 use std::collections::BTreeSet;
 
 use domain::{GroupName, PersonName, Role, TeamName};
-use sqlx::Row;
-use sqlx::any::AnyRow;
 
 use crate::error::damaged;
 use crate::ledger::Change;
+use crate::statement::{Row, Statement};
 use crate::{About, Event, Store, StoreError};
 
 /// A person of this installation.
@@ -46,34 +45,26 @@ pub enum PeopleError {
     Store(#[from] StoreError),
 }
 
-impl From<sqlx::Error> for PeopleError {
-    fn from(error: sqlx::Error) -> Self {
-        Self::Store(error.into())
-    }
-}
-
-fn read(row: &AnyRow) -> Result<Person, StoreError> {
+fn read(row: &Row) -> Result<Person, StoreError> {
     let what = "a person";
-    let uid: Option<i64> = row.try_get("uid")?;
+    let uid = row.optional_number("uid")?;
     Ok(Person {
-        name: row.try_get::<String, _>("name")?.parse().map_err(damaged(what))?,
+        name: row.text("name")?.parse().map_err(damaged(what))?,
         uid: uid.map(u32::try_from).transpose().map_err(damaged(what))?,
-        role: row.try_get::<String, _>("role")?.parse().map_err(damaged(what))?,
+        role: row.text("role")?.parse().map_err(damaged(what))?,
     })
 }
 
 impl Change<'_> {
     /// The person's role, if they are known.
     pub(crate) async fn role(&mut self, name: &PersonName) -> Result<Option<Role>, StoreError> {
-        let query = sqlx::query("SELECT * FROM people WHERE name = $1").bind(name.as_str());
-        let row = query.fetch_optional(self.connection().await?).await?;
+        let query = Statement::new("SELECT * FROM people WHERE name = $1").text(name.to_string());
+        let row = self.find_one(query).await?;
         Ok(row.map(|row| read(&row)).transpose()?.map(|person| person.role))
     }
 
     async fn owners(&mut self) -> Result<Vec<Person>, StoreError> {
-        let rows = sqlx::query("SELECT * FROM people WHERE role = 'owner'")
-            .fetch_all(self.connection().await?)
-            .await?;
+        let rows = self.find(Statement::new("SELECT * FROM people WHERE role = 'owner'")).await?;
         rows.iter().map(read).collect()
     }
 
@@ -88,21 +79,16 @@ impl Change<'_> {
 
     async fn put(&mut self, person: &Person, by: Option<&PersonName>) -> Result<(), PeopleError> {
         let uid = person.uid.map(i64::from);
-        let query = sqlx::query("SELECT * FROM people WHERE uid = $1 AND name <> $2");
-        let taken =
-            query.bind(uid).bind(person.name.as_str()).fetch_optional(self.connection().await?).await?;
+        let query = Statement::new("SELECT * FROM people WHERE uid = $1 AND name <> $2");
+        let taken = self.find_one(query.number(uid).text(person.name.to_string())).await?;
         if let (Some(row), Some(uid)) = (taken, person.uid) {
             return Err(PeopleError::UidTaken { uid, person: read(&row)?.name });
         }
-        sqlx::query(
+        let keep = Statement::new(
             "INSERT INTO people (name, uid, role) VALUES ($1, $2, $3) \
              ON CONFLICT (name) DO UPDATE SET uid = excluded.uid, role = excluded.role",
-        )
-        .bind(person.name.as_str())
-        .bind(uid)
-        .bind(person.role.as_str())
-        .execute(self.connection().await?)
-        .await?;
+        );
+        self.later(keep.text(person.name.to_string()).number(uid).text(person.role.as_str().to_owned()));
         let event = Event::PersonChanged {
             person: person.name.clone(),
             role: person.role,
@@ -121,11 +107,7 @@ impl Store {
     /// There are people already.
     pub async fn install_owner(&self, name: &PersonName, uid: u32, now: u64) -> Result<(), PeopleError> {
         let mut change = Change::begin(self, now).await?;
-        if sqlx::query("SELECT name FROM people LIMIT 1")
-            .fetch_optional(change.connection().await?)
-            .await?
-            .is_some()
-        {
+        if change.find_one(Statement::new("SELECT name FROM people LIMIT 1")).await?.is_some() {
             return Err(PeopleError::NotFirst);
         }
         change.put(&Person { name: name.clone(), uid: Some(uid), role: Role::Owner }, None).await?;
@@ -157,14 +139,14 @@ impl Store {
     ) -> Result<(), PeopleError> {
         let mut change = Change::begin(self, now).await?;
         change.keep_an_owner(name).await?;
-        let removed = sqlx::query("DELETE FROM people WHERE name = $1").bind(name.as_str());
-        if removed.execute(change.connection().await?).await?.rows_affected() == 0 {
+        let remove = Statement::new("DELETE FROM people WHERE name = $1").text(name.to_string());
+        if change.changed(remove).await? == 0 {
             return Err(PeopleError::Unknown(name.clone()));
         }
         for query in
             ["DELETE FROM group_members WHERE person = $1", "DELETE FROM team_members WHERE person = $1"]
         {
-            sqlx::query(query).bind(name.as_str()).execute(change.connection().await?).await?;
+            change.later(Statement::new(query).text(name.to_string()));
         }
         let event = Event::PersonRemoved { person: name.clone(), by: by.clone() };
         change.record(&About::default(), &event, None)?;
@@ -176,7 +158,7 @@ impl Store {
     /// # Errors
     /// The store failed.
     pub async fn people(&self) -> Result<Vec<Person>, StoreError> {
-        let rows = sqlx::query("SELECT * FROM people ORDER BY name").fetch_all(self.backend.reader()).await?;
+        let rows = self.backend.find(Statement::new("SELECT * FROM people ORDER BY name")).await?;
         rows.iter().map(read).collect()
     }
 
@@ -185,8 +167,8 @@ impl Store {
     /// # Errors
     /// The store failed.
     pub async fn person_of_uid(&self, uid: u32) -> Result<Option<Person>, StoreError> {
-        let query = sqlx::query("SELECT * FROM people WHERE uid = $1").bind(i64::from(uid));
-        let row = query.fetch_optional(self.backend.reader()).await?;
+        let query = Statement::new("SELECT * FROM people WHERE uid = $1").number(i64::from(uid));
+        let row = self.backend.find_one(query).await?;
         row.map(|row| read(&row)).transpose()
     }
 
@@ -245,9 +227,8 @@ impl Store {
         if change.role(person).await?.is_none() {
             return Err(PeopleError::Unknown(person.clone()));
         }
-        let done =
-            sqlx::query(query).bind(of).bind(person.as_str()).execute(change.connection().await?).await?;
-        if done.rows_affected() > 0 {
+        let set = Statement::new(query).text(of.to_owned()).text(person.to_string());
+        if change.changed(set).await? > 0 {
             change.record(&About::default(), event, None)?;
         }
         Ok(change.commit().await?)
@@ -270,8 +251,8 @@ impl Store {
     }
 
     async fn members(&self, query: &'static str, of: &str) -> Result<BTreeSet<PersonName>, StoreError> {
-        let rows = sqlx::query(query).bind(of).fetch_all(self.backend.reader()).await?;
-        let name = |row: &AnyRow| row.try_get::<String, _>("name")?.parse().map_err(damaged("a member"));
+        let rows = self.backend.find(Statement::new(query).text(of.to_owned())).await?;
+        let name = |row: &Row| row.text("name")?.parse().map_err(damaged("a member"));
         rows.iter().map(name).collect()
     }
 
@@ -281,8 +262,8 @@ impl Store {
     /// The store failed.
     pub async fn groups(&self) -> Result<BTreeSet<GroupName>, StoreError> {
         let query = "SELECT DISTINCT group_name AS name FROM group_members";
-        let rows = sqlx::query(query).fetch_all(self.backend.reader()).await?;
-        let name = |row: &AnyRow| row.try_get::<String, _>("name")?.parse().map_err(damaged("a group"));
+        let rows = self.backend.find(Statement::new(query)).await?;
+        let name = |row: &Row| row.text("name")?.parse().map_err(damaged("a group"));
         rows.iter().map(name).collect()
     }
 }

@@ -4,12 +4,15 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use domain::CommitId;
+use rusqlite::Connection;
 use tokio::runtime::Handle;
-use tokio::sync::{Mutex as Turn, oneshot};
+use tokio::sync::{Mutex as Turns, oneshot};
 
 use super::{Change, check_sizes};
-use crate::batch::{Answers, Statement};
+use crate::backend::Backend;
 use crate::commits::asks_before_outcome;
+use crate::sqlite::Turn;
+use crate::statement::{Answers, Statement};
 use crate::{About, Commit, CommitError, Event, Outcome, Private, Reserved, Store, StoreError};
 
 /// Most of them in one transaction.
@@ -41,7 +44,8 @@ struct Waiting {
 #[derive(Default)]
 pub(crate) struct Group {
     waiting: Mutex<Vec<Waiting>>,
-    turn: Turn<()>,
+    /// Of PostgreSQL; SQLite has turns of its own.
+    turns: Turns<()>,
 }
 
 impl Store {
@@ -71,29 +75,59 @@ impl Store {
     pub(crate) fn written_after(&self, job: Job, at: u64, wait: Duration) -> oneshot::Receiver<Written> {
         let (done, written) = oneshot::channel();
         self.group.push(Waiting { job, at, done });
-        let store = self.clone();
         // Where nothing runs any more, nothing is written, and nobody waits.
-        if let Ok(runtime) = Handle::try_current() {
-            runtime.spawn(async move {
-                if !wait.is_zero() {
-                    tokio::time::sleep(wait).await;
-                }
-                let _turn = store.group.turn.lock().await;
-                let group = store.group.take();
-                if !group.is_empty() {
-                    store.write(group).await;
-                }
-            });
+        let Ok(runtime) = Handle::try_current() else { return written };
+        let turn = match &self.backend {
+            Backend::Sqlite(file) if wait.is_zero() => file.turn_now(),
+            Backend::Sqlite(_) | Backend::Postgres(_) => None,
+        };
+        let store = self.clone();
+        match turn {
+            Some(turn) => store.write_there(turn, runtime),
+            None => drop(runtime.spawn(store.write_later(wait))),
         }
         written
     }
 
-    async fn write(&self, group: Vec<Waiting>) {
-        let written = match self.write_all(&group, false).await {
+    /// Writes all that wait, when they have waited and it is their turn.
+    async fn write_later(self, wait: Duration) {
+        if !wait.is_zero() {
+            tokio::time::sleep(wait).await;
+        }
+        match &self.backend {
+            Backend::Sqlite(_) if self.group.is_empty() => {}
+            Backend::Sqlite(file) => match file.turn().await {
+                Ok(turn) => self.write_there(turn, Handle::current()),
+                Err(error) => self.tell_written(self.group.take(), Err(error.into())),
+            },
+            Backend::Postgres(_) => {
+                let _turn = self.group.turns.lock().await;
+                self.write_waiting(None).await;
+            }
+        }
+    }
+
+    /// Has all that wait written by the thread that has the connection: it goes there once.
+    fn write_there(&self, turn: Turn, runtime: Handle) {
+        let store = self.clone();
+        turn.give(move |connection| runtime.block_on(store.write_waiting(Some(connection))));
+    }
+
+    async fn write_waiting(&self, mut here: Option<&mut Connection>) {
+        let group = self.group.take();
+        if group.is_empty() {
+            return;
+        }
+        let written = match self.write_all(&group, here.as_deref_mut(), false).await {
             Ok(written) => Ok(written),
             // One of them can't be: the others can.
-            Err(_) => self.write_all(&group, true).await,
+            Err(_) => self.write_all(&group, here, true).await,
         };
+        self.tell_written(group, written);
+    }
+
+    /// Tells each what came of it.
+    fn tell_written(&self, group: Vec<Waiting>, written: Result<Vec<Written>, CommitError>) {
         let (written, failed) = match written {
             Ok(written) => (written, String::new()),
             Err(error) => (Vec::new(), error.to_string()),
@@ -117,10 +151,15 @@ impl Store {
 
     /// Writes them in one transaction, and says each one's number. Unless care is taken, they are asked for together, and the
     /// first that can't be written ends it.
-    async fn write_all(&self, group: &[Waiting], with_care: bool) -> Result<Vec<Written>, CommitError> {
+    async fn write_all(
+        &self,
+        group: &[Waiting],
+        here: Option<&mut Connection>,
+        with_care: bool,
+    ) -> Result<Vec<Written>, CommitError> {
         let together = group.iter().filter(|_| !with_care);
         let asks = together.flat_map(|waiting| waiting.job.asks()).collect();
-        let (mut change, mut found) = Change::begin_with(self, 0, asks).await?;
+        let (mut change, mut found) = Change::begin_here(self, here, asks).await?;
         let mut written = Vec::with_capacity(group.len());
         for Waiting { job, at, .. } in group {
             change.now = *at;
@@ -196,6 +235,10 @@ impl Change<'_> {
 }
 
 impl Group {
+    fn is_empty(&self) -> bool {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner).is_empty()
+    }
+
     fn push(&self, waiting: Waiting) {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner).push(waiting);
     }

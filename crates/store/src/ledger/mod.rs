@@ -6,9 +6,8 @@ mod group;
 mod seal;
 
 use domain::{AgentName, Digest, PersonName, SessionId};
+use rusqlite::Connection;
 use serde::Serialize;
-use sqlx::any::AnyRow;
-use sqlx::{AnyConnection, Row};
 
 pub use chain::{Fault, Head, Tampered};
 pub use event::{About, Act, ByRight, Event, Outcome, Reserved, Scope, Verdict};
@@ -16,8 +15,8 @@ pub(crate) use group::{Group, Job, LINGER, Written, number};
 pub use seal::Private;
 
 use crate::backend::{Backend, Transaction};
-use crate::batch::{Answers, Statement};
 use crate::error::damaged;
+use crate::statement::{Answers, Row, Statement};
 use crate::{Store, StoreError};
 use chain::{Follower, Found, Link};
 
@@ -96,7 +95,7 @@ pub enum VerifyError {
 /// A transaction that has the ledger's lock, and so is the only one that changes anything.
 pub(crate) struct Change<'s> {
     pub(crate) store: &'s Store,
-    transaction: Transaction,
+    transaction: Transaction<'s>,
     /// What is written before anything is asked, or at the end.
     later: Vec<Statement>,
     /// The time of what it records.
@@ -117,13 +116,31 @@ impl<'s> Change<'s> {
         now: u64,
         first: Vec<Statement>,
     ) -> Result<(Self, Answers), StoreError> {
-        let lock = Statement::new("UPDATE ledger_head SET seq = seq WHERE one = 1 RETURNING seq, hash");
-        let batch = std::iter::once(lock).chain(first).collect();
-        let (transaction, mut answers) = store.backend.begin(batch).await?;
+        Self::begun(store, now, store.backend.begin(locking(first)).await?)
+    }
+
+    /// The same on the thread that has the connection of SQLite, or wherever there is none.
+    pub(crate) async fn begin_here(
+        store: &'s Store,
+        here: Option<&'s mut Connection>,
+        first: Vec<Statement>,
+    ) -> Result<(Self, Answers), StoreError> {
+        let begun = match here {
+            Some(connection) => Transaction::begin_here(connection, locking(first)).await?,
+            None => store.backend.begin(locking(first)).await?,
+        };
+        Self::begun(store, 0, begun)
+    }
+
+    fn begun(
+        store: &'s Store,
+        now: u64,
+        (transaction, mut answers): (Transaction<'s>, Answers),
+    ) -> Result<(Self, Answers), StoreError> {
         let head = answers.next().unwrap_or_default();
-        let row = head.first().ok_or(sqlx::Error::RowNotFound)?;
+        let row = head.first().ok_or_else(headless)?;
         let seq = natural(row, "seq")?;
-        let hash = row.try_get::<String, _>("hash")?.parse().map_err(damaged("the ledger's head"))?;
+        let hash = row.text("hash")?.parse().map_err(damaged("the ledger's head"))?;
         Ok((Self { store, transaction, later: Vec::new(), now, seq, hash, recorded: false }, answers))
     }
 
@@ -142,12 +159,19 @@ impl<'s> Change<'s> {
         Ok(answers)
     }
 
-    /// The connection, with everything written that was left for later.
-    pub(crate) async fn connection(&mut self) -> Result<&mut AnyConnection, StoreError> {
-        if !self.later.is_empty() {
-            self.ask(Vec::new()).await?;
-        }
-        Ok(self.transaction.connection()?)
+    /// What a statement finds, with everything written that was left for later.
+    pub(crate) async fn find(&mut self, statement: Statement) -> Result<Vec<Row>, StoreError> {
+        Ok(self.ask(vec![statement]).await?.next().unwrap_or_default().rows)
+    }
+
+    /// The first row that it finds.
+    pub(crate) async fn find_one(&mut self, statement: Statement) -> Result<Option<Row>, StoreError> {
+        Ok(self.find(statement).await?.into_iter().next())
+    }
+
+    /// How many rows a statement changed.
+    pub(crate) async fn changed(&mut self, statement: Statement) -> Result<u64, StoreError> {
+        Ok(self.ask(vec![statement]).await?.next().unwrap_or_default().changed)
     }
 
     /// The number that the next entry gets.
@@ -227,6 +251,16 @@ impl<'s> Change<'s> {
     }
 }
 
+/// Takes the lock first.
+fn locking(first: Vec<Statement>) -> Vec<Statement> {
+    let lock = Statement::new("UPDATE ledger_head SET seq = seq WHERE one = 1 RETURNING seq, hash");
+    std::iter::once(lock).chain(first).collect()
+}
+
+fn headless() -> StoreError {
+    StoreError::Damaged { what: "the ledger's head", why: "it is gone".to_owned() }
+}
+
 const RELEASE: &str = "RELEASE SAVEPOINT one";
 
 fn written(event: &Event) -> Result<(String, String), StoreError> {
@@ -281,29 +315,29 @@ pub(crate) fn signed(number: u64) -> i64 {
 }
 
 /// A column that holds no negative number.
-pub(crate) fn natural(row: &AnyRow, column: &'static str) -> Result<u64, StoreError> {
-    u64::try_from(row.try_get::<i64, _>(column)?).map_err(damaged(column))
+pub(crate) fn natural(row: &Row, column: &'static str) -> Result<u64, StoreError> {
+    u64::try_from(row.number(column)?).map_err(damaged(column))
 }
 
 /// The newest entry, as it claims to be.
 pub(crate) async fn newest(backend: &Backend) -> Result<Option<Head>, StoreError> {
     let newest = "SELECT seq, hash, signature FROM ledger ORDER BY seq DESC LIMIT 1";
-    let Some(row) = sqlx::query(newest).fetch_optional(backend.reader()).await? else { return Ok(None) };
+    let Some(row) = backend.find_one(Statement::new(newest)).await? else { return Ok(None) };
     Ok(Some(Head {
         seq: natural(&row, "seq")?,
-        hash: row.try_get::<String, _>("hash")?.parse().map_err(damaged("a hash"))?,
-        signature: chain::hex(&row.try_get::<Vec<u8>, _>("signature")?),
+        hash: row.text("hash")?.parse().map_err(damaged("a hash"))?,
+        signature: chain::hex(row.bytes("signature")?),
     }))
 }
 
 /// Whom an entry is about.
-pub(crate) fn about(row: &AnyRow) -> Result<About, StoreError> {
+pub(crate) fn about(row: &Row) -> Result<About, StoreError> {
     let what = "whom a ledger entry is about";
-    let text = |column: &'static str| row.try_get::<Option<String>, _>(column);
+    let text = |column: &'static str| row.optional_text(column);
     Ok(About {
-        agent: text("agent")?.map(TryInto::try_into).transpose().map_err(damaged(what))?,
-        team: text("team")?.map(TryInto::try_into).transpose().map_err(damaged(what))?,
-        session: text("session")?.map(TryInto::try_into).transpose().map_err(damaged(what))?,
+        agent: text("agent")?.map(str::parse).transpose().map_err(damaged(what))?,
+        team: text("team")?.map(str::parse).transpose().map_err(damaged(what))?,
+        session: text("session")?.map(str::parse).transpose().map_err(damaged(what))?,
     })
 }
 
@@ -385,28 +419,27 @@ impl Store {
                 "ORDER BY l.seq DESC LIMIT $5"
             ),
         };
-        let rows = sqlx::query(query)
-            .bind(signed(bound))
-            .bind(filter.agent.as_ref().map(ToString::to_string))
-            .bind(filter.session.as_ref().map(ToString::to_string))
-            .bind(filter.kind.clone())
-            .bind(count)
-            .fetch_all(self.backend.reader())
-            .await?;
+        let query = Statement::new(query)
+            .number(signed(bound))
+            .text(filter.agent.as_ref().map(ToString::to_string))
+            .text(filter.session.as_ref().map(ToString::to_string))
+            .text(filter.kind.clone())
+            .number(count);
+        let rows = self.backend.find(query).await?;
         rows.iter().map(|row| self.read(row)).collect()
     }
 
-    fn read(&self, row: &AnyRow) -> Result<Entry, StoreError> {
+    fn read(&self, row: &Row) -> Result<Entry, StoreError> {
         let found = found(row);
         let what = "a ledger entry";
         let gone = || StoreError::Damaged { what, why: "a column holds something else".to_owned() };
         let link = found.link.ok_or_else(gone)?;
-        let secret: Option<Vec<u8>> = row.try_get("secret")?;
+        let secret = row.optional_bytes("secret")?;
         let sealed = match (&link.sealed, secret) {
             (None, _) => Sealed::None,
             (Some(_), None) => Sealed::Gone,
             (Some(sealed), Some(secret)) => {
-                seal::open(&self.keys, &secret, link.seq, sealed).map_or(Sealed::Gone, Sealed::Open)
+                seal::open(&self.keys, secret, link.seq, sealed).map_or(Sealed::Gone, Sealed::Open)
             }
         };
         Ok(Entry {
@@ -426,8 +459,8 @@ impl Store {
     /// There is nothing sealed in it, or not any more.
     pub async fn erase(&self, seq: u64, by: &PersonName, why: &str, now: u64) -> Result<(), StoreError> {
         let mut change = Change::begin(self, now).await?;
-        let deleted = sqlx::query("DELETE FROM record_keys WHERE seq = $1").bind(signed(seq));
-        if deleted.execute(change.connection().await?).await?.rows_affected() == 0 {
+        let delete = Statement::new("DELETE FROM record_keys WHERE seq = $1").number(signed(seq));
+        if change.changed(delete).await? == 0 {
             return Err(StoreError::Unknown { what: "sealed ledger entry", name: seq.to_string() });
         }
         let event = Event::Erased { seq, by: by.clone(), why: why.to_owned() };
@@ -446,8 +479,8 @@ impl Store {
         if let Some(head) = seen.filter(|head| !is_ours(public, head)) {
             return Err(Tampered { seq: head.seq, fault: Fault::ForeignHead }.into());
         }
-        let head = sqlx::query("SELECT seq FROM ledger_head").fetch_one(self.backend.reader());
-        let last = natural(&head.await.map_err(StoreError::from)?, "seq")?;
+        let head = self.backend.find_one(Statement::new("SELECT seq FROM ledger_head")).await?;
+        let last = head.map_or_else(|| Err(headless()), |row| natural(&row, "seq"))?;
         let mut follower = Follower::new(public, last, seen);
         let mut lost = std::collections::BTreeSet::new();
         let mut erased = 0_u64;
@@ -455,8 +488,7 @@ impl Store {
         loop {
             let page = "SELECT l.*, k.secret FROM ledger l LEFT JOIN record_keys k ON k.seq = l.seq \
                         WHERE l.seq > $1 ORDER BY l.seq LIMIT $2";
-            let page = sqlx::query(page).bind(bound).bind(PAGE).fetch_all(self.backend.reader());
-            let rows = page.await.map_err(StoreError::from)?;
+            let rows = self.backend.find(Statement::new(page).number(bound).number(PAGE)).await?;
             for row in &rows {
                 let found = found(row);
                 follower.follow(&found)?;
@@ -484,10 +516,10 @@ impl Store {
     }
 
     /// Whether there is nothing sealed, or it can be opened.
-    fn opens(&self, row: &AnyRow, link: &Link) -> bool {
+    fn opens(&self, row: &Row, link: &Link) -> bool {
         let Some(sealed) = &link.sealed else { return true };
-        let secret = row.try_get::<Option<Vec<u8>>, _>("secret").unwrap_or_default();
-        secret.is_some_and(|secret| seal::open(&self.keys, &secret, link.seq, sealed).is_some())
+        let secret = row.bytes("secret");
+        secret.is_ok_and(|secret| seal::open(&self.keys, secret, link.seq, sealed).is_some())
     }
 }
 
@@ -502,11 +534,11 @@ pub(crate) fn is_ours(public_key: &[u8], head: &Head) -> bool {
 }
 
 /// A row of the ledger, whatever it may hold by now.
-fn found(row: &AnyRow) -> Found {
-    let text = |column: &str| row.try_get::<String, _>(column).ok();
-    let digest = |column: &str| text(column)?.parse::<Digest>().ok();
-    let optional = |column: &str| row.try_get::<Option<String>, _>(column).ok();
-    let number = |column: &str| u64::try_from(row.try_get::<i64, _>(column).ok()?).ok();
+fn found(row: &Row) -> Found {
+    let text = |column| Some(row.text(column).ok()?.to_owned());
+    let digest = |column| row.text(column).ok()?.parse::<Digest>().ok();
+    let optional = |column| Some(row.optional_text(column).ok()?.map(str::to_owned));
+    let number = |column| natural(row, column).ok();
     let link = || {
         Some(Link {
             seq: number("seq")?,
@@ -516,9 +548,13 @@ fn found(row: &AnyRow) -> Found {
             team: optional("team")?,
             session: optional("session")?,
             body: text("body")?,
-            sealed: row.try_get("sealed").ok()?,
+            sealed: row.optional_bytes("sealed").ok()?.map(<[u8]>::to_vec),
             prev: digest("prev")?,
         })
     };
-    Found { link: link(), hash: digest("hash"), signature: row.try_get("signature").unwrap_or_default() }
+    Found {
+        link: link(),
+        hash: digest("hash"),
+        signature: row.bytes("signature").unwrap_or_default().to_vec(),
+    }
 }
