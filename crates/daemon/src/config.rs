@@ -5,12 +5,13 @@ use std::io::{ErrorKind, Read as _};
 use std::path::{Path, PathBuf};
 
 use dial::{BadProxy, Network};
-use domain::{Confidentiality, HostPattern, ModelName, NamedHost, TeamName, UsdMicros};
+use domain::{Confidentiality, HostPattern, ModelName, NamedHost, SecretName, TeamName, UsdMicros};
 use gateway::{Price, Prices};
 use policy::KnownModel;
 use serde::Deserialize;
 
 use crate::error::DaemonError;
+use crate::secrets;
 
 /// Most bytes in the file.
 const MAX_BYTES: u64 = 256 * 1024;
@@ -84,6 +85,10 @@ pub(crate) struct NetworkEntry {
     pub(crate) ca: Option<PathBuf>,
     /// The proxy through which everything goes that isn't named in `private`.
     pub(crate) proxy: Option<String>,
+    /// The secret of the vault that is the log-in there, as `secret:NAME`.
+    pub(crate) proxy_credential: Option<String>,
+    /// Whether that log-in may go to a proxy on another machine where anybody on the way can read it.
+    pub(crate) proxy_password_unencrypted: bool,
 }
 
 impl NetworkEntry {
@@ -92,6 +97,24 @@ impl NetworkEntry {
         let proxy = self.proxy.as_deref().map(str::parse).transpose();
         let proxy = proxy.map_err(|e: BadProxy| format!("network.proxy: {e}"))?;
         Ok(Network { private: self.private.clone(), ca: self.ca.clone(), proxy })
+    }
+
+    /// The log-in at the proxy.
+    pub(crate) fn credential(&self) -> Result<Option<SecretName>, String> {
+        let Some(credential) = &self.proxy_credential else { return Ok(None) };
+        let Some(proxy) = self.network()?.proxy else {
+            return Err(
+                "network.proxy_credential is the log-in at `network.proxy`, and none is named".to_owned()
+            );
+        };
+        if proxy.is_overheard() && !self.proxy_password_unencrypted {
+            return Err(format!(
+                "network.proxy_credential would go to `{proxy}` unencrypted, for anybody between here and there to read: name the \
+                 proxy as https://host:port if it speaks TLS, or a proxy on this machine that logs in there for you; or say that \
+                 the password may be read, by `proxy_password_unencrypted = true`"
+            ));
+        }
+        secrets::named(credential).map(Some).map_err(|why| format!("network.proxy_credential: {why}"))
     }
 }
 
@@ -215,6 +238,7 @@ impl Config {
             return Err(format!("`providers.{name}` has no `{missing}`"));
         }
         config.network.network()?;
+        config.network.credential()?;
         Ok(config)
     }
 }
@@ -262,6 +286,30 @@ mod tests {
     }
 
     #[test]
+    fn the_log_in_at_the_proxy_goes_unencrypted_to_this_machine_only_unless_its_owner_says_so() {
+        let read = |more: &str| {
+            let text = format!("[network]\nproxy_credential = \"secret:corp\"\n{more}");
+            Config::parse(&text).map(|config| config.network.credential().unwrap().unwrap().to_string())
+        };
+        for good in [
+            "proxy = \"https://proxy.corp.example:3129\"",
+            "proxy = \"http://127.0.0.1:3128\"",
+            "proxy = \"http://[::1]:3128\"",
+            "proxy = \"http://localhost:3128\"",
+            "proxy = \"http://proxy.corp.example:3128\"\nproxy_password_unencrypted = true",
+        ] {
+            assert_eq!(read(good), Ok("corp".to_owned()), "{good}");
+        }
+        for bad in
+            ["http://proxy.corp.example:3128", "http://10.0.0.1:3128", "http://localhost.corp.example:1"]
+        {
+            let told = read(&format!("proxy = \"{bad}\"")).unwrap_err();
+            assert!(told.contains("for anybody between here and there to read"), "{told}");
+        }
+        assert!(read("").unwrap_err().contains("none is named"));
+    }
+
+    #[test]
     fn mistakes_are_told_with_their_place() {
         for (text, told) in [
             ("allow_emulaton = true", "unknown field `allow_emulaton`"),
@@ -279,6 +327,7 @@ mod tests {
             ("[network]\nprivate = [\"A\"]", "is no host"),
             ("[network]\nown = [\"*.com\"]", "top-level domain"),
             ("[network]\nproxy = \"https://user:word@proxy:1\"", "not the address of a proxy"),
+            ("[network]\nproxy = \"http://[::1]:1\"\nproxy_credential = \"word\"", "write secret:NAME"),
             ("shared_socket = \"api.sock\"", "absolute path"),
             ("[vault]\npassphrase_command = []", "names no program"),
             ("[vault]\npassphrase = \"word\"", "unknown field `passphrase`"),

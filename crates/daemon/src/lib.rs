@@ -55,12 +55,12 @@ pub async fn serve(folders: Folders, ask_passphrase: fn() -> Option<String>) -> 
     secrets::hide_memory()?;
     let mut held = Held::take(&folders)?;
     let config = Config::read(&folders.config)?;
-    let dialer = outside::dialer(&config)?;
-    let host = Arc::new(Cells::open(&folders, &config, dialer.clone())?);
     let file = std::env::var_os(secrets::PASSPHRASE_FILE).map(PathBuf::from);
     let command = config.vault.passphrase_command.as_deref();
     let passphrase = secrets::Passphrase { file: file.as_deref(), command, ask: &ask_passphrase };
     let vault = Arc::new(secrets::open(&folders.state.join("vault"), passphrase).await?);
+    let dialer = outside::dialer(&config, &vault)?;
+    let host = Arc::new(Cells::open(&folders, &config, dialer.clone())?);
     let store = keeping::open(&folders.state.join("store")).await?;
     let lender = keeping::lender(vault, &dialer, &store);
     let outside = outside::outside(&config, dialer.clone(), &lender);

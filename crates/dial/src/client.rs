@@ -7,10 +7,14 @@ use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use reqwest::redirect::Policy;
 use reqwest::{Certificate, ClientBuilder, Method, RequestBuilder, Url};
 
+use crate::proxy::WANTS_ANOTHER;
 use crate::{DialError, Dialer};
 
+/// What reqwest says when the outer proxy wants a log-in, or another one. There is no type for it.
+const TUNNEL_WANTS_LOG_IN: &str = "tunnel error: proxy authorization required";
 /// The name that every system gives to itself.
 const LOCALHOST: &str = "localhost";
+const HTTPS: &str = "https";
 
 /// Makes requests that connect only where the dialer does, follow no redirect, and ask no proxy but the person's.
 #[derive(Debug, Clone)]
@@ -29,6 +33,7 @@ impl Client {
     /// When the URL's host is an address that isn't public and not named. A name is judged when it is resolved.
     pub fn request(&self, method: Method, url: Url) -> Result<RequestBuilder, DialError> {
         self.dialer.admits(&url)?;
+        self.dialer.can_log_in(&url)?;
         let host = url.host_str().unwrap_or_default();
         let port = url.port_or_known_default().unwrap_or_default();
         let client = if self.dialer.is_named(host, port) { &self.named } else { &self.public };
@@ -40,7 +45,16 @@ impl Client {
 #[must_use]
 pub fn refusal(error: &reqwest::Error) -> Option<DialError> {
     let mut next: Option<&(dyn std::error::Error + 'static)> = Some(error);
+    let tunnel = || {
+        let url = error.url();
+        let host = url.and_then(reqwest::Url::host_str).unwrap_or_default();
+        let port = url.and_then(reqwest::Url::port_or_known_default).unwrap_or_default();
+        DialError::Proxy { host: crate::shown(host), port, why: WANTS_ANOTHER.to_owned() }
+    };
     while let Some(error) = next {
+        if error.to_string() == TUNNEL_WANTS_LOG_IN {
+            return Some(tunnel());
+        }
         match error.downcast_ref() {
             Some(refused @ DialError::NotPublic { .. }) => return Some(refused.clone()),
             Some(_) | None => next = error.source(),
@@ -91,12 +105,18 @@ impl Dialer {
             }));
         if let Some(proxy) = &self.network.proxy {
             let named = self.network.private.clone();
+            let (dialer, proxy) = (self.clone(), proxy.clone());
             let through = reqwest::Url::parse(&proxy.to_string()).ok();
             builder = builder.proxy(reqwest::Proxy::custom(move |url| {
                 let host = url.host_str().unwrap_or_default();
                 let port = url.port_or_known_default().unwrap_or_default();
-                let direct = named.iter().any(|named| named.names(host, port));
-                through.clone().filter(|_| !direct)
+                if named.iter().any(|named| named.names(host, port)) {
+                    return None;
+                }
+                // Only with a `CONNECT`, which reqwest sends for what is in TLS.
+                let user = dialer.proxy_user().ok().flatten().filter(|_| url.scheme() == HTTPS);
+                let shown = user.and_then(|user| reqwest::Url::parse(&user.in_url(&proxy)).ok());
+                shown.or_else(|| through.clone())
             }));
         }
         for certificate in self.trust.added.iter() {
@@ -128,6 +148,22 @@ impl Dialer {
             return dialer;
         }
         dialer.only_naming(Vec::new())
+    }
+
+    /// Refuses what would go to the outer proxy without the log-in that it wants.
+    fn can_log_in(&self, url: &Url) -> Result<(), DialError> {
+        let host = url.host_str().unwrap_or_default();
+        let port = url.port_or_known_default().unwrap_or_default();
+        if self.network.proxy.is_none() || self.login.is_none() || self.is_named(host, port) {
+            return Ok(());
+        }
+        let refused = |why: String| DialError::Proxy { host: crate::shown(host), port, why };
+        if url.scheme() != HTTPS {
+            // The proxy would read it, log-in and all, and might pass on what it reads.
+            let why = "the log-in at the proxy is shown for https only: use that, or name the host in [network] private";
+            return Err(refused(why.to_owned()));
+        }
+        self.proxy_user().map(drop).map_err(refused)
     }
 
     /// Whether a URL's host may be asked for, as far as the URL tells: reqwest resolves no literal address.

@@ -10,8 +10,10 @@
 mod address;
 mod client;
 mod error;
+mod login;
 mod proxy;
 mod resolve;
+mod stream;
 #[cfg(test)]
 mod tests;
 mod tls;
@@ -30,8 +32,10 @@ pub use tokio_rustls::client::TlsStream;
 pub use address::{Class, not_public};
 pub use client::{Client, refusal};
 pub use error::DialError;
+pub use login::{ProxyLogin, ProxyUser};
 pub use proxy::{BadProxy, Proxy};
 pub use resolve::{Resolve, System};
+pub use stream::Stream;
 
 /// How long a name may take to be resolved.
 const RESOLVE_TIME: Duration = Duration::from_secs(10);
@@ -62,6 +66,8 @@ pub struct Dialer {
     network: Arc<Network>,
     resolve: Arc<dyn Resolve>,
     trust: tls::Trust,
+    /// Who has the log-in at the outer proxy.
+    login: Option<Arc<dyn ProxyLogin>>,
 }
 
 impl Dialer {
@@ -79,7 +85,13 @@ impl Dialer {
     /// As [`Dialer::new`].
     pub fn resolving(network: Network, resolve: impl Resolve + 'static) -> Result<Self, DialError> {
         let trust = tls::Trust::read(network.ca.as_deref())?;
-        Ok(Self { network: Arc::new(network), resolve: Arc::new(resolve), trust })
+        Ok(Self { network: Arc::new(network), resolve: Arc::new(resolve), trust, login: None })
+    }
+
+    /// The same dialer, which logs in at the outer proxy.
+    #[must_use]
+    pub fn logging_in(self, login: Arc<dyn ProxyLogin>) -> Self {
+        Self { login: Some(login), ..self }
     }
 
     /// The same dialer for a host that the person configured: it may be anywhere.
@@ -99,11 +111,11 @@ impl Dialer {
     ///
     /// # Errors
     /// When it can't be resolved, is not public and not named, or doesn't answer.
-    pub async fn connect(&self, host: &str, port: u16) -> Result<TcpStream, DialError> {
+    pub async fn connect(&self, host: &str, port: u16) -> Result<Stream, DialError> {
         let connected = async {
             match &self.network.proxy {
                 Some(proxy) if !self.is_named(host, port) => self.through(proxy, host, port).await,
-                Some(_) | None => self.directly(host, port).await,
+                Some(_) | None => self.directly(host, port).await.map(Stream::Plain),
             }
         };
         let late = || DialError::Late { host: shown(host), seconds: ALL_TIME.as_secs() };
@@ -114,7 +126,7 @@ impl Dialer {
     ///
     /// # Errors
     /// As [`Dialer::connect`], or when the certificate is not good for this host.
-    pub async fn tls(&self, host: &str, port: u16) -> Result<TlsStream<TcpStream>, DialError> {
+    pub async fn tls(&self, host: &str, port: u16) -> Result<TlsStream<Stream>, DialError> {
         self.secure(self.connect(host, port).await?, host).await
     }
 
@@ -122,7 +134,7 @@ impl Dialer {
     ///
     /// # Errors
     /// As [`Dialer::tls`].
-    pub async fn https(&self, host: &str, port: u16) -> Result<TlsStream<TcpStream>, DialError> {
+    pub async fn https(&self, host: &str, port: u16) -> Result<TlsStream<Stream>, DialError> {
         self.trust.secure(self.connect(host, port).await?, host, tls::Offer::Http).await
     }
 
@@ -203,18 +215,30 @@ impl Dialer {
     }
 
     /// Through the proxy, which resolves the name: its network is the person's. An address is judged here.
-    async fn through(&self, proxy: &Proxy, host: &str, port: u16) -> Result<TcpStream, DialError> {
+    async fn through(&self, proxy: &Proxy, host: &str, port: u16) -> Result<Stream, DialError> {
         let literal = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(host);
         if let Ok(address) = literal.parse::<IpAddr>()
             && let Some(class) = not_public(address)
         {
             return Err(DialError::NotPublic { host: shown(host), port, address, class });
         }
-        let asking = proxy::asking(host, port)?;
-        let mut stream = self.naming(proxy.named()).directly(proxy.host(), proxy.port()).await?;
-        let said = proxy::connect(&mut stream, &asking).await;
-        said.map_err(|why| DialError::Proxy { host: shown(host), port, why })?;
+        let refused = |why: String| DialError::Proxy { host: shown(host), port, why };
+        let user = self.proxy_user().map_err(refused)?;
+        let asking = proxy::asking(host, port, user.as_ref())?;
+        let stream = self.naming(proxy.named()).directly(proxy.host(), proxy.port()).await?;
+        let mut stream = if proxy.in_tls() {
+            let stream = self.trust.secure(stream, proxy.host(), tls::Offer::Nothing).await;
+            Stream::InTls(Box::new(stream.map_err(|error| refused(error.to_string()))?))
+        } else {
+            Stream::Plain(stream)
+        };
+        proxy::connect(&mut stream, &asking, user.is_some()).await.map_err(refused)?;
         Ok(stream)
+    }
+
+    /// The log-in at the outer proxy, as it is now; none if none is configured.
+    fn proxy_user(&self) -> Result<Option<ProxyUser>, String> {
+        self.login.as_ref().map(|login| login.log_in()).transpose()
     }
 }
 

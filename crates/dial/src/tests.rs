@@ -94,7 +94,7 @@ async fn a_name_that_answers_otherwise_the_second_time_gains_nothing() {
     assert_eq!(asked.load(Ordering::SeqCst), 1);
     // What was judged good is what is connected to, though the name leads elsewhere by now.
     let (dialer, asked) = lying(naming(&["good.example"]), &["127.0.0.1"], &["192.0.2.1"]);
-    let stream = dialer.connect("good.example", port).await.unwrap();
+    let Stream::Plain(stream) = dialer.connect("good.example", port).await.unwrap() else { panic!() };
     assert_eq!(stream.peer_addr().unwrap(), listener.local_addr().unwrap());
     assert_eq!(asked.load(Ordering::SeqCst), 1);
     // Of a name with good and bad addresses only the good ones are tried.
@@ -192,16 +192,78 @@ async fn the_outer_proxy_is_asked_for_all_that_is_not_named() {
         "the proxy makes no connection to `far.example` port 25: it answered `HTTP/1.1 403 No`"
     );
     let unknown = dialer.connect("far.example", 25).await.unwrap_err().to_string();
-    assert!(unknown.contains("it wants a log-in, and none can be configured"), "{unknown}");
+    assert!(unknown.contains("it wants a log-in: `lazaret secret set NAME"), "{unknown}");
     let split = dialer.connect("far.example\r\nx: y", 25).await.unwrap_err();
     assert!(matches!(split, DialError::NoHost { .. }), "{split}");
     let heads = asked.await.unwrap();
     assert_eq!(heads[0], "CONNECT far.example:443 HTTP/1.1\r\nhost: far.example:443\r\n\r\n");
-    for bad in ["http://proxy", "https://proxy:1", "http://user:secret@proxy:1", "proxy:1", "http://*.a.b:1"]
-    {
+    for bad in [
+        "http://proxy",
+        "socks5://proxy:1",
+        "https://proxy",
+        "http://user:secret@proxy:1",
+        "proxy:1",
+        "http://*.a.b:1",
+    ] {
         let told = bad.parse::<Proxy>().unwrap_err().to_string();
         assert!(!told.contains("secret"), "{told}");
     }
+}
+
+/// Ann, with a password.
+struct Ann(&'static str);
+
+impl ProxyLogin for Ann {
+    fn log_in(&self) -> Result<ProxyUser, String> {
+        ProxyUser::new("ann".to_owned(), self.0.into())
+    }
+}
+
+#[tokio::test]
+async fn what_a_proxy_says_of_a_log_in_is_told_with_what_to_do_and_without_the_log_in() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let at = listener.local_addr().unwrap();
+    let answers = [
+        (
+            "HTTP/1.1 407 Who\r\nproxy-authenticate: Negotiate\r\nProxy-Authenticate: NTLM\r\n\r\n",
+            "by NTLM or Negotiate,",
+        ),
+        (
+            "HTTP/1.1 407 Who\r\nproxy-authenticate: NTLM\r\nproxy-authenticate: basic realm=\"x\"\r\n\r\n",
+            "it refuses the log-in",
+        ),
+        (
+            "HTTP/1.1 407 YW5uOmNhbmFyeQ== canary\r\nproxy-authenticate: canary\r\n\r\n",
+            "it refuses the log-in",
+        ),
+        ("HTTP/1.1 403 YW5uOmNhbmFyeQ== canary\r\n\r\n", "it answered HTTP 403"),
+        ("HTTP/1.1 YW5uOmNhbmFyeQ== canary\r\n\r\n", "it answered what is no HTTP"),
+        ("YW5uOmNhbmFyeQ== canary\r\n\r\n", "it answered what is no HTTP"),
+    ];
+    let heads = tokio::spawn(async move {
+        let mut heads = Vec::new();
+        for (answer, _) in answers {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut head = vec![0; 1024];
+            let n = stream.read(&mut head).await.unwrap();
+            heads.push(String::from_utf8_lossy(&head[..n]).into_owned());
+            stream.write_all(answer.as_bytes()).await.unwrap();
+        }
+        heads
+    });
+    let network = Network { proxy: Some(format!("http://{at}").parse().unwrap()), ..Network::default() };
+    let dialer = Dialer::new(network).unwrap().logging_in(Arc::new(Ann("canary")));
+    assert!(!format!("{dialer:?}").contains("canary"));
+    for (answer, expected) in answers {
+        let told = dialer.connect("far.example", 443).await.unwrap_err().to_string();
+        assert!(
+            told.contains(expected) && !told.contains("canary") && !told.contains("YW5u"),
+            "{answer}: {told}"
+        );
+    }
+    let expected = "CONNECT far.example:443 HTTP/1.1\r\nhost: far.example:443\r\n\
+        proxy-authorization: Basic YW5uOmNhbmFyeQ==\r\n\r\n";
+    assert!(heads.await.unwrap().iter().all(|head| head == expected));
 }
 
 /// Answers each connection, in order.

@@ -110,7 +110,9 @@ impl From<PlaceholderVariable> for String {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum BindingError {
     /// None of the ways that there are.
-    #[error("`{0}` is no way to show a secret: write bearer, basic:USER, header:NAME or password")]
+    #[error(
+        "`{0}` is no way to show a secret: write bearer, basic:USER, header:NAME, password or proxy:USER"
+    )]
     How(String),
     /// A header that says how the request is carried, or what no header is called.
     #[error("`{0}` is no header that can carry a secret")]
@@ -123,8 +125,8 @@ pub enum BindingError {
     Method(String),
     /// A header for mail, or a log-in for requests.
     #[error(
-        "`{to}` doesn't take a secret as `{how}`: mail takes it as password, or a log-in's token as bearer; everything \
-         else in a header"
+        "`{to}` doesn't take a secret as `{how}`: mail takes it as password, or a log-in's token as bearer; a proxy as \
+         proxy:USER; everything else in a header"
     )]
     NotSo {
         /// Where.
@@ -132,6 +134,9 @@ pub enum BindingError {
         /// How.
         how: String,
     },
+    /// The log-in of a part of a proxy.
+    #[error("`{0}` is no whole proxy: bind its log-in to http(s)://host:port, without a path and methods")]
+    PartOfProxy(String),
     /// Unencrypted to another machine.
     #[error("`{0}` would carry the secret unencrypted to another machine: use https")]
     PlainHttp(String),
@@ -149,19 +154,21 @@ pub enum How {
     Header(String),
     /// As the password of a log-in, for mail.
     Password,
+    /// As the password of this user at the outer proxy: to no request, only when the proxy is asked for a connection.
+    Proxy(String),
 }
 
 impl How {
     /// Most bytes of a user's or a header's name.
     pub const MAX: usize = 128;
 
-    /// The header, in lower case; none for a password.
+    /// The header of requests, in lower case; none for a password.
     #[must_use]
     pub fn header(&self) -> Option<&str> {
         match self {
             Self::Bearer | Self::Basic(_) => Some("authorization"),
             Self::Header(name) => Some(name),
-            Self::Password => None,
+            Self::Password | Self::Proxy(_) => None,
         }
     }
 }
@@ -212,12 +219,12 @@ impl FromStr for How {
         if text == "password" {
             return Ok(Self::Password);
         }
-        if let Some(user) = text.strip_prefix("basic:") {
+        let user = text.strip_prefix("basic:").map(|user| (user, Self::Basic as fn(String) -> Self));
+        let at_proxy = || text.strip_prefix("proxy:").map(|user| (user, Self::Proxy as fn(String) -> Self));
+        if let Some((user, how)) = user.or_else(at_proxy) {
             let sound = (1..=Self::MAX).contains(&user.len())
                 && user.bytes().all(|b| (b == b' ' || b.is_ascii_graphic()) && b != b':');
-            return sound
-                .then(|| Self::Basic(user.to_owned()))
-                .ok_or_else(|| BindingError::User(short(user)));
+            return sound.then(|| how(user.to_owned())).ok_or_else(|| BindingError::User(short(user)));
         }
         if let Some(name) = text.strip_prefix("header:") {
             let token = |b: u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b);
@@ -236,6 +243,7 @@ impl fmt::Display for How {
             Self::Basic(user) => write!(f, "basic:{user}"),
             Self::Header(name) => write!(f, "header:{name}"),
             Self::Password => f.write_str("password"),
+            Self::Proxy(user) => write!(f, "proxy:{user}"),
         }
     }
 }
@@ -283,9 +291,15 @@ impl SecretBinding {
             How::Password => !self.to.scheme().is_http() && !of_login,
             How::Bearer => self.to.scheme().is_http() || of_login,
             How::Basic(_) | How::Header(_) => self.to.scheme().is_http(),
+            How::Proxy(_) => self.to.scheme().is_http() && !of_login,
         };
         if !good {
             return Err(BindingError::NotSo { to: self.to.to_string(), how: self.how.to_string() });
+        }
+        if let How::Proxy(_) = self.how {
+            let whole = self.to.path() == "/" && self.methods.is_empty();
+            // Whether one may go to another machine in the clear is said where it is used: in the configuration.
+            return if whole { Ok(()) } else { Err(BindingError::PartOfProxy(self.to.to_string())) };
         }
         if self.to.scheme() == Scheme::Http && !self.to.is_loopback() {
             return Err(BindingError::PlainHttp(self.to.to_string()));
@@ -343,7 +357,9 @@ mod tests {
 
     #[test]
     fn a_secret_goes_only_in_headers_that_carry_one() {
-        for good in ["bearer", "password", "basic:ann", "header:x-api-key", "header:cookie"] {
+        for good in
+            ["bearer", "password", "basic:ann", "proxy:CORP\\ann", "header:x-api-key", "header:cookie"]
+        {
             assert_eq!(good.parse::<How>().unwrap().to_string(), good);
         }
         assert_eq!("header:X-Api-Key".parse(), Ok(How::Header("x-api-key".to_owned())));
@@ -354,6 +370,10 @@ mod tests {
             "basic:",
             "basic:a:b",
             "basic:a\n",
+            "proxy",
+            "proxy:",
+            "proxy:a:b",
+            "proxy:a\r\nb",
             "header:",
             "header:a b",
             "header:a\r\nb",
@@ -383,6 +403,23 @@ mod tests {
         assert!(matches!(bound("http://a", &[]), Err(BindingError::PlainHttp(_))));
         assert!(matches!(bound("imaps://a", &[]), Err(BindingError::NotSo { .. })));
         assert!(matches!(bound("https://a", &["get"]), Err(BindingError::Method(_))));
+    }
+
+    #[test]
+    fn the_log_in_of_a_proxy_is_bound_to_a_whole_proxy() {
+        let bound = |to: &str, methods: &[&str], of_login: bool| {
+            let methods = methods.iter().map(|method| (*method).to_owned()).collect();
+            let how = "proxy:ann".parse().unwrap();
+            SecretBinding { to: to.parse().unwrap(), methods, how }.check(of_login)
+        };
+        for to in ["https://proxy.example:3129", "http://127.0.0.1:3128", "http://proxy.example:3128"] {
+            assert_eq!(bound(to, &[], false), Ok(()), "{to}");
+        }
+        let part = Err(BindingError::PartOfProxy("https://proxy.example/a".to_owned()));
+        assert_eq!(bound("https://proxy.example/a", &[], false), part);
+        assert!(matches!(bound("https://proxy.example", &["GET"], false), Err(BindingError::PartOfProxy(_))));
+        assert!(matches!(bound("https://proxy.example", &[], true), Err(BindingError::NotSo { .. })));
+        assert!(matches!(bound("imaps://proxy.example", &[], false), Err(BindingError::NotSo { .. })));
     }
 
     #[test]

@@ -79,6 +79,9 @@ pub(crate) async fn send(
 
 /// The innermost cause, without the URL.
 pub(crate) fn cause(error: reqwest::Error) -> String {
+    if let Some(refused) = dial::refusal(&error) {
+        return refused.to_string();
+    }
     let error = error.without_url();
     let mut cause: &dyn std::error::Error = &error;
     while let Some(inner) = cause.source() {

@@ -5,7 +5,7 @@ use std::io::{self, BufRead as _, IsTerminal as _, Read, Write as _};
 use std::process::{Command, Stdio};
 
 use api::{NewSecret, Revocation, RotateRequest, SecretText, SecretView};
-use domain::SecretBinding;
+use domain::{How, SecretBinding};
 use rustix::termios::{LocalModes, OptionalActions, Termios, tcgetattr, tcsetattr};
 use secrecy::zeroize::Zeroizing;
 
@@ -48,7 +48,14 @@ async fn set(args: SecretSetArgs) -> Outcome {
     bindings.iter().try_for_each(|binding| binding.check(false)).map_err(|e| Failure::new(e.to_string()))?;
     let value = bytes(&from, name.as_str())?;
     let before = background::client().await?.set_secret(&name, &NewSecret { value, bindings }).await?;
-    note(format!("{name} is stored; an agent may use it with [secrets] in agent.toml"));
+    note(match how {
+        How::Proxy(_) => format!(
+            "{name} is stored; `proxy_credential = \"secret:{name}\"` in [network] of config.toml has it used when the daemon starts"
+        ),
+        How::Bearer | How::Basic(_) | How::Header(_) | How::Password => {
+            format!("{name} is stored; an agent may use it with [secrets] in agent.toml")
+        }
+    });
     tell(before);
     Ok(0)
 }

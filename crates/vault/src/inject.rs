@@ -69,7 +69,7 @@ impl Injection {
                 let encoded = Zeroizing::new(STANDARD.encode(pair.reveal()));
                 joined(&[b"Basic ", encoded.as_bytes()])
             }
-            How::Header(_) | How::Password => raw.share(),
+            How::Header(_) | How::Password | How::Proxy(_) => raw.share(),
         };
         let header = right.binding.how.header().filter(|_| !mail).map(str::to_owned);
         Self { header, value, secret: secret.clone(), raw, right }
@@ -131,6 +131,22 @@ impl Vault {
             return Err(InjectError::Unknown(name.clone()));
         }
         self.lent(name, to).ok_or_else(|| InjectError::NotBound { secret: name.clone(), to: shown(to) })
+    }
+
+    /// The user and the password with which this host logs in at its outer proxy: bound to that as such, and lent for nothing
+    /// else.
+    ///
+    /// # Errors
+    /// There is none of that name, or it is not the log-in of this proxy.
+    pub fn lend_to_proxy(&self, name: &SecretName, to: &Target<'_>) -> Result<(String, Secret), InjectError> {
+        let entries = self.entries();
+        let entry = entries.get(name).ok_or_else(|| InjectError::Unknown(name.clone()))?;
+        let user = entry.described.bindings.iter().find_map(|binding| match &binding.how {
+            How::Proxy(user) if binding.covers(to) => Some(user.clone()),
+            How::Proxy(_) | How::Bearer | How::Basic(_) | How::Header(_) | How::Password => None,
+        });
+        let user = user.ok_or_else(|| InjectError::NotBound { secret: name.clone(), to: shown(to) })?;
+        Ok((user, entry.tokens.access.share()))
     }
 
     /// Waits until the secret may no longer be used as it is: removed, set anew, or bound elsewhere. Says why. Safe to

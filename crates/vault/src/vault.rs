@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use domain::{BindingError, SecretBinding, SecretName, Target};
+use domain::{BindingError, How, SecretBinding, SecretName, Target};
 use secrecy::zeroize::Zeroizing;
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
@@ -211,7 +211,8 @@ impl Vault {
     pub(crate) fn lent(&self, name: &SecretName, to: &Target<'_>) -> Option<Injection> {
         let entries = self.entries();
         let entry = entries.get(name)?;
-        let bindings = entry.described.bindings.iter().filter(|binding| binding.covers(to));
+        let lends = |binding: &&SecretBinding| binding.covers(to) && !matches!(binding.how, How::Proxy(_));
+        let bindings = entry.described.bindings.iter().filter(lends);
         let binding = bindings.max_by_key(|binding| binding.to.path().len())?.clone();
         Some(Injection::new(name, entry.tokens.access.share(), Right { since: entry.since, binding }))
     }

@@ -128,6 +128,9 @@ pub(super) fn settings(path: &Path) -> Option<String> {
 
 /// An error of the network. Only the part of the URL before any query is shown: what follows can be a secret.
 pub(super) fn network(url: &str, error: &reqwest::Error) -> ImageError {
+    if let Some(why) = dial::refusal(error) {
+        return refused(url, why.to_string());
+    }
     let mut why = String::new();
     let mut next: Option<&dyn std::error::Error> = Some(error);
     while let Some(error) = next {

@@ -36,7 +36,7 @@ async fn lab(fake: Fake) -> Lab {
     let store = crate::keeping::open(&at("store")).await.unwrap();
     let nobody = crate::secrets::Passphrase { file: None, command: None, ask: &|| None };
     let vault = Arc::new(crate::secrets::open(&at("vault"), nobody).await.unwrap());
-    let dialer = crate::outside::dialer(&Config::default()).unwrap();
+    let dialer = crate::outside::dialer(&Config::default(), &vault).unwrap();
     let lender = crate::keeping::lender(vault, &dialer, &store);
     let outside = crate::outside::outside(&Config::default(), dialer, &lender);
     let authority = Arc::new(crate::keeping::authority(&at("egress")).unwrap());

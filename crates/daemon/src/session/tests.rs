@@ -263,7 +263,7 @@ async fn lab(fake: Fake) -> Lab {
     let store = crate::keeping::open(&at("s").join("store")).await.unwrap();
     let nobody = crate::secrets::Passphrase { file: None, command: None, ask: &|| None };
     let vault = Arc::new(crate::secrets::open(&at("s").join("vault"), nobody).await.unwrap());
-    let dialer = crate::outside::dialer(&Config::default()).unwrap();
+    let dialer = crate::outside::dialer(&Config::default(), &vault).unwrap();
     let lender = crate::keeping::lender(vault, &dialer, &store);
     let models = crate::models::service(&Config::default(), &lender, &dialer, |_| None).unwrap();
     let outside = crate::outside::outside(&Config::default(), dialer, &lender);

@@ -7,7 +7,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use dial::{DialError, Dialer, TlsStream};
+use dial::{DialError, Dialer, Stream, TlsStream};
 use domain::HostPattern;
 use futures::stream::BoxStream;
 use http::Uri;
@@ -18,7 +18,6 @@ use hyper_util::client::legacy::connect::{Connected, Connection};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use oauth::Lender;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
 use tower_service::Service;
 use wire::egress::MAX_ANSWER;
 
@@ -126,8 +125,8 @@ impl Service<Uri> for Dial {
 
 /// A connection that the dialer made.
 pub(super) enum Dialed {
-    Plain(TcpStream),
-    Tls(Box<TlsStream<TcpStream>>),
+    Plain(Stream),
+    Tls(Box<TlsStream<Stream>>),
 }
 
 impl Connection for Dialed {

@@ -75,7 +75,7 @@ pub(crate) struct SecretSetArgs {
     /// Where it may go: scheme, host, and perhaps how paths begin; may be given again.
     #[arg(long, required = true, value_name = "URL")]
     pub(crate) to: Vec<Destination>,
-    /// How: bearer, basic:USER, header:NAME, or password for mail.
+    /// How: bearer, basic:USER, header:NAME, password for mail, or proxy:USER at the outer proxy.
     #[arg(long = "as", value_name = "HOW", default_value = "bearer")]
     pub(crate) how: How,
     /// Only with these methods, such as GET,HEAD.

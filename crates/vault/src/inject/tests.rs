@@ -42,6 +42,38 @@ fn shows(injection: &Injection) -> (&str, &str) {
 }
 
 #[test]
+fn the_log_in_of_the_outer_proxy_is_lent_for_that_and_for_nothing_else() {
+    let (vault, _folder) = vault();
+    let proxy = "http://proxy.corp.example:3128";
+    vault.set(&name("corp"), "canary-corp".into(), vec![binding(proxy, "proxy:ann", &[])], 1).unwrap();
+    vault
+        .set(&name("other"), "canary-other".into(), vec![binding("https://a.example", "basic:ann", &[])], 1)
+        .unwrap();
+    let at = |scheme, host, port| Target { scheme, host, port, method: "CONNECT", path: "/" };
+    let there = at(Scheme::Http, "proxy.corp.example", 3128);
+    let (user, password) = vault.lend_to_proxy(&name("corp"), &there).unwrap();
+    assert_eq!((user.as_str(), password.reveal()), ("ann", &b"canary-corp"[..]));
+    for elsewhere in [
+        at(Scheme::Https, "proxy.corp.example", 3128),
+        at(Scheme::Http, "proxy.corp.example", 3129),
+        at(Scheme::Http, "proxy.evil.example", 3128),
+    ] {
+        let refused = vault.lend_to_proxy(&name("corp"), &elsewhere);
+        assert!(matches!(refused, Err(InjectError::NotBound { .. })));
+    }
+    // What requests carry is not shown to a proxy, and the proxy's log-in to no request: not to the proxy's own host, whatever
+    // an agent's file says, and not to a tool server or provider there.
+    let https = at(Scheme::Https, "a.example", 443);
+    assert!(matches!(vault.lend_to_proxy(&name("other"), &https), Err(InjectError::NotBound { .. })));
+    assert!(matches!(vault.lend_to_proxy(&name("none"), &there), Err(InjectError::Unknown(_))));
+    let get = Target { method: "GET", ..there };
+    for to in [get, there] {
+        assert!(matches!(vault.lend(&name("corp"), &to), Err(InjectError::NotBound { .. })));
+        assert!(vault.inject(&[used("corp", &[proxy])], &to).unwrap().is_none());
+    }
+}
+
+#[test]
 fn both_the_binding_and_the_agents_file_must_allow() {
     let (vault, _folder) = vault();
     vault
