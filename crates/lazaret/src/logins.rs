@@ -127,20 +127,28 @@ fn request(args: SecretLoginArgs) -> Result<(SecretName, LoginRequest), Failure>
 /// Gives the log-in what the person pastes, when it has begun; returns only if that can't be done.
 async fn paste(client: &Client, name: &SecretName, begun: &Notify) -> Failure {
     begun.notified().await;
+    // Who writes to a program needs no prompt, and has one try: nobody is there to read why it was wrong.
+    let person = io::stdin().is_terminal();
     loop {
-        eprint!("paste what it ends with: ");
+        if person {
+            eprint!("paste what it ends with: ");
+        }
         let text = match line().await {
-            Ok(text) if text.0.trim().is_empty() => {
+            Ok(text) if text.0.trim().is_empty() && person => {
                 return Failure::new("nothing was pasted").hint("begin the log-in once more");
+            }
+            Ok(text) if text.0.trim().is_empty() => {
+                return Failure::new("nothing was pasted: standard input has ended, or holds an empty line").hint(
+                    "run it at a terminal, or write what the log-in ends with to its standard input, in one line, once it has told \
+                     where to log in",
+                );
             }
             Ok(text) => text,
             Err(error) => return Failure::new(format!("what is pasted can't be read: {error}")),
         };
         match client.paste_login(name, &PasteRequest { text }).await {
             Ok(()) => return std::future::pending().await,
-            Err(ClientError::Problem(problem))
-                if problem.kind == ProblemKind::Invalid && io::stdin().is_terminal() =>
-            {
+            Err(ClientError::Problem(problem)) if problem.kind == ProblemKind::Invalid && person => {
                 note(problem.message);
             }
             Err(error) => return error.into(),

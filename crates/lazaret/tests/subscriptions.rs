@@ -1,8 +1,10 @@
 //! A person logs in for a subscription by the command line; what is wrong is told, and no token is shown or written.
 
+use std::time::Duration;
+
 use testkit::person::{logging_in, pasted, url_in};
 use testkit::vendors::Vendors;
-use testkit::{Done, Lab, files};
+use testkit::{Done, Lab, Terminal, deadline, files};
 
 #[test]
 fn a_person_logs_in_for_a_subscription_and_nothing_else_need_be_said() {
@@ -26,6 +28,26 @@ fn a_person_logs_in_for_a_subscription_and_nothing_else_need_be_said() {
     let told = ran(&["login", "claude", "--subscription", "claude", "--device"], 1).stderr;
     assert!(told.contains("offers no log-in by a code that is typed"), "{told}");
 
+    // Nobody is asked at no terminal, and who is there may try again.
+    let told = ran(&["login", "claude", "--subscription", "claude", "--paste"], 1).stderr;
+    assert!(told.contains("nothing was pasted: standard input has ended"), "{told}");
+    assert!(
+        told.contains("run it at a terminal, or write") && !told.contains("paste what it ends with"),
+        "{told}"
+    );
+    let line = format!("{} secret login claude --subscription claude --paste", env!("CARGO_BIN_EXE_lazaret"));
+    let mut terminal = Terminal::run(&lab, &line);
+    for (times, typed) in [(1, "nonsense\r"), (2, "\r")] {
+        deadline("it is asked for", Duration::from_secs(60), || {
+            (terminal.seen().matches("paste what it ends with: ").count() == times).then_some(())
+        });
+        terminal.keys(typed);
+    }
+    let seen = terminal.end();
+    assert!(
+        seen.contains("that is not what this log-in ended with") && seen.contains("nothing was pasted"),
+        "{seen}"
+    );
     let (child, _) = logging_in(&lab, &["claude", "--subscription", "claude", "--paste"]);
     assert!(!pasted(child, "nonsense"));
     let (child, _) = logging_in(&lab, &["claude", "--subscription", "claude", "--paste"]);

@@ -10,6 +10,7 @@ Examples:
   lazaret secret set github --to https://api.github.com --method GET
   pass show anthropic | lazaret secret set anthropic --to https://api.anthropic.com --as header:x-api-key
   lazaret secret set npm --to https://registry.npmjs.org --from-command 'op read op://team/npm/token'
+  lazaret secret set corp-proxy --to https://proxy.example.com:3129 --as proxy:ann
   lazaret secret set mail --to imaps://imap.example.com --to smtps://smtp.example.com --as password
 
 An agent may use it only where its agent.toml says so too:
@@ -21,12 +22,17 @@ It takes the place of a secret of the same name. Its bytes never enter a cell, a
 const LOGIN_HELP: &str = "\
 Examples:
   lazaret secret login claude --subscription claude
+  lazaret secret login claude --subscription claude --paste       # any browser; what it ends with is pasted
   lazaret secret login chatgpt --subscription chatgpt --device
   lazaret secret login crm --server https://mcp.example.com/mcp
   lazaret secret login wiki --issuer https://id.example.com --client lazaret --to https://wiki.example.com
-  lazaret secret login ci --issuer https://id.example.com --client lazaret --to https://ci.example.com --device
+  lazaret secret login ci --issuer https://id.example.com --client lazaret --device \\
+    --to https://ci.example.com
   lazaret secret login mail --issuer https://id.example.com --client lazaret --scope mail \\
     --to imaps://imap.example.com --to smtps://smtp.example.com
+  lazaret secret login wiki --server https://wiki.example.com/mcp --trust https://id.example.com
+  lazaret secret login bot --token-url https://id.example.com/token --client lazaret \\
+    --to https://ci.example.com --refresh-token --from-command 'pass show bot-refresh'
   lazaret secret login crm     # once more, as before
 
 Without --device or --paste, a browser on this machine comes back to a port of it that listens for this one
