@@ -14,11 +14,12 @@ use gateway::tools::{Connector, Servers, Session, SessionGate, ToolEvent};
 use gateway::{BaseUrl, Credential};
 use policy::{AgentPolicy, KnownModel, Seen, Sources, Table};
 use store::{About, Answer, Keeper, Place, Store};
+use tokio::io::copy_bidirectional_with_sizes;
 use tokio::net::{TcpListener, UnixStream};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use wire::early::{Answer as Born, Question as Birth, VERSION};
-use wire::frame::{self, LARGE, SMALL};
+use wire::frame::{self, CHUNK, LARGE, SMALL};
 use wire::guest::{ContainerSpec, FromGuest, GuestOpens, Protections, ToGuest};
 use wire::host::{DaemonOpens, DoorOpens, DoorReport};
 use wire::mux::{Incoming, MuxLimits, Opener, Side, Stream, mux};
@@ -296,7 +297,8 @@ async fn relay(listener: TcpListener, service: GuestOpens, guest: Opener, contro
         relayed.spawn(async move {
             let Ok(mut stream) = guest.open().await else { return };
             if frame::write(&mut stream, &service, SMALL).await.is_ok() {
-                drop(tokio::io::copy_bidirectional(&mut connection, &mut stream).await);
+                // In pieces as large as in a guest.
+                drop(copy_bidirectional_with_sizes(&mut connection, &mut stream, CHUNK, CHUNK).await);
             }
         });
     }

@@ -11,6 +11,7 @@ use rustls::pki_types::{CertificateDer, ServerName};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
 
 use crate::Result;
 
@@ -36,6 +37,14 @@ impl Way {
 
     /// A connection that is kept.
     pub async fn open(&self) -> Result<Connection> {
+        let (sender, connection) =
+            hyper::client::conn::http1::handshake(TokioIo::new(self.stream().await?)).await?;
+        let driver = tokio::spawn(async { drop(connection.await) });
+        Ok(Connection { sender, host: format!("localhost:{}", self.origin), driver })
+    }
+
+    /// TLS with the origin, or with the proxy as it.
+    pub async fn stream(&self) -> Result<TlsStream<TcpStream>> {
         let mut stream = TcpStream::connect(("127.0.0.1", self.proxy.unwrap_or(self.origin))).await?;
         stream.set_nodelay(true)?;
         if self.proxy.is_some() {
@@ -50,10 +59,7 @@ impl Way {
                 return Err(format!("the proxy said {}", String::from_utf8_lossy(&head)).into());
             }
         }
-        let stream = self.connector.connect(ServerName::try_from("localhost")?, stream).await?;
-        let (sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
-        let driver = tokio::spawn(async { drop(connection.await) });
-        Ok(Connection { sender, host: format!("localhost:{}", self.origin), driver })
+        Ok(self.connector.connect(ServerName::try_from("localhost")?, stream).await?)
     }
 }
 

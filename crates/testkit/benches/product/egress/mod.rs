@@ -2,6 +2,7 @@
 //! all of which end TLS, look at the request and begin TLS anew. Ours also decides, and writes each request and what came of
 //! it to the ledger. The machine in between is left out.
 
+mod bare;
 mod client;
 mod origin;
 mod proxies;
@@ -14,8 +15,9 @@ use tokio::task::JoinSet;
 
 use crate::Result;
 use crate::report::{Number, median};
+use bare::Bare;
 use client::Way;
-use origin::{LARGE, Origin};
+use origin::{LARGE, Origin, PACED};
 pub use proxies::lacks;
 
 /// Small requests one after the other, on one connection.
@@ -39,6 +41,8 @@ struct Measured {
     each: Vec<f64>,
     /// ms for a megabyte.
     megabyte: Vec<f64>,
+    /// The same, at the pace of a line.
+    paced: Vec<f64>,
 }
 
 pub async fn run() -> Result<Vec<Number>> {
@@ -62,8 +66,11 @@ pub async fn run() -> Result<Vec<Number>> {
         origin.port
     );
     let ours = WayOut::open(&agent, network).await;
+    let straight = Way::new(origin.port, None, &origin.authority.certificate)?;
+    let bare = Bare::start(straight.clone()).await?;
     let ways = [
-        ("straight", Way::new(origin.port, None, &origin.authority.certificate)?),
+        ("straight", straight),
+        ("bare", Way::new(origin.port, Some(bare.port), &bare.vouches)?),
         ("ours", Way::new(origin.port, Some(ours.proxy.port()), &ours.authority)?),
         ("squid", Way::new(origin.port, Some(squid.port), &squid.vouches)?),
         ("mitmproxy", Way::new(origin.port, Some(mitmproxy.port), &mitmproxy.vouches)?),
@@ -74,13 +81,15 @@ pub async fn run() -> Result<Vec<Number>> {
             eprintln!("bench: egress, {name}, round {round}");
             one_by_one(way, into).await?;
             at_once(way, into).await?;
-            large(way, into).await?;
+            into.megabyte.push(streamed(way, ("/large", LARGE)).await?);
+            into.paced.push(streamed(way, ("/paced", PACED)).await?);
         }
     }
-    let [straight, ours, squid, mitmproxy] = measured.as_slice() else {
+    let [straight, bare, ours, squid, mitmproxy] = measured.as_slice() else {
         return Err("a way is missing".into());
     };
-    Ok(numbers(straight, ours, [("squid", squid), ("mitmproxy", mitmproxy)]))
+    let others = [("squid", squid), ("mitmproxy", mitmproxy)];
+    Ok(numbers(straight, ours, others).into_iter().chain(bare_numbers(straight, bare, ours)).collect())
 }
 
 async fn one_by_one(way: &Way, into: &mut Measured) -> Result<()> {
@@ -121,19 +130,42 @@ async fn at_once(way: &Way, into: &mut Measured) -> Result<()> {
     Ok(())
 }
 
-async fn large(way: &Way, into: &mut Measured) -> Result<()> {
+/// What a megabyte of an answer took, in ms.
+async fn streamed(way: &Way, (path, length): (&str, usize)) -> Result<f64> {
     let mut connection = way.open().await?;
     let start = Instant::now();
-    if connection.get("/large").await? != LARGE {
-        return Err("the large answer was cut".into());
+    if connection.get(path).await? != length {
+        return Err(format!("the answer to {path} was cut").into());
     }
-    into.megabyte.push(start.elapsed().as_secs_f64() * 1e3 / (LARGE as f64 / 1e6));
-    Ok(())
+    Ok(start.elapsed().as_secs_f64() * 1e3 / (length as f64 / 1e6))
+}
+
+fn middle(times: &[f64]) -> f64 {
+    median(times.to_vec())
+}
+
+/// Ours against what only ends TLS and begins it anew; and that against straight, which says how far ours could come.
+fn bare_numbers(straight: &Measured, bare: &Measured, ours: &Measured) -> Vec<Number> {
+    let against = |what: &str, unit, of: &[f64], name, other: &[f64]| {
+        Number::against(what, unit, middle(of), name, middle(other))
+    };
+    let line = "a streamed megabyte, at 1 Gbit/s";
+    vec![
+        against(line, "ms", &ours.paced, "straight", &straight.paced).at_most(STREAMED),
+        against("a streamed megabyte", "ms", &ours.megabyte, "TLS ended and begun, no more", &bare.megabyte),
+        against(
+            "TLS ended and begun, no more: a streamed megabyte",
+            "ms",
+            &bare.megabyte,
+            "straight",
+            &straight.megabyte,
+        ),
+        against("a small request, p50", "ms", &ours.p50, "TLS ended and begun, no more", &bare.p50),
+    ]
 }
 
 /// Ours against each of the others; what a request takes longer than straight; and bodies against straight.
 fn numbers(straight: &Measured, ours: &Measured, others: [(&'static str, &Measured); 2]) -> Vec<Number> {
-    let middle = |times: &[f64]| median(times.to_vec());
     let added =
         |of: &Measured| (middle(&of.p50) - middle(&straight.p50), middle(&of.p99) - middle(&straight.p99));
     let (p50, p99) = added(ours);

@@ -1,10 +1,11 @@
-//! The server that all of them ask: HTTPS on loopback, with a small answer and an endless one.
+//! The server that all of them ask: HTTPS on loopback, with a small answer, a large one, and one at a line's pace.
 
 use std::convert::Infallible;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
-use futures::stream;
+use futures::{StreamExt, stream};
 use http_body_util::{BodyExt, Full, StreamBody, combinators::UnsyncBoxBody};
 use hyper::body::Frame;
 use hyper::service::service_fn;
@@ -14,6 +15,7 @@ use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 use tokio_rustls::TlsAcceptor;
 
 use crate::Result;
@@ -22,7 +24,10 @@ use crate::Result;
 const SMALL: usize = 1024;
 /// Bytes of the large answer.
 pub const LARGE: usize = 128 << 20;
-/// Bytes in which it comes.
+/// Bytes of the one that comes at a pace, and the bytes of a second: those of a line of 1 Gbit/s.
+pub const PACED: usize = 32 << 20;
+const PACE: f64 = 125e6;
+/// Bytes in which they come.
 const PIECE: usize = 64 << 10;
 
 /// An issuer of certificates, as PEM.
@@ -40,6 +45,17 @@ impl Authority {
         params.distinguished_name.push(rcgen::DnType::CommonName, "bench");
         Ok(Self { certificate: params.self_signed(&key)?.pem(), key: key.serialize_pem(), params })
     }
+
+    /// Who ends TLS as `localhost`.
+    pub fn acceptor(&self) -> Result<TlsAcceptor> {
+        let issuer = Issuer::new(self.params.clone(), KeyPair::from_pem(&self.key)?);
+        let key = KeyPair::generate()?;
+        let leaf = CertificateParams::new(vec!["localhost".to_owned()])?.signed_by(&key, &issuer)?;
+        let chain = vec![CertificateDer::from(leaf.der().to_vec())];
+        let key = PrivateKeyDer::try_from(key.serialize_der())?;
+        let config = rustls::ServerConfig::builder().with_no_client_auth().with_single_cert(chain, key)?;
+        Ok(TlsAcceptor::from(Arc::new(config)))
+    }
 }
 
 /// The server. Dropping it ends it.
@@ -53,13 +69,7 @@ pub struct Origin {
 impl Origin {
     pub async fn start() -> Result<Self> {
         let authority = Authority::new()?;
-        let issuer = Issuer::new(authority.params.clone(), KeyPair::from_pem(&authority.key)?);
-        let key = KeyPair::generate()?;
-        let leaf = CertificateParams::new(vec!["localhost".to_owned()])?.signed_by(&key, &issuer)?;
-        let chain = vec![CertificateDer::from(leaf.der().to_vec())];
-        let key = PrivateKeyDer::try_from(key.serialize_der())?;
-        let config = rustls::ServerConfig::builder().with_no_client_auth().with_single_cert(chain, key)?;
-        let acceptor = TlsAcceptor::from(Arc::new(config));
+        let acceptor = authority.acceptor()?;
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let port = listener.local_addr()?.port();
         let mut serving = JoinSet::new();
@@ -83,10 +93,19 @@ async fn serve(listener: TcpListener, acceptor: TlsAcceptor) {
 }
 
 fn answer(request: &Request<hyper::body::Incoming>) -> Response<UnsyncBoxBody<Bytes, Infallible>> {
-    if request.uri().path() != "/large" {
-        return Response::new(Full::new(Bytes::from_static(&[b'x'; SMALL])).boxed_unsync());
-    }
     static ZEROS: [u8; PIECE] = [0; PIECE];
-    let pieces = (0..LARGE / PIECE).map(|_| Ok(Frame::data(Bytes::from_static(&ZEROS))));
-    Response::new(StreamBody::new(stream::iter(pieces)).boxed_unsync())
+    let piece = || Ok(Frame::data(Bytes::from_static(&ZEROS)));
+    Response::new(match request.uri().path() {
+        "/large" => StreamBody::new(stream::iter((0..LARGE / PIECE).map(move |_| piece()))).boxed_unsync(),
+        "/paced" => {
+            let start = Instant::now();
+            let after = move |pieces: usize| Duration::from_secs_f64((pieces * PIECE) as f64 / PACE);
+            let pieces = stream::iter(0..PACED / PIECE).then(move |so_far| async move {
+                tokio::time::sleep_until(start + after(so_far)).await;
+                piece()
+            });
+            StreamBody::new(pieces).boxed_unsync()
+        }
+        _ => Full::new(Bytes::from_static(&[b'x'; SMALL])).boxed_unsync(),
+    })
 }
