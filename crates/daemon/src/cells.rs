@@ -18,7 +18,7 @@ use futures::future::BoxFuture;
 
 use crate::config::Config;
 use crate::error::DaemonError;
-use crate::folders::private;
+use crate::folders::{emptied, private};
 use crate::session::{DiskOf, Host, Image, LiveCell, StartFailure, Started, Tell, Wanted};
 
 /// The name of the guest's program, which lies beside `lazaret`.
@@ -64,10 +64,7 @@ impl Cells {
         let servers = folders.data.join("servers");
         private(&servers)?;
         let scratch = folders.data.join("scratch");
-        if scratch.exists() {
-            std::fs::remove_dir_all(&scratch).map_err(DaemonError::file(&scratch))?;
-        }
-        private(&scratch)?;
+        emptied(&scratch)?;
         Ok(Self { host, images, agents, servers, scratch, building: tokio::sync::Mutex::new(()) })
     }
 

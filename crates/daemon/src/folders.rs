@@ -3,6 +3,7 @@
 
 use std::collections::BTreeSet;
 use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io::ErrorKind;
 use std::os::unix::fs::{
     DirBuilderExt as _, FileTypeExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _,
 };
@@ -130,9 +131,50 @@ pub(crate) fn private(folder: &Path) -> Result<(), DaemonError> {
     Err(DaemonError::NotPrivate { path: folder.to_owned(), why })
 }
 
+/// Makes a folder as [`private`] does, and removes what is in it. Another daemon may be about the same, where several share
+/// their data: the folder itself is never gone, and what is gone already is as it should be.
+pub(crate) fn emptied(folder: &Path) -> Result<(), DaemonError> {
+    private(folder)?;
+    for entry in fs::read_dir(folder).map_err(DaemonError::file(folder))? {
+        let path = entry.map_err(DaemonError::file(folder))?.path();
+        let removed = if path.is_dir() && !path.is_symlink() {
+            fs::remove_dir_all(&path)
+        } else {
+            fs::remove_file(&path)
+        };
+        match removed {
+            Err(error) if error.kind() == ErrorKind::NotFound => {}
+            removed => removed.map_err(DaemonError::file(&path))?,
+        }
+    }
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn several_may_empty_a_folder_at_once() {
+        let base = tempfile::tempdir().unwrap();
+        let folder = base.path().join("scratch");
+        let emptying = |of: usize| {
+            for round in 0..100 {
+                emptied(&folder).unwrap();
+                fs::write(folder.join(format!("{of}-{round}.ext4")), "").unwrap();
+            }
+        };
+        std::thread::scope(|threads| {
+            for of in 0..8 {
+                threads.spawn(move || emptying(of));
+            }
+        });
+        fs::create_dir(folder.join("folder")).unwrap();
+        std::os::unix::fs::symlink(base.path(), folder.join("link")).unwrap();
+        emptied(&folder).unwrap();
+        assert_eq!(fs::read_dir(&folder).unwrap().count(), 0);
+        assert!(base.path().exists(), "what a link leads to stays");
+    }
 
     fn folders(base: &Path) -> Folders {
         let at = |name: &str| base.join(name);

@@ -129,18 +129,25 @@ impl Lab {
 
     fn start_daemon(&mut self) {
         let log = fs::File::create(self.path("serve.log")).expect("a log");
-        let child = self
+        let mut child = self
             .command(&["serve"])
             .stdin(Stdio::null())
             .stdout(log.try_clone().expect("a log"))
             .stderr(log)
             .spawn()
             .expect("lazaret serve starts");
-        self.daemon = Some(child);
         let socket = self.path("run/lazaret/api.sock");
-        deadline("the daemon listens", Duration::from_secs(60), || {
-            std::os::unix::net::UnixStream::connect(&socket).is_ok().then_some(())
-        });
+        let end = Instant::now() + PATIENCE;
+        while std::os::unix::net::UnixStream::connect(&socket).is_err() {
+            let ended = child.try_wait().expect("it can be waited for");
+            if ended.is_some() || Instant::now() > end {
+                let log = fs::read_to_string(self.path("serve.log")).unwrap_or_default();
+                drop(child.kill());
+                panic!("the daemon does not listen ({ended:?}): {log}");
+            }
+            thread::sleep(Duration::from_millis(20));
+        }
+        self.daemon = Some(child);
     }
 
     /// The daemon's process id.
