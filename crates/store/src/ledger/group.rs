@@ -97,6 +97,8 @@ impl Store {
         match &self.backend {
             Backend::Sqlite(_) if self.group.is_empty() => {}
             Backend::Sqlite(file) => match file.turn().await {
+                // Who had the turn before has written them too.
+                Ok(_) if self.group.is_empty() => {}
                 Ok(turn) => self.write_there(turn, Handle::current()),
                 Err(error) => self.tell_written(self.group.take(), Err(error.into())),
             },
