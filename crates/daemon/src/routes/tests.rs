@@ -4,6 +4,8 @@ use axum::body::Body;
 use axum::extract::connect_info::ConnectInfo;
 use axum::http::{Method, Request};
 use domain::{Integrity, Labels, Role};
+use futures::FutureExt as _;
+use gateway::tools::Connector as _;
 use store::{About, Keeper, Person};
 use tower_service::Service as _;
 
@@ -134,6 +136,39 @@ async fn what_is_said_of_a_tool_is_on_the_ledger_once() {
     let other = table.replace("communicate", "irreversible");
     assert_eq!(put("servers/crm/table", said(&other)).await, StatusCode::OK);
     assert_eq!(count().await, 3);
+}
+
+#[tokio::test]
+async fn a_tool_servers_entry_that_changes_or_goes_closes_its_cells_ways_out_and_stops_one_that_starts() {
+    let (sessions, _folder) = sessions_for_tests().await;
+    let owner = sessions.store().people().await.unwrap().remove(0).uid.unwrap();
+    let ask = async |method: Method, body: &str| {
+        let request = Request::builder().method(method).uri(format!("/{}/servers/crm", api::VERSION));
+        let mut request = request.body(Body::from(body.to_owned())).unwrap();
+        request.extensions_mut().insert(ConnectInfo(Peer(owner)));
+        assert_eq!(router(&sessions).call(request).await.unwrap().status(), StatusCode::OK);
+    };
+    let (team, crm) = ("sales".parse().unwrap(), "crm".parse().unwrap());
+    let entry = r#"{"name":"crm","cell":{"image":"base","command":["mcp"],"egress":["GET https://api.example/*"],"allow_emulation":true}}"#;
+    let narrower = entry.replace("/*", "/y");
+    for (method, body) in [(Method::PUT, narrower.as_str()), (Method::DELETE, "")] {
+        ask(Method::PUT, entry).await;
+        let cell = sessions.servers.known.one(&crm).unwrap().cell.unwrap();
+        let way = crate::server_cells::way(&sessions.servers.cells, &team, &crm, &cell).await;
+        assert_eq!(way(), None);
+        let mut starting = sessions.servers.connect(&team, &crm);
+        assert!((&mut starting).now_or_never().is_none(), "its entry is read, and it starts");
+        ask(method, body).await;
+        assert!(way().unwrap().contains("tool server crm was changed or removed"));
+        let told = starting.await.err().unwrap().message;
+        assert!(
+            told.contains("was changed while it started") || told.contains("there is no tool server"),
+            "{told}"
+        );
+    }
+    ask(Method::PUT, entry).await;
+    assert!(sessions.servers.connect(&team, &crm).await.is_ok());
+    sessions.servers.cells.stop_all().await;
 }
 
 #[tokio::test]

@@ -12,6 +12,9 @@ mod restarts;
 mod tests;
 mod way_out;
 
+#[cfg(test)]
+pub(crate) use tests::way;
+
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};

@@ -7,7 +7,6 @@ use domain::{Labels, Origin};
 use policy::{Body, Call, Connect, ConnectFacts, Counts, Decision, decide};
 use wire::tools::ToolFailureKind;
 
-use super::way_out::WayOut;
 use super::*;
 use crate::config::Config;
 use crate::session::Fake;
@@ -57,29 +56,39 @@ impl Lab {
     }
 }
 
+/// The way out of a team's cell of a server; it tells why nothing leaves by it to `https://api.example`, if nothing does.
+pub(crate) async fn way(
+    cells: &ServerCells,
+    team: &TeamName,
+    server: &ServerName,
+    wanted: &ServerCell,
+) -> impl Fn() -> Option<String> {
+    let made = cells.ways.make(team, server, wanted).await.unwrap().unwrap();
+    move || {
+        let target = "GET https://api.example/x".parse().unwrap();
+        let action = Connect { target, headers: Vec::new(), push: None, body: Body::None };
+        let (labels, origin, calls) = (Labels::default(), Origin::Unknown, Counts::default());
+        let facts = ConnectFacts { labels, origin, own: false, calls };
+        match decide(&made.policy(), Call { action, facts }) {
+            Decision::Allow(_) => None,
+            Decision::Ask(question) => Some(question.reasons()[0].to_string()),
+            Decision::Deny(reasons) => Some(reasons[0].to_string()),
+        }
+    }
+}
+
 /// What a call that still runs lets out is what the entry says now.
 #[tokio::test]
 async fn an_entry_that_changes_lets_nothing_more_out_of_its_cells() {
     let lab = lab(Fake::default()).await;
     let wanted = ServerCell { egress: vec!["GET https://api.example/**".to_owned()], ..cell("mcp") };
     let (team, server, other) = ("sales".parse().unwrap(), "x".parse().unwrap(), "y".parse().unwrap());
-    let made = lab.cells.ways.make(&team, &server, &wanted).await.unwrap().unwrap();
-    let kept = lab.cells.ways.make(&team, &other, &wanted).await.unwrap().unwrap();
-    let why = |way_out: &WayOut| {
-        let target = "GET https://api.example/x".parse().unwrap();
-        let action = Connect { target, headers: Vec::new(), push: None, body: Body::None };
-        let (labels, origin, calls) = (Labels::default(), Origin::Unknown, Counts::default());
-        let facts = ConnectFacts { labels, origin, own: false, calls };
-        match decide(&way_out.policy(), Call { action, facts }) {
-            Decision::Allow(_) => None,
-            Decision::Ask(question) => Some(question.reasons()[0].to_string()),
-            Decision::Deny(reasons) => Some(reasons[0].to_string()),
-        }
-    };
-    assert_eq!((why(&made), why(&kept)), (None, None));
+    let made = way(&lab.cells, &team, &server, &wanted).await;
+    let kept = way(&lab.cells, &team, &other, &wanted).await;
+    assert_eq!((made(), kept()), (None, None));
     lab.cells.close_ways(&server);
-    assert!(why(&made).unwrap().contains("tool server x was changed or removed"));
-    assert_eq!(why(&kept), None);
+    assert!(made().unwrap().contains("tool server x was changed or removed"));
+    assert_eq!(kept(), None);
 }
 
 #[tokio::test]
