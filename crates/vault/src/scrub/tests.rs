@@ -160,11 +160,9 @@ proptest! {
         let held = Secret::from(secret.as_str());
         let given = streamed(&held, &answer, &splits);
         prop_assert_eq!(&given, &Scrubber::new([&held]).whole(&answer), "the same however it is split");
-        let needles = Scrubber::new([&held]).needles.into_iter().map(|needle| needle.bytes.to_vec());
-        let all = (0..WAYS).map(|how| written(secret.as_bytes(), how));
-        for form in needles.chain(all) {
+        for needle in Scrubber::new([&held]).needles {
             // What stands between two marks may by chance be a part of the mark itself.
-            prop_assert!(!holds(&given, &form) || holds(REDACTED.as_bytes(), &form));
+            prop_assert!(!holds(&given, &needle.bytes) || holds(REDACTED.as_bytes(), &needle.bytes));
         }
     }
 
