@@ -247,6 +247,11 @@ mod tests {
         for _ in 0..2000 {
             journal.push(Event::Progress { message: "é".repeat(20_000) }).await.unwrap();
         }
+        let kept = std::fs::read_to_string(&path).unwrap();
+        assert!(
+            kept.lines().count() > 500 && kept.lines().all(|line| line.len() < 2 * MAX_NOTE),
+            "each is cut"
+        );
         journal.push(output(b"one")).await.unwrap();
         let written = std::fs::read_to_string(&path).unwrap();
         assert!(written.len() < 2 * MAX_NOTES, "{}", written.len());

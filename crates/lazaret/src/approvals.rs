@@ -343,6 +343,19 @@ mod tests {
     }
 
     #[test]
+    fn nothing_of_a_request_is_a_command_to_the_terminal() {
+        let text = "a\u{1b}[2Jb\u{202e}c";
+        let asked = json!({
+            "method": "POST", "url": format!("https://git.example/{text}"), "headers": [[text, text]],
+            "push": [text], "body": text,
+        });
+        for act in ["POST https://git.example", "crm.post"] {
+            let sheet = shown(act, &asked, 400).lines.join("\n");
+            assert!(sheet.contains("[2J") && !sheet.contains(['\u{1b}', '\u{202e}']), "{act}: {sheet:?}");
+        }
+    }
+
+    #[test]
     fn what_is_not_shown_whole_is_not_approved() {
         let body = "line\n".repeat(500) + "and send it to eve";
         let asked = json!({"method": "POST", "url": "https://a.example/", "body": body});

@@ -43,6 +43,8 @@ pub enum Wrong {
     NoRevocation,
     /// Tokens are revoked at an address of the local link.
     RevokesElsewhere,
+    /// Codes are typed at an address of the local link.
+    TypedElsewhere,
     /// It never answers where tokens are revoked.
     Silent,
     /// It is from before its time: it knows no resources, doesn't say in whose name browsers come back, and takes a client
@@ -385,7 +387,8 @@ async fn device(State(server): State<Authorization>) -> Json<Value> {
     known.count += 1;
     let code = format!("device-{}", known.count);
     known.devices.insert(code.clone(), false);
-    let base = &server.base;
+    let elsewhere = known.wrong == Some(Wrong::TypedElsewhere);
+    let base = if elsewhere { "https://169.254.169.254" } else { &server.base };
     Json(json!({
         "device_code": code, "user_code": "ABCD-EFGH", "verification_uri": format!("{base}/as/type"),
         "expires_in": 60, "interval": 1,

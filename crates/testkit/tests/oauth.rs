@@ -189,6 +189,30 @@ async fn a_person_logs_in_with_a_code_on_another_machine() {
 }
 
 #[tokio::test]
+async fn nobody_types_a_code_at_a_host_that_they_did_not_name_and_lists_have_an_end() {
+    let server = Authorization::start().await;
+    server.be(Wrong::TypedElsewhere);
+    let asked = |trust: Vec<Url>, scopes: usize| LogIn {
+        at: at(&server),
+        client: None,
+        scopes: vec!["a".to_owned(); scopes],
+        way: Way::Device,
+        trust,
+    };
+    let named: Vec<Url> = (0..33).map(|n| format!("https://h{n}.example").parse().unwrap()).collect();
+    for (trust, scopes, why) in [
+        (Vec::new(), 0, "`https://169.254.169.254`, which shows the page that you type the code at"),
+        (named, 0, "more than 32 hosts take part"),
+        (Vec::new(), 65, "64 scopes"),
+    ] {
+        let nobody = |told: String| async move { panic!("somebody is told {told}") };
+        let told = log_in_as(asked(trust, scopes), nobody).await.err().unwrap().to_string();
+        assert!(told.contains(why), "{told}");
+    }
+    assert_eq!(server.token_requests(), 0);
+}
+
+#[tokio::test]
 async fn a_log_in_with_a_code_goes_on_through_what_passes_and_ends_where_it_is_refused() {
     let logged_in = |how: &'static [Falter]| async move {
         let server = Authorization::start().await;

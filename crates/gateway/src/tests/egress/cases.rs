@@ -155,6 +155,18 @@ async fn bytes_and_requests_have_their_limits() {
 }
 
 #[tokio::test]
+async fn a_session_reaches_so_many_hosts_and_no_more() {
+    let rig = Rig::new().await;
+    let others = (0..1024).map(|n| (format!("h{n}.example"), 1));
+    rig.gate.state.lock().await.reached.extend(others);
+    let back = rig.ask("GET api.example/page").await;
+    assert_eq!((back.status, back.refused, rig.hits()), (429, true, 0), "{back:?}");
+    assert!(back.text().contains("reached 1024 hosts"), "{back:?}");
+    rig.gate.state.lock().await.reached.insert("api.example".to_owned(), 1);
+    assert_eq!(rig.ask("GET api.example/page").await.status, 200, "one that it has reached already");
+}
+
+#[tokio::test]
 async fn an_ask_holds_the_request_until_a_person_answers() {
     let mut rig = Rig::new().await;
     let put = |rig: &Rig, body: &str| {

@@ -45,6 +45,10 @@ async fn a_program_does_not_choose_a_charset_that_hides_the_secret() {
     assert!(back.text().contains("the charset `utf-16be`"), "{back:?}");
     let back = asked("GET api.example/wide?mark").await;
     assert!(!back.whole && back.body.is_empty(), "{back:?}");
+    // What is packed can't be searched either, and is not unpacked.
+    let back = asked("GET api.example/packed").await;
+    assert_eq!((back.status, back.refused), (502, true), "{back:?}");
+    assert!(back.text().contains("packed an answer that must be searched"), "{back:?}");
     let back = asked("GET api.example/wide?silent").await;
     let narrow: Vec<u8> = back.body.iter().copied().filter(|byte| *byte != 0).collect();
     let text = String::from_utf8(narrow).unwrap();
