@@ -47,7 +47,7 @@ pub(crate) async fn command(args: SecretLoginArgs) -> Outcome {
                 request.trust.extend(parties.into_iter().map(|party| party.origin));
             }
             LoginEnd::WantsToken => {
-                note(format!("{name} comes of a refresh token, so another one is needed"));
+                note("a log-in at a token endpoint takes a refresh token that you have");
                 request.way = LoginWay::Had(bytes(&from, REFRESH_TOKEN)?);
             }
         }

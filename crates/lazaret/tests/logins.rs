@@ -237,7 +237,7 @@ fn a_log_in_is_repeated_by_its_name_with_all_that_was_said_and_asks_only_about_w
     lab.restart_daemon();
     // Once more by its name: what is wanted is the token alone.
     let told = lab.run(&["secret", "login", "ci"], &old.tokens().1).expect(0).stderr;
-    assert!(told.contains("comes of a refresh token, so another one is needed"), "{told}");
+    assert!(told.contains("a log-in at a token endpoint takes a refresh token that you have"), "{told}");
     drop(lab.run(&["secret", "login", "ci", "--refresh-token"], &old.tokens().1).expect(0));
     assert_eq!(
         lab.run(&["secret", "ls", "--json"], "").expect(0).stdout.matches("https://ci.example/api").count(),
