@@ -58,10 +58,7 @@ pub struct CellLess {
 }
 
 /// The gate of an agent without tools that may ask these models, which are cleared for all.
-///
-/// # Panics
-/// When anything of it fails: it is for tests.
-pub async fn models_only(models: &[ModelName]) -> (Arc<SessionGate>, tempfile::TempDir) {
+pub(crate) async fn models_only(models: &[ModelName]) -> (Arc<SessionGate>, tempfile::TempDir) {
     let (folder, store) = fresh_store().await;
     let servers = Servers::new(store, Arc::new(random), now, at("http://127.0.0.1:9"));
     let names: Vec<String> = models.iter().map(|model| format!("\"{model}\"")).collect();

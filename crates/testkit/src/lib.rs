@@ -7,6 +7,7 @@ pub mod files;
 mod lab;
 mod machines;
 pub mod mail;
+pub mod models;
 pub mod person;
 mod site;
 mod squid;

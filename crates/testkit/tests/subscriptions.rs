@@ -10,11 +10,10 @@ use std::time::Duration;
 use dial::Dialer;
 use domain::{SecretName, Subscription};
 use futures::future::BoxFuture;
-use gateway::egress::{Authority, Leaves};
-use gateway::{Credential, ModelService, ModelSession, Patience, Provider, Services, VaultKey};
+use gateway::{Credential, ModelService, Patience, Provider, VaultKey};
 use oauth::{At, Lender, LogIn, Means, OauthError, PasteError, Renewal, Way, Witness};
-use testkit::cell_less::models_only;
 use testkit::files;
+use testkit::models::Models;
 use testkit::vendors::{ACCOUNT, TYPED, Vendors};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
@@ -127,21 +126,11 @@ impl Host {
             provider.credential = Credential::Vault(VaultKey { lender, key, teams: [].into() });
         }
         let service = ModelService::new(providers, Patience::default(), &self.dialer).unwrap();
-        let (gate, kept) = models_only(&models).await;
-        let (events, mut told) = mpsc::channel(64);
-        let session = Arc::new(ModelSession::new(models, 1_000_000, gate, events));
-        let leaves = Leaves::new(Arc::new(Authority::open(&kept.path().join("authority.key")).unwrap()));
+        let (models, mut told) = Models::new(service, models, 1_000_000).await;
         let (mut near, far) = tokio::io::duplex(64 << 10);
         let dialect = if model == CLAUDE { Dialect::AnthropicMessages } else { Dialect::OpenAiResponses };
         let request = ModelRequest { dialect, body: body.to_owned(), headers: Vec::new() };
         frame::write(&mut near, &DoorOpens::Model(request), LARGE).await.unwrap();
-        let services = Services {
-            models: &service,
-            session: &session,
-            tools: session.gate.as_ref(),
-            egress: &gateway::egress::Closed,
-            leaves: &leaves,
-        };
         let heard = async {
             let mut text = String::new();
             while let Some(answer) = frame::read::<ModelAnswer, _>(&mut near, SMALL).await.unwrap() {
@@ -153,14 +142,14 @@ impl Host {
             }
             Ok(text)
         };
-        let (served, heard) = tokio::join!(services.serve(far), heard);
+        let (served, heard) = tokio::join!(models.serve(far), heard);
         served.unwrap();
         let mut events = String::new();
         while let Ok(event) = told.try_recv() {
             events.push_str(&format!("{event:?}"));
         }
         assert!(!events.contains("canary"), "{events}");
-        for folder in [kept.path(), self.folder.path()] {
+        for folder in [models.folder.path(), self.folder.path()] {
             assert!(!files::hold(folder, b"canary"), "a token is in a file");
         }
         heard

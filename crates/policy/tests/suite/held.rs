@@ -10,12 +10,13 @@ use serde_json::json;
 
 use crate::common::*;
 
-fn agent(rest: &str) -> AgentPolicy {
-    compile(&CLERK.replace("[approvals]", &format!("{rest}\n[approvals]")), None, &[]).unwrap()
+fn with(clerk: &str, rest: &str) -> AgentPolicy {
+    compile(&clerk.replace("[approvals]", &format!("{rest}\n[approvals]")), None, &[]).unwrap()
 }
 
 fn old() -> AgentPolicy {
-    agent(
+    with(
+        CLERK,
         r#"
 [egress]
 allow = ["GET https://a.example/**", "GET https://b.example/**", "GET https://c.example/**"]
@@ -28,7 +29,8 @@ two = ["https://a.example"]"#,
 }
 
 fn newer() -> AgentPolicy {
-    agent(
+    with(
+        CLERK,
         r#"
 [egress]
 allow = ["GET https://a.example/**", "GET https://d.example/**", "GET https://e.example/**"]
@@ -41,12 +43,16 @@ three = ["https://a.example"]"#,
     )
 }
 
-fn answer(policy: &AgentPolicy, host: &str) -> (Answer, String) {
+fn decided(policy: &AgentPolicy, host: &str) -> Decision<Connect> {
     let target = format!("GET https://{host}.example/x").parse().unwrap();
     let action = Connect { target, headers: Vec::new(), push: None, body: Body::None };
     let labels = domain::Labels::default();
     let facts = ConnectFacts { labels, origin: Origin::Unknown, own: false, calls: Counts::default() };
-    match decide(policy, Call { action, facts }) {
+    decide(policy, Call { action, facts })
+}
+
+fn answer(policy: &AgentPolicy, host: &str) -> (Answer, String) {
+    match decided(policy, host) {
         Decision::Allow(_) => (Answer::Allow, String::new()),
         Decision::Ask(question) => (Answer::Ask, question.reasons()[0].to_string()),
         Decision::Deny(reasons) => (Answer::Deny, reasons[0].to_string()),
@@ -113,25 +119,12 @@ fn a_closed_policy_allows_nothing_and_says_why() {
 #[test]
 fn of_two_that_ask_the_stricter_says_whom() {
     let asks = |approvals: &str| {
-        let egress = "[egress]\nask = [\"GET https://a.example/**\"]\n";
-        compile(
-            &CLERK
-                .replace("from = \"sales-leads\"\nneed = 2\n", approvals)
-                .replace("[approvals]", &format!("{egress}[approvals]")),
-            None,
-            &[],
-        )
-        .unwrap()
+        let clerk = CLERK.replace("from = \"sales-leads\"\nneed = 2\n", approvals);
+        with(&clerk, "[egress]\nask = [\"GET https://a.example/**\"]\n")
     };
-    let need = |policy: &AgentPolicy| {
-        let target = "GET https://a.example/x".parse().unwrap();
-        let action = Connect { target, headers: Vec::new(), push: None, body: Body::None };
-        let labels = domain::Labels::default();
-        let facts = ConnectFacts { labels, origin: Origin::Unknown, own: false, calls: Counts::default() };
-        match decide(policy, Call { action, facts }) {
-            Decision::Ask(question) => Some(question.approvals().need),
-            Decision::Allow(_) | Decision::Deny(_) => None,
-        }
+    let need = |policy: &AgentPolicy| match decided(policy, "a") {
+        Decision::Ask(question) => Some(question.approvals().need),
+        Decision::Allow(_) | Decision::Deny(_) => None,
     };
     let two = || asks("from = \"sales-leads\"\nneed = 2\n");
     assert_eq!(need(&two()), Some(2));

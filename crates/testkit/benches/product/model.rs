@@ -6,12 +6,11 @@ use std::time::Duration;
 
 use cell::StartMode;
 use demo::scripted::{Action, Fault, Script, ScriptedModel, serve};
-use gateway::egress::{Authority, Leaves};
-use gateway::{Api, BaseUrl, Credential, ModelService, ModelSession, Patience, Provider, Services};
-use testkit::cell_less::{dialer, models_only};
+use gateway::{Api, BaseUrl, Credential, ModelService, Patience, Provider};
+use testkit::cell_less::dialer;
+use testkit::models::Models;
 use tokio::net::TcpListener;
 use tokio::process::Command;
-use tokio::sync::mpsc;
 use wire::mux::Incoming;
 
 use crate::Result;
@@ -56,28 +55,16 @@ impl Scripted {
             apis: vec![Api::Anthropic],
             credential: Credential::ApiKey(KEY.to_owned().into()),
         };
-        let service = Arc::new(ModelService::new(vec![provider], Patience::default(), &dialer())?);
-        let (events, mut told) = mpsc::channel(32);
+        let service = ModelService::new(vec![provider], Patience::default(), &dialer())?;
         let models = vec![format!("scripted/{MODEL}").parse()?];
-        let (gate, folder) = models_only(&models).await;
-        let authority = Arc::new(Authority::open(&folder.path().join("authority.key"))?);
-        let leaves = Arc::new(Leaves::new(authority));
-        let session = Arc::new(ModelSession::new(models, u64::MAX / 2, gate, events));
+        let (models, mut told) = Models::new(service, models, u64::MAX / 2).await;
+        let models = Arc::new(models);
         tokio::spawn(async move { while told.recv().await.is_some() {} });
         tokio::spawn(async move {
-            let _folder = folder;
             while let Some(stream) = asked.next().await {
-                let (service, session) = (Arc::clone(&service), Arc::clone(&session));
-                let leaves = Arc::clone(&leaves);
+                let models = Arc::clone(&models);
                 tokio::spawn(async move {
-                    let services = Services {
-                        models: &service,
-                        session: &session,
-                        tools: session.gate.as_ref(),
-                        egress: &gateway::egress::Closed,
-                        leaves: &leaves,
-                    };
-                    if let Err(error) = services.serve(stream).await {
+                    if let Err(error) = models.serve(stream).await {
                         eprintln!("bench: a model call was not served: {error}");
                     }
                 });
