@@ -26,26 +26,18 @@ const MAX_SOCKET_PATH: usize = 107;
 pub(crate) struct Held {
     socket: PathBuf,
     shared: Option<PathBuf>,
-    _lock: File,
+    _locks: [File; 2],
 }
 
 impl Held {
-    /// Makes the folders that are missing, refuses those that others could write, and takes the lock.
+    /// Makes the folders that are missing, refuses those that others could write, and takes the locks.
     pub(crate) fn take(folders: &Folders) -> Result<Self, DaemonError> {
         for folder in [&folders.data, &folders.cache, &folders.state, &folders.runtime] {
             private(folder)?;
         }
-        let path = folders.runtime.join("daemon.lock");
-        let lock = OpenOptions::new()
-            .create(true)
-            .truncate(false)
-            .write(true)
-            .mode(0o600)
-            .open(&path)
-            .map_err(DaemonError::file(&path))?;
-        rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive)
-            .map_err(|_| DaemonError::AlreadyRuns(folders.runtime.clone()))?;
-        Ok(Self { socket: folders.socket(), shared: None, _lock: lock })
+        // Of the state too: another session of the same user may have another runtime folder, or none.
+        let locks = [lock(&folders.runtime)?, lock(&folders.state)?];
+        Ok(Self { socket: folders.socket(), shared: None, _locks: locks })
     }
 
     /// The socket's path.
@@ -86,6 +78,17 @@ impl Held {
         self.shared = Some(socket.to_owned());
         Ok(People::new(listener, known))
     }
+}
+
+/// Takes the lock of a folder, which goes with the file.
+fn lock(folder: &Path) -> Result<File, DaemonError> {
+    let path = folder.join("daemon.lock");
+    let mut options = OpenOptions::new();
+    let options = options.create(true).truncate(false).write(true).mode(0o600);
+    let lock = options.open(&path).map_err(DaemonError::file(&path))?;
+    rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive)
+        .map_err(|_| DaemonError::AlreadyRuns(folder.to_owned()))?;
+    Ok(lock)
 }
 
 /// Makes a socket of this mode. One that lies there is of a daemon that died.
@@ -193,6 +196,9 @@ mod tests {
         let folders = folders(base.path());
         let held = Held::take(&folders).unwrap();
         assert!(matches!(Held::take(&folders), Err(DaemonError::AlreadyRuns(_))));
+        let elsewhere = Folders { runtime: base.path().join("other"), ..folders.clone() };
+        let Err(DaemonError::AlreadyRuns(of)) = Held::take(&elsewhere) else { panic!("two have one state") };
+        assert_eq!(of, folders.state);
         let (_keep, known) = watch::channel(BTreeSet::new());
         let _listener = held.listen(known.clone()).unwrap();
         let mode = |path: &Path| fs::metadata(path).unwrap().mode() & 0o777;

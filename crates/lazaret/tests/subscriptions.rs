@@ -21,6 +21,10 @@ fn a_person_logs_in_for_a_subscription_and_nothing_else_need_be_said() {
         (&["login", "x", "--subscription", "claude", "--server", "https://a.example"], "cannot be used with"),
         (&["login", "x", "--subscription", "claude", "--device", "--paste"], "cannot be used with"),
         (&["login", "x", "--token-url", "https://a.example", "--refresh-token"], "required"),
+        (
+            &["login", "x", "--token-url", "https://a.example", "--client", "c", "--device"],
+            "cannot be used with",
+        ),
     ] {
         let told_all = ran(args, 2).stderr;
         assert!(told_all.contains(told), "{args:?}: {told_all}");

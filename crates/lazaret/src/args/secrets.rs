@@ -143,7 +143,7 @@ pub(crate) struct LoginAtArgs {
     #[arg(long, value_name = "URL")]
     pub(crate) issuer: Option<String>,
     /// A token endpoint, of a server that doesn't say where it is.
-    #[arg(long, value_name = "URL", requires_all = ["refresh_token", "client"])]
+    #[arg(long, value_name = "URL", requires_all = ["refresh_token", "client"], conflicts_with_all = ["device", "paste"])]
     pub(crate) token_url: Option<String>,
 }
 
