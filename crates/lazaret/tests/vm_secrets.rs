@@ -315,8 +315,11 @@ fn twenty_secrets_are_used_and_none_is_in_the_guest_a_file_a_log_an_answer_or_th
     for kind in ["secret-set", "secret-rotated", "secret-used", "secret-removed"] {
         assert!(ledger.contains(&format!("\"kind\":\"{kind}\"")), "{kind}");
     }
+    // The tool server's, too: by the connection, and by the agent's call.
     let used = ledger.lines().filter(|line| line.contains("\"kind\":\"secret-used\""));
-    assert!(used.filter(|line| line.contains("\"s19\"")).count() == 1, "the tool server's, too: {ledger}");
+    let (calls, connections): (Vec<_>, Vec<_>) =
+        used.filter(|line| line.contains("\"s19\"")).partition(|line| line.contains("\"agent\":\"user\""));
+    assert_eq!((calls.len(), connections.len()), (1, 1), "{calls:?} {connections:?}");
     assert!(!holds_escaped(ledger.as_bytes()), "a secret is on the ledger");
     let vault = lab.path("state/lazaret/vault/secrets");
     assert!(fs::metadata(&vault).unwrap().len() > 20 * CANARY.len() as u64, "the vault holds them");
