@@ -145,12 +145,6 @@ pub enum ApprovalError {
     Store(#[from] StoreError),
 }
 
-impl From<sqlx::Error> for ApprovalError {
-    fn from(error: sqlx::Error) -> Self {
-        Self::Store(error.into())
-    }
-}
-
 /// A right that an approval leaves behind.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NewGrant {

@@ -12,7 +12,7 @@ use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::{AssertSqlSafe, ConnectOptions, Executor, PgPool, Postgres};
 use tokio::runtime::Handle;
 
-use crate::sqlite::{self, Sqlite, Turn};
+use crate::sqlite::{self, Sqlite, Turn, undo};
 use crate::statement::{Answers, Row, Statement};
 use crate::{StoreError, postgres};
 
@@ -25,7 +25,7 @@ pub enum Place {
     Server(SecretString),
 }
 
-/// How long a connection to a server is waited for.
+/// How long a connection is waited for.
 const PATIENCE: Duration = Duration::from_secs(20);
 /// Most connections to a server.
 const CONNECTIONS: u32 = 8;
@@ -97,7 +97,10 @@ impl Backend {
         first: Vec<Statement>,
     ) -> Result<(Transaction<'static>, Answers), StoreError> {
         let (held, begin) = match self {
-            Self::Sqlite(file) => (Held::There(file.turn().await?), BEGIN),
+            Self::Sqlite(file) => {
+                let turn = tokio::time::timeout(PATIENCE, file.turn()).await;
+                (Held::There(turn.map_err(|_| StoreError::Busy(PATIENCE.as_secs()))??), BEGIN)
+            }
             Self::Postgres(pool) => {
                 (Held::Server(pool.acquire().await?), "BEGIN ISOLATION LEVEL READ COMMITTED")
             }
@@ -105,12 +108,13 @@ impl Backend {
         Transaction { held: Some(held) }.begun(begin, first).await
     }
 
-    /// Takes what was deleted out of the write-ahead log too. PostgreSQL does so when it vacuums.
-    pub(crate) async fn forget_deleted(&self) -> Result<(), StoreError> {
-        if let Self::Sqlite(file) = self {
-            file.turn().await?.run(vec![Statement::new("PRAGMA wal_checkpoint(TRUNCATE)")]).await?;
+    /// Takes what was deleted out of the write-ahead log too, and says whether that could be done. PostgreSQL does so when it
+    /// vacuums.
+    pub(crate) async fn forget_deleted(&self) -> Result<bool, StoreError> {
+        match self {
+            Self::Sqlite(file) => file.empty_log().await,
+            Self::Postgres(_) => Ok(true),
         }
-        Ok(())
     }
 
     /// Lets go of all connections.
@@ -167,7 +171,7 @@ impl<'c> Transaction<'c> {
     }
 
     fn held(&mut self) -> Result<&mut Held<'c>, StoreError> {
-        self.held.as_mut().ok_or_else(|| StoreError::Group("the transaction is over".to_owned()))
+        self.held.as_mut().ok_or(StoreError::Closed)
     }
 
     /// Makes all of it true, after these, or none.
@@ -194,12 +198,6 @@ impl Drop for Transaction<'_> {
                 });
             }
         }
-    }
-}
-
-fn undo(connection: &mut Connection) {
-    if !connection.is_autocommit() {
-        drop(connection.execute_batch("ROLLBACK"));
     }
 }
 

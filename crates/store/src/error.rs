@@ -73,6 +73,18 @@ pub enum StoreError {
     /// Entries that were to be written together were not.
     #[error("{0}")]
     Group(String),
+    /// Others used the database for too long.
+    #[error("the database was busy for {0} s: something else uses it, or its disk is very slow")]
+    Busy(u64),
+    /// The store was closed, or the program ends.
+    #[error("the database is closed")]
+    Closed,
+    /// What was erased is gone from the database, but not yet from the log that goes before it.
+    #[error(
+        "entry {0} is erased, but SQLite's log still holds what it was sealed with, since another program reads \
+         the database: end that one, and erase the entry again"
+    )]
+    StillInLog(u64),
     /// There is no such thing.
     #[error("there is no {what} `{name}`")]
     Unknown {

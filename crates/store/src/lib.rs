@@ -9,7 +9,7 @@
 //! | the ledger | [`record`](Store::record), [`record_all`](Store::record_all), [`tail`](Store::tail), [`entry`](Store::entry), [`entries_after`](Store::entries_after), [`head`](Store::head), [`verify`](Store::verify), [`erase`](Store::erase) |
 //! | questions | [`ask`](Store::ask), [`answer`](Store::answer), [`cancel`](Store::cancel), [`pending`](Store::pending), [`approval`](Store::approval), [`wait`](Store::wait), [`changed`](Store::changed), [`expire`](Store::expire) |
 //! | rights that stay | [`grant`](Store::grant), [`find_grant`](Store::find_grant), [`end_grants`](Store::end_grants) |
-//! | acts | [`commit`](Store::commit), [`outcome`](Store::outcome), [`unfinished`](Store::unfinished), [`used`](Store::used) |
+//! | acts | [`commit`](Store::commit), [`outcome`](Store::outcome), [`outcome_soon`](Store::outcome_soon), [`unfinished`](Store::unfinished), [`used`](Store::used) |
 //! | labels | [`labels`](Store::labels), [`all_labels`](Store::all_labels), [`raise`](Store::raise), [`lower`](Store::lower) |
 //! | tools | [`see`](Store::see), [`definitions`](Store::definitions), [`pin`](Store::pin), [`unpin`](Store::unpin), [`pins`](Store::pins) |
 //! | people | [`install_owner`](Store::install_owner), [`put_person`](Store::put_person), [`remove_person`](Store::remove_person), [`people`](Store::people), [`person_of_uid`](Store::person_of_uid), [`set_in_group`](Store::set_in_group), [`group`](Store::group), [`groups`](Store::groups), [`set_in_team`](Store::set_in_team), [`team`](Store::team) |

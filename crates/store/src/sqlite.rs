@@ -1,22 +1,26 @@
 //! SQLite: a thread that writes, and connections that read. Going to another thread and back costs more than most statements
 //! do, so whoever writes much has its work done there as a whole.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use rusqlite::types::{ToSqlOutput, ValueRef};
-use rusqlite::{Connection, ErrorCode, OpenFlags, ToSql};
+use rusqlite::{Connection, OpenFlags, ToSql};
 use tokio::sync::{Mutex as Turns, OwnedMappedMutexGuard, OwnedMutexGuard, Semaphore, oneshot};
 
 use crate::StoreError;
 use crate::statement::{Answer, Answers, Argument, Row, Statement, Value};
 
-/// How long a turn is waited for, and a lock of another process.
+/// How long a connection is waited for that reads, and a lock of another process.
 const PATIENCE: Duration = Duration::from_secs(20);
 /// Connections that read; one more writes, since there is one writer at a time.
 const READERS: usize = 4;
+/// How often the log is tried to be emptied, and how long others may use it in between.
+const TRIES: usize = 50;
+const BETWEEN: Duration = Duration::from_millis(100);
 /// Statements that stay prepared.
 const PREPARED: usize = 64;
 /// A power cut loses no committed transaction (`FULL`), and what is erased is overwritten. What is in the write-ahead log goes to
@@ -28,7 +32,6 @@ const ONLY_READS: &str = "PRAGMA query_only = ON;";
 /// The connections to one file.
 #[derive(Debug, Clone)]
 pub(crate) struct Sqlite {
-    path: Arc<Path>,
     /// None: it was closed.
     writer: Arc<Turns<Option<Thread>>>,
     readers: Arc<Readers>,
@@ -37,7 +40,8 @@ pub(crate) struct Sqlite {
 /// What the thread does next.
 type Work = Box<dyn FnOnce(&mut Connection) + Send>;
 
-/// A thread with a connection of its own, which does what it is sent, in that order, and ends when nothing more can come.
+/// A thread with a connection of its own, which does what it is sent, in that order, and ends when nothing more can come. What
+/// panics ends alone, and is undone.
 #[derive(Debug)]
 struct Thread {
     work: mpsc::Sender<Work>,
@@ -61,58 +65,64 @@ impl Sqlite {
         let file = |source| StoreError::File { path: path.to_owned(), source };
         // A name such as `:memory:` would mean something else.
         let path: Arc<Path> = std::path::absolute(path).map_err(file)?.into();
-        let writer = Arc::new(Turns::new(Some(Thread::start(&path)?)));
+        let mut connection = connect(&path)?;
+        // What was to be forgotten, and could not be then.
+        empty_log(&mut connection)?;
+        let writer = Arc::new(Turns::new(Some(Thread::start(connection).map_err(file)?)));
         let turns = Arc::new(Semaphore::new(READERS));
         let readers = Arc::new(Readers { path: Arc::clone(&path), turns, idle: Mutex::default() });
-        Ok(Self { path, writer, readers })
+        Ok(Self { writer, readers })
     }
 
-    /// Waits for the right to write.
+    /// Waits for the right to write, however long others have it.
     pub(crate) async fn turn(&self) -> Result<Turn, StoreError> {
-        let turn = tokio::time::timeout(PATIENCE, Arc::clone(&self.writer).lock_owned());
-        let waited = |_| StoreError::Group(format!("the database was busy for {} s", PATIENCE.as_secs()));
-        self.taken(turn.await.map_err(waited)?)
+        Turn::taken(Arc::clone(&self.writer).lock_owned().await)
     }
 
     /// The right to write, if nobody has it.
     pub(crate) fn turn_now(&self) -> Option<Turn> {
-        self.taken(Arc::clone(&self.writer).try_lock_owned().ok()?).ok()
-    }
-
-    fn taken(&self, mut turn: OwnedMutexGuard<Option<Thread>>) -> Result<Turn, StoreError> {
-        let ended = turn.as_ref().is_some_and(|thread| thread.handle.is_finished());
-        if ended {
-            *turn = Some(Thread::start(&self.path)?);
-        }
-        OwnedMutexGuard::try_map(turn, Option::as_mut).map(Turn).map_err(|_| closed())
+        Turn::taken(Arc::clone(&self.writer).try_lock_owned().ok()?).ok()
     }
 
     /// What a statement that only reads finds.
     pub(crate) async fn find(&self, statement: Statement) -> Result<Vec<Row>, StoreError> {
         let readers = Arc::clone(&self.readers);
         let turn = tokio::time::timeout(PATIENCE, Arc::clone(&readers.turns).acquire_owned()).await;
-        let turn = turn.map_err(|_| StoreError::Group("the database is too busy".to_owned()))?;
-        let turn = turn.map_err(|_| closed())?;
+        let turn = turn.map_err(|_| StoreError::Busy(PATIENCE.as_secs()))?.map_err(|_| StoreError::Closed)?;
         let found = tokio::task::spawn_blocking(move || {
             let _turn = turn;
             readers.find(&statement)
         });
-        found.await.map_err(|_| closed())?
+        found.await.map_err(|_| StoreError::Closed)?
     }
 
     /// What a statement finds that reads a row or two by their key: read here and now, since another thread would cost more.
-    /// Where that would have to wait for anything, it is read as any other.
+    /// Where that fails, since it would have to wait for instance, it is read as any other.
     pub(crate) async fn look(&self, statement: Statement) -> Result<Vec<Row>, StoreError> {
         match self.readers.find_now(&statement) {
-            Some(found) => found,
+            Some(found) => Ok(found),
             None => self.find(statement).await,
         }
     }
 
+    /// Puts all of the write-ahead log in its place, and overwrites it. Says whether that could be done: not while others read
+    /// what is in it.
+    pub(crate) async fn empty_log(&self) -> Result<bool, StoreError> {
+        for _ in 0..TRIES {
+            if self.turn().await?.ask(empty_log).await? {
+                return Ok(true);
+            }
+            tokio::time::sleep(BETWEEN).await;
+        }
+        Ok(false)
+    }
+
     /// Lets go of the file.
     pub(crate) async fn close(&self) {
-        self.readers.turns.close();
-        self.readers.idle.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        // Whoever reads has let go by then, or takes too long.
+        let all = u32::try_from(READERS).unwrap_or(u32::MAX);
+        drop(tokio::time::timeout(PATIENCE, self.readers.turns.acquire_many(all)).await);
+        self.readers.close();
         if let Some(Thread { work, handle }) = self.writer.lock().await.take() {
             drop(work);
             // What it had begun is done when it has ended, however it ended.
@@ -122,17 +132,26 @@ impl Sqlite {
 }
 
 impl Thread {
-    fn start(path: &Path) -> Result<Self, StoreError> {
-        let mut connection = connect(path)?;
+    fn start(mut connection: Connection) -> Result<Self, std::io::Error> {
         let (work, todo) = mpsc::channel::<Work>();
-        let write = move || todo.into_iter().for_each(|work| work(&mut connection));
-        let thread = std::thread::Builder::new().name("ledger".to_owned()).spawn(write);
-        let handle = thread.map_err(|source| StoreError::File { path: path.to_owned(), source })?;
+        let write = move || {
+            for work in todo {
+                // Whoever waits for it hears that it ended: what it would have told them with is gone.
+                if catch_unwind(AssertUnwindSafe(|| work(&mut connection))).is_err() {
+                    undo(&mut connection);
+                }
+            }
+        };
+        let handle = std::thread::Builder::new().name("ledger".to_owned()).spawn(write)?;
         Ok(Self { work, handle })
     }
 }
 
 impl Turn {
+    fn taken(turn: OwnedMutexGuard<Option<Thread>>) -> Result<Self, StoreError> {
+        OwnedMutexGuard::try_map(turn, Option::as_mut).map(Turn).map_err(|_| StoreError::Closed)
+    }
+
     /// Has this done by the thread, which has the turn until it is.
     pub(crate) fn give(self, work: impl FnOnce(&mut Connection) + Send + 'static) {
         let sender = self.0.work.clone();
@@ -140,7 +159,7 @@ impl Turn {
             work(connection);
             drop(self);
         });
-        // If it has ended, its work is dropped, and whoever waits for that hears of it.
+        // It is there as long as anybody can have a turn.
         drop(sender.send(work));
     }
 
@@ -160,42 +179,47 @@ impl Turn {
     ) -> Result<T, StoreError> {
         let (done, answer) = oneshot::channel();
         let work: Work = Box::new(move |connection| drop(done.send(work(connection))));
-        self.0.work.send(work).map_err(|_| closed())?;
-        answer.await.map_err(|_| closed())?
+        self.0.work.send(work).map_err(|_| StoreError::Closed)?;
+        answer.await.map_err(|_| StoreError::Closed)?
     }
 }
 
 impl Readers {
-    /// None: it can't be done without waiting.
-    fn find_now(&self, statement: &Statement) -> Option<Result<Vec<Row>, StoreError>> {
+    /// None: it can't be done, or not without waiting.
+    fn find_now(&self, statement: &Statement) -> Option<Vec<Row>> {
         let _turn = self.turns.try_acquire().ok()?;
-        let connection = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop()?;
-        let answer = connection.busy_timeout(Duration::ZERO).and_then(|()| answer(&connection, statement));
-        let busy = answer.as_ref().is_err_and(|error| {
-            matches!(error.sqlite_error_code(), Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked))
-        });
+        let connection = self.idle().pop()?;
+        connection.busy_timeout(Duration::ZERO).ok()?;
+        let answer = answer(&connection, statement).ok()?;
         connection.busy_timeout(PATIENCE).ok()?;
         self.put_back(connection);
-        (!busy).then(|| Ok(answer?.rows))
+        Some(answer.rows)
     }
 
     fn put_back(&self, connection: Connection) {
+        let mut idle = self.idle();
         if !self.turns.is_closed() {
-            self.idle.lock().unwrap_or_else(PoisonError::into_inner).push(connection);
+            idle.push(connection);
         }
     }
 
+    fn close(&self) {
+        let mut idle = self.idle();
+        self.turns.close();
+        idle.clear();
+    }
+
+    fn idle(&self) -> MutexGuard<'_, Vec<Connection>> {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn find(&self, statement: &Statement) -> Result<Vec<Row>, StoreError> {
-        let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        let idle = self.idle().pop();
         let connection = idle.map_or_else(|| reading(&self.path), Ok)?;
         let answer = answer(&connection, statement)?;
         self.put_back(connection);
         Ok(answer.rows)
     }
-}
-
-fn closed() -> StoreError {
-    StoreError::Group("the database was closed".to_owned())
 }
 
 fn connect(path: &Path) -> Result<Connection, StoreError> {
@@ -211,6 +235,21 @@ fn reading(path: &Path) -> Result<Connection, StoreError> {
     let connection = connect(path)?;
     connection.execute_batch(ONLY_READS)?;
     Ok(connection)
+}
+
+/// Undoes what was begun, if anything was.
+pub(crate) fn undo(connection: &mut Connection) {
+    if !connection.is_autocommit() {
+        drop(connection.execute_batch("ROLLBACK"));
+    }
+}
+
+/// Tries to once, without waiting for whoever reads.
+fn empty_log(connection: &mut Connection) -> Result<bool, StoreError> {
+    connection.busy_timeout(Duration::ZERO)?;
+    let tried = answer(connection, &Statement::new("PRAGMA wal_checkpoint(TRUNCATE)"));
+    connection.busy_timeout(PATIENCE)?;
+    Ok(tried?.first().is_some_and(|row| matches!(row.number("busy"), Ok(0))))
 }
 
 /// Runs them one after the other; the first that fails ends it.
@@ -229,12 +268,15 @@ fn answer(connection: &Connection, statement: &Statement) -> Result<Answer, rusq
         let argument = argument.ok_or(rusqlite::Error::InvalidParameterCount(index, 0))?;
         prepared.raw_bind_parameter(index, argument)?;
     }
-    let columns: Arc<[String]> = prepared.column_names().into_iter().map(str::to_owned).collect();
     let mut found = prepared.raw_query();
+    let mut columns: Option<Arc<[String]>> = None;
     let mut rows = Vec::new();
     while let Some(row) = found.next()? {
+        // Known from its first step on: a table may have another column since it was prepared.
+        let names = || row.as_ref().column_names().into_iter().map(str::to_owned).collect();
+        let columns = columns.get_or_insert_with(names);
         let values = (0..columns.len()).map(|at| row.get_ref(at).map(Value::from));
-        rows.push(Row { columns: Arc::clone(&columns), values: values.collect::<Result<_, _>>()? });
+        rows.push(Row { columns: Arc::clone(columns), values: values.collect::<Result<_, _>>()? });
     }
     Ok(Answer { rows, changed: connection.changes() })
 }
@@ -295,14 +337,19 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_thread_that_ended_is_replaced() {
+    async fn what_panics_is_undone_and_ends_nothing_else() {
         let folder = tempfile::tempdir().unwrap();
         let file = file(&folder, "db");
         write(&file, "CREATE TABLE t (x BIGINT)").await;
-        file.turn().await.unwrap().give(|_| panic!("as a bug would"));
-        while file.turn().await.unwrap().run(Vec::new()).await.is_err() {}
         write(&file, "INSERT INTO t VALUES (7)").await;
-        assert_eq!(number(&file).await, 7);
+        file.turn().await.unwrap().give(|connection| {
+            connection.execute_batch("BEGIN IMMEDIATE; UPDATE t SET x = 8").unwrap();
+            panic!("as a bug would");
+        });
+        let told = file.turn().await.unwrap().ask::<()>(|_| panic!("as a bug would")).await;
+        assert!(matches!(told, Err(StoreError::Closed)));
+        write(&file, "UPDATE t SET x = x + 2").await;
+        assert_eq!(number(&file).await, 9);
     }
 
     #[tokio::test]
@@ -315,7 +362,7 @@ mod tests {
         file.find(Statement::new("SELECT x FROM t")).await.unwrap();
         let statement = Statement::new("SELECT x FROM t");
         assert!(file.readers.find_now(&statement).is_some());
-        let all = Arc::clone(&file.readers.turns).acquire_many_owned(4).await.unwrap();
+        let all = Arc::clone(&file.readers.turns).acquire_many_owned(READERS as u32).await.unwrap();
         assert!(file.readers.find_now(&statement).is_none());
         let (read, ()) = tokio::join!(number(&file), async { drop(all) });
         assert_eq!(read, 7);

@@ -5,13 +5,11 @@ use std::sync::Arc;
 use crate::StoreError;
 
 /// A statement, with its arguments.
-#[derive(Debug)]
 pub(crate) struct Statement {
     pub(crate) text: &'static str,
     pub(crate) arguments: Vec<Argument>,
 }
 
-#[derive(Debug)]
 pub(crate) enum Argument {
     Number(Option<i64>),
     Text(Option<String>),
@@ -19,7 +17,7 @@ pub(crate) enum Argument {
 }
 
 /// What a statement did.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(crate) struct Answer {
     /// What it found.
     pub(crate) rows: Vec<Row>,
@@ -30,14 +28,12 @@ pub(crate) struct Answer {
 /// What each of several statements did, in their order.
 pub(crate) type Answers = std::vec::IntoIter<Answer>;
 
-/// A row, as it was found.
-#[derive(Debug)]
+/// A row, as it was found. Like all here, it is not to be printed: it may hold the key of something sealed.
 pub(crate) struct Row {
     pub(crate) columns: Arc<[String]>,
     pub(crate) values: Vec<Value>,
 }
 
-#[derive(Debug)]
 pub(crate) enum Value {
     Null,
     Number(i64),

@@ -246,10 +246,11 @@ fn of_people(error: PeopleError) -> Failed {
     }
 }
 
-#[expect(clippy::wildcard_enum_match_arm, reason = "all but one are the daemon's own failures")]
+#[expect(clippy::wildcard_enum_match_arm, reason = "all others are the daemon's own failures")]
 fn of_store(error: StoreError) -> Failed {
     match error {
         StoreError::Unknown { .. } => Failed(Problem::new(ProblemKind::NotFound, error.to_string())),
+        StoreError::StillInLog(_) => Failed(Problem::new(ProblemKind::Conflict, error.to_string())),
         other => internal(other),
     }
 }

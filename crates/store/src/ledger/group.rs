@@ -100,7 +100,7 @@ impl Store {
                 // Who had the turn before has written them too.
                 Ok(_) if self.group.is_empty() => {}
                 Ok(turn) => self.write_there(turn, Handle::current()),
-                Err(error) => self.tell_written(self.group.take(), Err(error.into())),
+                Err(error) => self.tell_written(self.group.take(), Err(error)),
             },
             Backend::Postgres(_) => {
                 let _turn = self.group.turns.lock().await;
@@ -121,15 +121,17 @@ impl Store {
             return;
         }
         let written = match self.write_all(&group, here.as_deref_mut(), false).await {
-            Ok(written) => Ok(written),
+            Ok(written) => written,
             // One of them can't be: the others can.
-            Err(_) => self.write_all(&group, here, true).await,
+            Err(_) => {
+                self.write_all(&group, here, true).await.unwrap_or_else(|error| Err(error.into_store()))
+            }
         };
         self.tell_written(group, written);
     }
 
     /// Tells each what came of it.
-    fn tell_written(&self, group: Vec<Waiting>, written: Result<Vec<Written>, CommitError>) {
+    fn tell_written(&self, group: Vec<Waiting>, written: Result<Vec<Written>, StoreError>) {
         let (written, failed) = match written {
             Ok(written) => (written, String::new()),
             Err(error) => (Vec::new(), error.to_string()),
@@ -151,14 +153,15 @@ impl Store {
         drop(self.written(Job::Outcome { id: commit.id, outcome, spent, answer: None }, at));
     }
 
-    /// Writes them in one transaction, and says each one's number. Unless care is taken, they are asked for together, and the
-    /// first that can't be written ends it.
+    /// Writes them in one transaction, and says each one's number, or why it could not be made true: then nothing is to be
+    /// tried again, since the server may have done it. Unless care is taken, they are asked for together, and the first that
+    /// can't be written ends it.
     async fn write_all(
         &self,
         group: &[Waiting],
         here: Option<&mut Connection>,
         with_care: bool,
-    ) -> Result<Vec<Written>, CommitError> {
+    ) -> Result<Result<Vec<Written>, StoreError>, CommitError> {
         let together = group.iter().filter(|_| !with_care);
         let asks = together.flat_map(|waiting| waiting.job.asks()).collect();
         let (mut change, mut found) = Change::begin_here(self, here, asks).await?;
@@ -171,8 +174,7 @@ impl Store {
                 Ok(change.write(job, &mut found).await?)
             });
         }
-        change.commit().await?;
-        Ok(written)
+        Ok(change.commit().await.map(|()| written))
     }
 }
 
@@ -251,5 +253,24 @@ impl Group {
         waiting.retain(|one| !(matches!(one.job, Job::Commit(_)) && one.done.is_closed()));
         let count = waiting.len().min(MOST);
         waiting.drain(..count).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::support::{Empty, about, act};
+
+    #[tokio::test]
+    async fn what_waits_for_its_turn_is_written_however_long_others_have_it() {
+        let lab = Empty::sqlite().await.open().await;
+        let Backend::Sqlite(file) = &lab.store.backend else { panic!("another engine") };
+        let turn = file.turn().await.unwrap();
+        tokio::time::pause();
+        let (store, event) = (lab.store.clone(), Event::Refused { act: act(), why: "no".to_owned() });
+        let recorded = tokio::spawn(async move { store.record(&about(1), &event, None, 5).await });
+        tokio::time::sleep(Duration::from_secs(600)).await;
+        drop(turn);
+        assert_eq!(recorded.await.unwrap().unwrap(), 1);
     }
 }

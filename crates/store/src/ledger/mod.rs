@@ -456,17 +456,20 @@ impl Store {
     /// Makes an entry's sealed part unreadable for good: its key is deleted. The chain still verifies, and tells who did it.
     ///
     /// # Errors
-    /// There is nothing sealed in it, or not any more.
+    /// There is nothing sealed in it, or not any more; or it is erased, but not forgotten yet: see [`StoreError::StillInLog`].
     pub async fn erase(&self, seq: u64, by: &PersonName, why: &str, now: u64) -> Result<(), StoreError> {
         let mut change = Change::begin(self, now).await?;
         let delete = Statement::new("DELETE FROM record_keys WHERE seq = $1").number(signed(seq));
         if change.changed(delete).await? == 0 {
+            drop(change);
+            // It may be erased, but not forgotten.
+            self.backend.forget_deleted().await?;
             return Err(StoreError::Unknown { what: "sealed ledger entry", name: seq.to_string() });
         }
         let event = Event::Erased { seq, by: by.clone(), why: why.to_owned() };
         change.record(&About::default(), &event, None)?;
         change.commit().await?;
-        self.backend.forget_deleted().await
+        if self.backend.forget_deleted().await? { Ok(()) } else { Err(StoreError::StillInLog(seq)) }
     }
 
     /// Follows the whole chain: each hash, each signature, each sealed part; and that nothing is missing that this
