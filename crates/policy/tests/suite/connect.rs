@@ -141,13 +141,19 @@ fn a_yes_is_good_for_exactly_the_request_that_was_shown() {
 }
 
 /// A new credential is a new way out: what makes one is denied by the presets, also where another rule allows all.
+/// The presets, beside rules that allow everything at their hosts.
+fn all_but_what_presets_deny() -> AgentPolicy {
+    let all =
+        ["api.github.com", "github.com", "registry.npmjs.org", "pypi.org", "upload.pypi.org", "crates.io"]
+            .map(|host| format!("\"GET,POST,PUT,PATCH,DELETE https://{host}/**?*\""));
+    let presets = "presets = [\"cargo\", \"github\", \"npm\", \"pip\"]";
+    let text = format!("[egress]\n{presets}\nallow = [{}]\n", all.join(", "));
+    compile(&agent(&text), None, &[]).unwrap()
+}
+
 #[test]
 fn no_credential_is_made_through_an_api_of_a_preset_whatever_else_is_allowed() {
-    let all = ["api.github.com", "github.com", "registry.npmjs.org", "pypi.org", "crates.io"]
-        .map(|host| format!("\"GET,POST,PUT,PATCH,DELETE https://{host}/**?*\""));
-    let presets = "presets = [\"cargo\", \"github\", \"npm\", \"pip\"]";
-    let open = compile(&agent(&format!("[egress]\n{presets}\nallow = [{}]\n", all.join(", "))), None, &[]);
-    let open = open.unwrap();
+    let open = all_but_what_presets_deny();
     let answer =
         |target: &str| asked(&open, request(target), facts(Labels::default(), false, Origin::Unknown));
     for target in [
@@ -202,6 +208,86 @@ fn no_credential_is_made_through_an_api_of_a_preset_whatever_else_is_allowed() {
     }
     // The rule beside them does allow what is no credential.
     assert_eq!(answer("POST https://api.github.com/repos/acme/a/issues").0, Answer::Allow);
+}
+
+/// Each of them is a list of names, in which one could get lost.
+#[test]
+fn all_that_makes_credentials_is_closed_as_it_is_and_below_by_each_name_of_its_owner() {
+    let open = all_but_what_presets_deny();
+    let below = |scopes: &[&str], names: &[&str]| -> Vec<String> {
+        scopes.iter().flat_map(|scope| names.iter().map(move |name| format!("{scope}{name}"))).collect()
+    };
+    let own = below(
+        &[""],
+        &[
+            "app",
+            "applications",
+            "app-manifests",
+            "authorizations",
+            "copilot_internal",
+            "credentials",
+            "enterprises",
+            "graphql",
+            "hub",
+            "scim",
+            "teams",
+            "user/codespaces",
+            "user/gpg_keys",
+            "user/installations",
+            "user/keys",
+            "user/repository_invitations",
+            "user/ssh_signing_keys",
+        ],
+    );
+    let repositories = below(
+        &["repos/acme/a/", "repositories/1/"],
+        &[
+            "actions/oidc",
+            "actions/organization-secrets",
+            "actions/runners",
+            "actions/secrets",
+            "agents/secrets",
+            "codespaces",
+            "collaborators",
+            "dependabot/secrets",
+            "environments/prod/secrets",
+            "hooks",
+            "invitations",
+            "keys",
+        ],
+    );
+    let organisations = below(
+        &["orgs/acme/", "organizations/1/"],
+        &[
+            "actions",
+            "agents",
+            "codespaces",
+            "credential-authorizations",
+            "dependabot",
+            "hooks",
+            "invitations",
+            "memberships",
+            "outside_collaborators",
+            "private-registries",
+            "personal-access-tokens",
+            "personal-access-token-requests",
+        ],
+    );
+    let github = [own, repositories, organisations].concat();
+    let github = github
+        .iter()
+        .flat_map(|name| ["", "/1", "/1/a"].map(|rest| format!("POST https://api.github.com/{name}{rest}")));
+    let others = [
+        "GET https://registry.npmjs.org/-/npm/v1/tokens/token/1",
+        "GET https://registry.npmjs.org/-/whoami",
+        "GET https://registry.npmjs.org/-/v1/login",
+        "POST https://upload.pypi.org/legacy/",
+        "GET https://crates.io/api/v1/me/tokens",
+    ];
+    for target in github.chain(others.map(str::to_owned)) {
+        let (found, why) = asked(&open, request(&target), facts(Labels::default(), false, Origin::Unknown));
+        assert_eq!(found, Answer::Deny, "{target}: {why}");
+    }
 }
 
 /// By the presets alone, nothing of GitHub is written without a person, and what only runs or publishes is closed. To its
