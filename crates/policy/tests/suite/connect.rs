@@ -210,6 +210,57 @@ fn no_credential_is_made_through_an_api_of_a_preset_whatever_else_is_allowed() {
     assert_eq!(answer("POST https://api.github.com/repos/acme/a/issues").0, Answer::Allow);
 }
 
+/// What makes credentials at GitHub, of whoever asks.
+const OWN: &[&str] = &[
+    "app",
+    "applications",
+    "app-manifests",
+    "authorizations",
+    "copilot_internal",
+    "credentials",
+    "enterprises",
+    "graphql",
+    "hub",
+    "scim",
+    "teams",
+    "user/codespaces",
+    "user/gpg_keys",
+    "user/installations",
+    "user/keys",
+    "user/repository_invitations",
+    "user/ssh_signing_keys",
+];
+/// Of a repository.
+const OF_REPOSITORIES: &[&str] = &[
+    "actions/oidc",
+    "actions/organization-secrets",
+    "actions/runners",
+    "actions/secrets",
+    "agents/secrets",
+    "codespaces",
+    "collaborators",
+    "dependabot/secrets",
+    "environments/prod/secrets",
+    "hooks",
+    "invitations",
+    "keys",
+];
+/// Of an organisation.
+const OF_ORGANISATIONS: &[&str] = &[
+    "actions",
+    "agents",
+    "codespaces",
+    "credential-authorizations",
+    "dependabot",
+    "hooks",
+    "invitations",
+    "memberships",
+    "outside_collaborators",
+    "private-registries",
+    "personal-access-tokens",
+    "personal-access-token-requests",
+];
+
 /// Each of them is a list of names, in which one could get lost.
 #[test]
 fn all_that_makes_credentials_is_closed_as_it_is_and_below_by_each_name_of_its_owner() {
@@ -217,63 +268,12 @@ fn all_that_makes_credentials_is_closed_as_it_is_and_below_by_each_name_of_its_o
     let below = |scopes: &[&str], names: &[&str]| -> Vec<String> {
         scopes.iter().flat_map(|scope| names.iter().map(move |name| format!("{scope}{name}"))).collect()
     };
-    let own = below(
-        &[""],
-        &[
-            "app",
-            "applications",
-            "app-manifests",
-            "authorizations",
-            "copilot_internal",
-            "credentials",
-            "enterprises",
-            "graphql",
-            "hub",
-            "scim",
-            "teams",
-            "user/codespaces",
-            "user/gpg_keys",
-            "user/installations",
-            "user/keys",
-            "user/repository_invitations",
-            "user/ssh_signing_keys",
-        ],
-    );
-    let repositories = below(
-        &["repos/acme/a/", "repositories/1/"],
-        &[
-            "actions/oidc",
-            "actions/organization-secrets",
-            "actions/runners",
-            "actions/secrets",
-            "agents/secrets",
-            "codespaces",
-            "collaborators",
-            "dependabot/secrets",
-            "environments/prod/secrets",
-            "hooks",
-            "invitations",
-            "keys",
-        ],
-    );
-    let organisations = below(
-        &["orgs/acme/", "organizations/1/"],
-        &[
-            "actions",
-            "agents",
-            "codespaces",
-            "credential-authorizations",
-            "dependabot",
-            "hooks",
-            "invitations",
-            "memberships",
-            "outside_collaborators",
-            "private-registries",
-            "personal-access-tokens",
-            "personal-access-token-requests",
-        ],
-    );
-    let github = [own, repositories, organisations].concat();
+    let github = [
+        below(&[""], OWN),
+        below(&["repos/acme/a/", "repositories/1/"], OF_REPOSITORIES),
+        below(&["orgs/acme/", "organizations/1/"], OF_ORGANISATIONS),
+    ];
+    let github = github.concat();
     let github = github
         .iter()
         .flat_map(|name| ["", "/1", "/1/a"].map(|rest| format!("POST https://api.github.com/{name}{rest}")));
