@@ -9,6 +9,8 @@ use crate::http::{self, Http, shown};
 const RESOURCE: &str = "/.well-known/oauth-protected-resource";
 const SERVER: &str = "/.well-known/oauth-authorization-server";
 const OPENID: &str = "/.well-known/openid-configuration";
+/// What a client of MCP says first: servers challenge what is posted to them, and have no answer to other questions.
+const FIRST: &str = r#"{"jsonrpc":"2.0","id":1,"method":"initialize","params":{"protocolVersion":"2025-11-25","capabilities":{},"clientInfo":{"name":"lazaret","version":"1"}}}"#;
 /// Most scopes, and bytes of one.
 pub(crate) const MAX_SCOPES: usize = 64;
 pub(crate) const MAX_SCOPE: usize = 256;
@@ -50,9 +52,9 @@ pub(crate) struct Server {
     pub(crate) authorization_response_iss_parameter_supported: bool,
 }
 
-/// Asks a server who gives tokens for it.
+/// Asks a server of MCP who gives tokens for it.
 pub(crate) async fn resource(http: &Http, server: &Url) -> Result<Resource, OauthError> {
-    let asked = http.get(server).await?;
+    let asked = http.call(server, FIRST.to_owned()).await?;
     let challenge = asked.challenge.as_deref().filter(|_| asked.status == 401).unwrap_or_default();
     let named = parameter(challenge, "resource_metadata");
     let mut places: Vec<Url> = match named.map(|named| Url::parse(&named)) {
@@ -77,16 +79,19 @@ pub(crate) async fn resource(http: &Http, server: &Url) -> Result<Resource, Oaut
         }
         let issuer = document.authorization_servers.first().and_then(|text| Url::parse(text).ok());
         let issuer = issuer.ok_or_else(|| wrong("names nobody who gives tokens"))?;
-        let asked_for = parameter(challenge, "scope");
-        let scopes = match asked_for {
-            Some(scopes) => scopes.split(' ').map(str::to_owned).collect(),
-            None => document.scopes_supported,
-        };
-        let scopes: Vec<String> = scopes.into_iter().filter(|scope| is_scope(scope)).collect();
-        let scopes = scopes.into_iter().take(MAX_SCOPES).collect();
+        let scopes = scopes(challenge).unwrap_or_else(|| bounded(document.scopes_supported));
         return Ok(Resource { resource: document.resource, issuer, scopes });
     }
     Err(OauthError::NoServer(shown(server)))
+}
+
+/// What a challenge says to ask for.
+fn scopes(challenge: &str) -> Option<Vec<String>> {
+    Some(bounded(parameter(challenge, "scope")?.split(' ').map(str::to_owned)))
+}
+
+fn bounded(scopes: impl IntoIterator<Item = String>) -> Vec<String> {
+    scopes.into_iter().filter(|scope| is_scope(scope)).take(MAX_SCOPES).collect()
 }
 
 /// Asks an authorization server how it is asked. It must be who it is taken for.

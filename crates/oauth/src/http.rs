@@ -67,6 +67,14 @@ impl Http {
         self.send(url, request).await
     }
 
+    /// Posts what MCP's servers are asked with.
+    pub(crate) async fn call(&self, url: &Url, document: String) -> Result<Answer, OauthError> {
+        check(url)?;
+        let request =
+            self.0.request(Method::POST, url.clone())?.header(ACCEPT, "application/json, text/event-stream");
+        self.send(url, request.header(CONTENT_TYPE, "application/json").body(document)).await
+    }
+
     fn request(&self, method: Method, url: &Url) -> Result<RequestBuilder, OauthError> {
         check(url)?;
         Ok(self.0.request(method, url.clone())?.header(ACCEPT, "application/json"))

@@ -148,7 +148,8 @@ impl Authorization {
         let base = format!("http://{}", listener.local_addr().expect("an address"));
         let this = Self { base, known: Arc::default() };
         let router = axum::Router::new()
-            .route("/mcp", any(mcp))
+            // As tool servers are: whoever only looks is told nothing.
+            .route("/mcp", post(mcp))
             .route("/.well-known/oauth-protected-resource/mcp", get(resource))
             .route("/.well-known/oauth-authorization-server/as", get(described))
             .route("/as/register", post(register))

@@ -1,9 +1,10 @@
 //! What the MCP conformance suite is pointed at: a tool server that has what its server scenarios want, behind the real
-//! door, gate, policy and store; and our client of tool servers, for its client scenarios.
+//! door, gate, policy and store; and our client of tool servers, for its client scenarios, with log-ins where those want them.
 //!
 //! `conformance serve` writes the endpoint's address to standard output, and ends when its standard input does, with 0 if
 //! the ledger verifies. `conformance client URL` lists the tools there and calls each; it ends with 0 if all that worked.
 
+mod signing_in;
 mod upstream;
 
 use gateway::tools::ProgressSink;
@@ -44,14 +45,18 @@ async fn serve() {
     session.close().await;
 }
 
-async fn connected(url: &str) -> Result<Upstream, ToolFailure> {
+async fn connected(url: &str, credential: Credential) -> Result<Upstream, ToolFailure> {
     let address = BaseUrl::parse(url, false).expect("an address of this machine");
-    Upstream::over_http(&dialer(), &address, Credential::None, UpstreamLimits::default()).await
+    Upstream::over_http(&dialer(), &address, credential, UpstreamLimits::default()).await
 }
 
 /// Lists a server's tools, and calls each with arguments that its schema wants.
 async fn client(url: &str) -> Result<(), ToolFailure> {
-    let upstream = connected(url).await?;
+    let signs_in =
+        std::env::var("MCP_CONFORMANCE_SCENARIO").is_ok_and(|scenario| scenario.starts_with("auth/"));
+    let given = if signs_in { Some(signing_in::key(url).await.expect("a log-in")) } else { None };
+    let credential = given.as_ref().map_or(Credential::None, |(key, _)| Credential::Vault(key.clone()));
+    let upstream = connected(url, credential).await?;
     let list = upstream.list().await?;
     for withheld in &list.withheld {
         println!("withheld: {}: {}", withheld.name, withheld.why);
