@@ -9,6 +9,9 @@ pub enum DaemonError {
     /// Another one holds the lock.
     #[error("a daemon already runs for `{}`", .0.display())]
     AlreadyRuns(PathBuf),
+    /// Another one holds the state, from a session with another runtime folder.
+    #[error("a daemon already has the state in `{}`, and its socket is in another runtime folder", .0.display())]
+    RunsElsewhere(PathBuf),
     /// The shared socket can't be where it is wanted.
     #[error("the shared socket: `{}` {why}", path.display())]
     NotShareable {
@@ -78,6 +81,9 @@ impl DaemonError {
     #[must_use]
     pub fn hint(&self) -> Option<&'static str> {
         match self {
+            Self::RunsElsewhere(_) => Some(
+                "set XDG_RUNTIME_DIR as it is where that daemon was started, or end that one with SIGTERM first",
+            ),
             Self::AlreadyRuns(_) => Some("end it with SIGTERM first, or just use it"),
             Self::NotShareable { .. } => {
                 Some("put it into a folder that only you or root can write to, with mode 755")

@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 
 use api::Folders;
 use rustix::fs::FlockOperation;
+use rustix::io::Errno;
 use tokio::net::UnixListener;
 use tokio::sync::watch;
 
@@ -26,7 +27,7 @@ const MAX_SOCKET_PATH: usize = 107;
 pub(crate) struct Held {
     socket: PathBuf,
     shared: Option<PathBuf>,
-    _locks: [File; 2],
+    _locks: Vec<File>,
 }
 
 impl Held {
@@ -36,7 +37,10 @@ impl Held {
             private(folder)?;
         }
         // Of the state too: another session of the same user may have another runtime folder, or none.
-        let locks = [lock(&folders.runtime)?, lock(&folders.state)?];
+        let mut locks = vec![lock(&folders.runtime, DaemonError::AlreadyRuns)?];
+        if folders.state != folders.runtime {
+            locks.push(lock(&folders.state, DaemonError::RunsElsewhere)?);
+        }
         Ok(Self { socket: folders.socket(), shared: None, _locks: locks })
     }
 
@@ -80,15 +84,17 @@ impl Held {
     }
 }
 
-/// Takes the lock of a folder, which goes with the file.
-fn lock(folder: &Path) -> Result<File, DaemonError> {
+/// Takes the lock of a folder, which goes with the file; or says that another has it.
+fn lock(folder: &Path, taken: fn(PathBuf) -> DaemonError) -> Result<File, DaemonError> {
     let path = folder.join("daemon.lock");
     let mut options = OpenOptions::new();
     let options = options.create(true).truncate(false).write(true).mode(0o600);
     let lock = options.open(&path).map_err(DaemonError::file(&path))?;
-    rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive)
-        .map_err(|_| DaemonError::AlreadyRuns(folder.to_owned()))?;
-    Ok(lock)
+    match rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(lock),
+        Err(Errno::WOULDBLOCK) => Err(taken(folder.to_owned())),
+        Err(error) => Err(DaemonError::File { path, source: error.into() }),
+    }
 }
 
 /// Makes a socket of this mode. One that lies there is of a daemon that died.
@@ -197,8 +203,13 @@ mod tests {
         let held = Held::take(&folders).unwrap();
         assert!(matches!(Held::take(&folders), Err(DaemonError::AlreadyRuns(_))));
         let elsewhere = Folders { runtime: base.path().join("other"), ..folders.clone() };
-        let Err(DaemonError::AlreadyRuns(of)) = Held::take(&elsewhere) else { panic!("two have one state") };
+        let Err(DaemonError::RunsElsewhere(of)) = Held::take(&elsewhere) else {
+            panic!("two have one state")
+        };
         assert_eq!(of, folders.state);
+        let base = tempfile::tempdir().unwrap();
+        let one = Folders { runtime: base.path().join("state"), ..self::folders(base.path()) };
+        Held::take(&one).unwrap();
         let (_keep, known) = watch::channel(BTreeSet::new());
         let _listener = held.listen(known.clone()).unwrap();
         let mode = |path: &Path| fs::metadata(path).unwrap().mode() & 0o777;

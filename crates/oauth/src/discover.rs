@@ -54,8 +54,8 @@ pub(crate) struct Server {
 
 /// Asks a server of MCP who gives tokens for it.
 pub(crate) async fn resource(http: &Http, server: &Url) -> Result<Resource, OauthError> {
-    let asked = http.call(server, FIRST.to_owned()).await?;
-    let challenge = asked.challenge.as_deref().filter(|_| asked.status == 401).unwrap_or_default();
+    let challenge = http.challenge(server, FIRST).await?.unwrap_or_default();
+    let challenge = challenge.as_str();
     let named = parameter(challenge, "resource_metadata");
     let mut places: Vec<Url> = match named.map(|named| Url::parse(&named)) {
         // It speaks for itself alone.

@@ -48,6 +48,23 @@ pub enum OauthError {
         /// Who.
         parties: Vec<Party>,
     },
+    /// Another server gives the tokens than the one that the client is known to.
+    #[error(
+        "`{issuer}` gives tokens there now, and not `{known_to}`, to which the client is known: if that is right, log in anew with \
+         --server or --issuer, and the client that is known there with --client"
+    )]
+    OtherIssuer {
+        /// To whom the client is known.
+        known_to: String,
+        /// Who gives tokens now.
+        issuer: String,
+    },
+    /// A refresh token for a client that was made for another log-in.
+    #[error(
+        "a refresh token is good for the client that it was given to: say where it is from with --server, --issuer or \
+         --token-url, and name that client with --client"
+    )]
+    NotItsClient,
     /// More than is kept of a log-in.
     #[error("of one log-in no more than {most} {what}")]
     TooMany {

@@ -24,8 +24,6 @@ pub(crate) struct Http(dial::Client);
 /// What came back.
 pub(crate) struct Answer {
     pub(crate) status: u16,
-    /// What it says of who may ask.
-    pub(crate) challenge: Option<String>,
     /// After how many seconds it may be asked again, where it says so; dates are not read.
     pub(crate) retry_after: Option<u64>,
     pub(crate) body: Zeroizing<Vec<u8>>,
@@ -67,12 +65,25 @@ impl Http {
         self.send(url, request).await
     }
 
-    /// Posts what MCP's servers are asked with.
-    pub(crate) async fn call(&self, url: &Url, document: String) -> Result<Answer, OauthError> {
+    /// What a server of MCP wants of whoever posts this to it without a log-in; none where it wants nothing, or can't be asked so.
+    pub(crate) async fn challenge(
+        &self,
+        url: &Url,
+        posted: &'static str,
+    ) -> Result<Option<String>, OauthError> {
         check(url)?;
         let request =
             self.0.request(Method::POST, url.clone())?.header(ACCEPT, "application/json, text/event-stream");
-        self.send(url, request.header(CONTENT_TYPE, "application/json").body(document)).await
+        let asked = request.header(CONTENT_TYPE, "application/json").body(posted).send();
+        let Ok(asked) = tokio::time::timeout(WHOLE, asked).await else { return Ok(None) };
+        let response = match asked {
+            Ok(response) => response,
+            Err(error) => {
+                return dial::refusal(&error).map_or(Ok(None), |refused| Err(OauthError::Dial(refused)));
+            }
+        };
+        let challenge = response.headers().get(WWW_AUTHENTICATE).and_then(|value| value.to_str().ok());
+        Ok(challenge.filter(|_| response.status().as_u16() == 401).map(str::to_owned))
     }
 
     fn request(&self, method: Method, url: &Url) -> Result<RequestBuilder, OauthError> {
@@ -89,8 +100,7 @@ impl Http {
         let whole = async {
             let mut response = request.send().await.map_err(failed)?;
             let header = |name| response.headers().get(name).and_then(|value| value.to_str().ok());
-            let (status, challenge) =
-                (response.status().as_u16(), header(WWW_AUTHENTICATE).map(str::to_owned));
+            let status = response.status().as_u16();
             let retry_after = header(RETRY_AFTER).and_then(|seconds| seconds.trim().parse().ok());
             let mut body = Zeroizing::new(Vec::with_capacity(4096));
             while let Some(piece) = response.chunk().await.map_err(failed)? {
@@ -100,7 +110,7 @@ impl Http {
                 }
                 body.extend_from_slice(&piece);
             }
-            Ok(Answer { status, challenge, retry_after, body })
+            Ok(Answer { status, retry_after, body })
         };
         let late = |_| network(format!("no whole answer within {} s", WHOLE.as_secs()));
         tokio::time::timeout(WHOLE, whole).await.map_err(late)?

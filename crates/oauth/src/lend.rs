@@ -307,8 +307,10 @@ impl Lender {
         let not_kept = |why: String| LendError::NotKept { secret: name.clone(), why };
         match written.map_err(|e| not_kept(e.to_string()))? {
             Err(ChangeError::Unknown(_)) => {
-                let now = self.vault.login(name);
-                let same = now.is_some_and(|now| now.login.is_of_one_client_with(&renewed.login));
+                // Also under another name: some servers forget all that they gave to a client.
+                let all = self.vault.list();
+                let mut logins = all.iter().filter_map(|secret| secret.login.as_ref());
+                let same = logins.any(|login| login.is_of_one_client_with(&renewed.login));
                 let revoked = if same { None } else { Some(self.revoke(&renewed).await) };
                 Err(LendError::Replaced { secret: name.clone(), revoked })
             }

@@ -64,6 +64,8 @@ pub struct LogIn {
     pub way: Way,
     /// Hosts that may take part beside where it begins: the person was told of them, and said yes.
     pub trust: Vec<Url>,
+    /// Whose client it is, where that was said for an earlier log-in: nobody else is shown its secret.
+    pub known_to: Option<String>,
 }
 
 /// What is asked, of whom.
@@ -91,12 +93,17 @@ impl LogIn {
         let client = Some((client.clone(), secret)).filter(|_| !registered);
         if let Some(subscription) = kept.login.subscription {
             let (scopes, trust) = (Vec::new(), Vec::new());
-            return Ok(Self { at: At::Subscription(subscription), client, scopes, way, trust });
+            let at = At::Subscription(subscription);
+            return Ok(Self { at, client, scopes, way, trust, known_to: None });
         }
+        if *registered && matches!(way, Way::Had(_)) {
+            return Err(OauthError::NotItsClient);
+        }
+        let known_to = client.is_some().then(|| issuer.clone());
         let Some(Asked { at, scopes, trust }) = asked else {
             // Kept before it was written down what was asked for.
             let (scopes, trust) = (kept.login.scopes.clone(), vec![url(issuer)?, url(token_url)?]);
-            return Ok(Self { at: At::Issuer(url(issuer)?), client, scopes, way, trust });
+            return Ok(Self { at: At::Issuer(url(issuer)?), client, scopes, way, trust, known_to });
         };
         let at = match at {
             Began::Server(text) => At::Server(url(text)?),
@@ -104,7 +111,7 @@ impl LogIn {
             Began::Token(text) => At::Token(url(text)?),
         };
         let trust = trust.iter().map(url).collect::<Result<_, _>>()?;
-        Ok(Self { at, client, scopes: scopes.clone(), way, trust })
+        Ok(Self { at, client, scopes: scopes.clone(), way, trust, known_to })
     }
 
     /// Whether it takes a refresh token that the person has, and was given none.
@@ -121,6 +128,7 @@ impl LogIn {
             At::Token(url) => Began::Token(url.to_string()),
             At::Subscription(_) => return Ok(None),
         };
+        self.trust.iter().try_for_each(http::check)?;
         let origins = self.trust.iter().map(|url| url.origin().ascii_serialization());
         let trust: BTreeSet<String> = origins.collect();
         if trust.len() > MAX_TRUST {
@@ -143,11 +151,14 @@ impl LogIn {
         tell: &(dyn Fn(String) + Send + Sync),
     ) -> Result<(Login, Tokens), OauthError> {
         let asked = self.asked()?;
-        let Self { at, client, scopes, way, trust } = self;
+        let Self { at, client, scopes, way, trust, known_to } = self;
         let (vendor, begin) = (at.vendor(), at.begin()?);
         http::check(&begin)?;
         let http = Http::new(dialer, &begin)?;
         let (server, resource, offered) = at.found(&http).await?;
+        if let Some(known_to) = known_to.filter(|known_to| *known_to != server.issuer) {
+            return Err(OauthError::OtherIssuer { known_to, issuer: server.issuer });
+        }
         let named = Named { begin: &begin, trust: &trust };
         // Whom a vendor has take part is known beforehand.
         if vendor.is_none() {

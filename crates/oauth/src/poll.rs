@@ -41,8 +41,9 @@ pub(crate) struct Polling<'a> {
     last: Option<OauthError>,
     /// What it said itself of when to ask again.
     told: Duration,
-    /// When the person was last told that it can't be asked.
+    /// When the person was last told that it can't be asked, and whether they were since it could be.
     noted: Option<Instant>,
+    is_noted: bool,
 }
 
 impl<'a> Polling<'a> {
@@ -50,7 +51,17 @@ impl<'a> Polling<'a> {
     pub(crate) fn new(good_for: Duration, said: Option<u64>, tell: Tell<'a>) -> Self {
         let between = said.map_or(USUAL, Duration::from_secs).clamp(LEAST, MOST);
         let end = Instant::now() + good_for;
-        Self { tell, good_for, end, between, failed: 0, last: None, told: Duration::ZERO, noted: None }
+        Self {
+            tell,
+            good_for,
+            end,
+            between,
+            failed: 0,
+            last: None,
+            told: Duration::ZERO,
+            noted: None,
+            is_noted: false,
+        }
     }
 
     /// Waits until the next question is due.
@@ -60,8 +71,10 @@ impl<'a> Polling<'a> {
     pub(crate) async fn due(&mut self) -> Result<(), OauthError> {
         let grown = self.between.saturating_mul(1_u32.checked_shl(self.failed).unwrap_or(u32::MAX));
         let next = Instant::now() + grown.min(MOST).max(self.told);
-        tokio::time::sleep_until(next.min(self.end)).await;
-        if Instant::now() < self.end {
+        // However long that is, it is asked once more before the end.
+        let last = self.end.checked_sub(LEAST).unwrap_or(self.end);
+        if Instant::now() < last {
+            tokio::time::sleep_until(next.min(last)).await;
             return Ok(());
         }
         let minutes = self.good_for.as_secs().div_ceil(60);
@@ -70,7 +83,7 @@ impl<'a> Polling<'a> {
 
     /// Nobody has logged in yet.
     pub(crate) fn not_yet(&mut self) {
-        (self.failed, self.last, self.told) = (0, None, Duration::ZERO);
+        (self.failed, self.last, self.told, self.is_noted) = (0, None, Duration::ZERO, false);
     }
 
     /// Nobody has, and it is asked too often: less often from now on.
@@ -83,7 +96,8 @@ impl<'a> Polling<'a> {
     pub(crate) fn failed(&mut self, Later { why, too_often, after }: Later) {
         let quiet = self.noted.is_some_and(|noted| noted.elapsed() < QUIET);
         // Once for each time that it can't be asked, however long that is.
-        if self.last.is_none() && !quiet {
+        if !self.is_noted && !quiet {
+            self.is_noted = true;
             (self.tell)(format!("{why}; it is asked on until the code expires"));
             self.noted = Some(Instant::now());
         }
@@ -163,8 +177,10 @@ mod tests {
         let begun = Instant::now();
         let mut polling = Polling::new(Duration::from_secs(70), None, &tell);
         polling.failed(later(false, Some(90)));
+        // Once more before the end, however long it was to be waited.
+        polling.due().await.unwrap();
+        assert_eq!(begun.elapsed().as_secs(), 69);
         let late = polling.due().await.unwrap_err().to_string();
-        assert_eq!(begun.elapsed().as_secs(), 70);
         assert_eq!(
             late,
             "nobody logged in within 2 minutes (the last time it was asked: `https://a` answers HTTP 503): try again"
@@ -172,6 +188,7 @@ mod tests {
         let mut polling = Polling::new(Duration::from_secs(3), None, &tell);
         polling.failed(later(false, None));
         polling.not_yet();
+        polling.due().await.unwrap();
         assert_eq!(
             polling.due().await.unwrap_err().to_string(),
             "nobody logged in within 1 minutes: try again"
@@ -193,8 +210,18 @@ mod tests {
             polling.due().await.unwrap();
             polling.failed(later(false, None));
         }
+        assert_eq!(told.lock().unwrap().len(), 2, "{told:?}");
+        // One that begins within that minute, and lasts, is told when it is over.
+        polling.not_yet();
+        tokio::time::sleep(QUIET).await;
+        polling.failed(later(false, None));
+        polling.not_yet();
+        for _ in 0..7 {
+            polling.failed(later(false, None));
+            polling.due().await.unwrap();
+        }
         let told = told.lock().unwrap();
-        assert_eq!(told.len(), 2, "{told:?}");
+        assert_eq!(told.len(), 4, "{told:?}");
         assert_eq!(told[0], "`https://a` answers HTTP 503; it is asked on until the code expires");
     }
 }

@@ -1,5 +1,6 @@
 //! For tests only: a laboratory around the real `lazaret` binary, with the scripted model as its provider; a session's
-//! tools and its way out without a cell; a site that it may reach; an authorization server; vendors and a person who logs in at them; real mail servers; and a real proxy that wants a log-in.
+//! tools and its way out without a cell; a site that it may reach; an authorization server; vendors and a person who logs in
+//! at them; real mail servers; and a real proxy that wants a log-in.
 
 pub mod authorization;
 pub mod cell_less;

@@ -47,7 +47,7 @@ where
 {
     // Somebody trusts what no dialer goes to.
     let trust = vec!["https://169.254.169.254".parse().unwrap()];
-    log_in_as(LogIn { at, client: None, scopes: Vec::new(), way, trust }, browses).await
+    log_in_as(LogIn { at, client: None, scopes: Vec::new(), way, trust, known_to: None }, browses).await
 }
 
 async fn log_in_as<B>(asked: LogIn, browses: impl FnOnce(String) -> B) -> Result<(Login, Tokens), OauthError>
@@ -198,6 +198,7 @@ async fn nobody_types_a_code_at_a_host_that_they_did_not_name_and_lists_have_an_
         scopes: vec!["a".to_owned(); scopes],
         way: Way::Device,
         trust,
+        known_to: None,
     };
     let named: Vec<Url> = (0..33).map(|n| format!("https://h{n}.example").parse().unwrap()).collect();
     for (trust, scopes, why) in [
@@ -273,7 +274,7 @@ async fn nobody_is_sent_a_proof_or_a_token_whom_the_person_did_not_name() {
         let server = Authorization::start().await;
         server.be(wrong);
         let (scopes, trust) = (Vec::new(), Vec::new());
-        let asked = LogIn { at: at(&server), client: None, scopes, way: Way::Browser, trust };
+        let asked = LogIn { at: at(&server), client: None, scopes, way: Way::Browser, trust, known_to: None };
         let error = log_in_as(asked, honest).await.err().unwrap().to_string();
         assert!(error.contains(&format!("`https://169.254.169.254`, which {does}")), "{error}");
     }
@@ -290,6 +291,7 @@ async fn a_server_that_shows_anothers_page_gets_no_code_of_it() {
         scopes: Vec::new(),
         way: Way::Browser,
         trust: trust.iter().map(|url| url.parse().unwrap()).collect(),
+        known_to: None,
     };
     // The person is told where they would log in.
     let error = log_in_as(asked(&[]), honest).await.err().unwrap();
@@ -316,6 +318,7 @@ async fn who_gives_tokens_may_be_another_host_if_a_person_says_so() {
         scopes: Vec::new(),
         way: Way::Browser,
         trust: trust.iter().map(|url| url.parse().unwrap()).collect(),
+        known_to: None,
     };
     let error = log_in_as(asked(&[]), honest).await.err().unwrap();
     let OauthError::Elsewhere { began, parties } = error else { panic!("{error}") };
@@ -336,6 +339,33 @@ async fn what_is_not_encrypted_is_not_asked() {
         let error = log_in(At::Issuer(at.parse().unwrap()), Way::Browser, honest).await.err().unwrap();
         assert!(error.to_string().contains(told) && !error.to_string().contains("word"), "{error}");
     }
+}
+
+#[tokio::test]
+async fn a_host_is_trusted_by_its_whole_address_and_a_client_is_shown_to_whom_it_is_known_only() {
+    let server = Authorization::start().await;
+    let asked = |trust: &str, known_to: Option<&str>| LogIn {
+        at: at(&server),
+        client: Some(("ours".to_owned(), Some("canary-client".into()))),
+        scopes: Vec::new(),
+        way: Way::Browser,
+        trust: vec![trust.parse().unwrap()],
+        known_to: known_to.map(str::to_owned),
+    };
+    for not_whole in ["id.example.com:443", "localhost:8080"] {
+        let error = log_in_as(asked(not_whole, None), honest).await.err().unwrap();
+        assert!(matches!(error, OauthError::BadUrl(_)), "{error}");
+    }
+    let other = "https://id.example.com";
+    let error = log_in_as(asked(other, Some(other)), honest).await.err().unwrap();
+    assert!(matches!(error, OauthError::OtherIssuer { .. }), "{error}");
+    assert_eq!(server.token_requests(), 0);
+
+    // And who gives tokens may not get one that was given to a client that was made for another log-in.
+    let (lender, _clock, _folder) = logged_in(&server).await;
+    let kept = lender.vault().login(&name()).unwrap();
+    let again = LogIn::again(&kept, Way::Had("canary-refresh".into())).err();
+    assert!(matches!(again, Some(OauthError::NotItsClient)));
 }
 
 /// What was told of renewals.
@@ -495,8 +525,15 @@ async fn what_a_renewal_gives_too_late_is_revoked_unless_it_may_be_the_newer_log
         AnotherSecret,
         AnotherLogIn,
         OneOfTheSameClient,
+        OneOfTheSameClientElsewhere,
     }
-    for then in [Then::Nothing, Then::AnotherSecret, Then::AnotherLogIn, Then::OneOfTheSameClient] {
+    for then in [
+        Then::Nothing,
+        Then::AnotherSecret,
+        Then::AnotherLogIn,
+        Then::OneOfTheSameClient,
+        Then::OneOfTheSameClientElsewhere,
+    ] {
         let server = Authorization::start().await;
         let told = Arc::new(Told::default());
         let (lender, clock, _folder) = witnessed(&server, Arc::clone(&told)).await;
@@ -524,11 +561,20 @@ async fn what_a_renewal_gives_too_late_is_revoked_unless_it_may_be_the_newer_log
                 }
                 drop(vault.log_in(&name(), (login, tokens), vec![binding], START).unwrap());
             }
+            Then::OneOfTheSameClientElsewhere => {
+                let (mut login, tokens) = log_in(at(&server), Way::Browser, honest).await.unwrap();
+                login.client.clone_from(&before.login.client);
+                drop(vault.remove(&name()).unwrap());
+                let wiki = "wiki".parse().unwrap();
+                drop(vault.log_in(&wiki, (login, tokens), vec![binding], START).unwrap());
+            }
         }
         held.notify_one();
         let lent = waits.await.unwrap();
         match then {
-            Then::Nothing => assert!(lent.unwrap_err().contains("there is no secret called `crm`")),
+            Then::Nothing | Then::OneOfTheSameClientElsewhere => {
+                assert!(lent.unwrap_err().contains("there is no secret called `crm`"));
+            }
             Then::AnotherSecret => assert_eq!(lent.unwrap(), "Bearer canary-set"),
             Then::AnotherLogIn | Then::OneOfTheSameClient => {
                 let there = vault.login(&name()).unwrap();
@@ -541,7 +587,7 @@ async fn what_a_renewal_gives_too_late_is_revoked_unless_it_may_be_the_newer_log
         else {
             panic!("{told:?}")
         };
-        if matches!(then, Then::OneOfTheSameClient) {
+        if matches!(then, Then::OneOfTheSameClient | Then::OneOfTheSameClientElsewhere) {
             assert!(revoked.is_empty() && told.is_none(), "{revoked:?} {told:?}");
             continue;
         }

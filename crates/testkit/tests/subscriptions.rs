@@ -83,8 +83,14 @@ impl Host {
     {
         let (tell, mut told) = mpsc::unbounded_channel();
         let tell = move |text: String| drop(tell.send(text));
-        let asked =
-            LogIn { at: At::Subscription(of), client: None, scopes: Vec::new(), way, trust: Vec::new() };
+        let asked = LogIn {
+            at: At::Subscription(of),
+            client: None,
+            scopes: Vec::new(),
+            way,
+            trust: Vec::new(),
+            known_to: None,
+        };
         let person = async {
             does(told.recv().await.unwrap_or_default()).await;
             std::future::pending::<()>().await

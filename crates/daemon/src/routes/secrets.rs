@@ -203,7 +203,7 @@ fn asked(lender: &Lender, name: &SecretName, request: LoginRequest) -> Answer<(L
     };
     bindings.iter().try_for_each(|binding| binding.check(true)).map_err(|e| invalid(&e))?;
     let client = client.map(|id| (id, client_secret.map(hidden)));
-    Ok((LogIn { at, client, scopes, way, trust }, bindings))
+    Ok((LogIn { at, client, scopes, way, trust, known_to: None }, bindings))
 }
 
 /// Reads a body that holds a secret: what is wrong with it is told by place, not by quoting it.

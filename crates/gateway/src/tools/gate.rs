@@ -349,7 +349,7 @@ impl SessionGate {
         self.meet(looked).await?;
         let policy = Arc::clone(&self.policy.borrow());
         let team = policy.team();
-        let called = self.servers.call(team, &permit, context);
+        let called = self.servers.call(team, self.session.about.agent.as_ref(), &permit, context);
         let returned = tokio::time::timeout(CALL_WITHIN, called).await.unwrap_or_else(|_| {
             let why = format!("no answer within {} s", CALL_WITHIN.as_secs());
             Returned::Unknown(ToolFailure::new(ToolFailureKind::Upstream, why))

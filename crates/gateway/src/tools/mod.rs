@@ -8,7 +8,7 @@
 
 pub(crate) mod asking;
 mod gate;
-mod greetings;
+mod hourly;
 mod plan;
 mod readings;
 mod serve;

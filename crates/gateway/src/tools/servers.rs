@@ -17,10 +17,17 @@ use wire::tools::{Prompt, Resource, ResourceTemplate, Tool, ToolFailure, ToolFai
 
 use super::CallContext;
 use super::gate::internal;
-use super::greetings::Greetings;
+use super::hourly::Hourly;
 use super::readings;
 use super::upstream::{Acted, CallFailed, ToolDescription, ToolList, Upstream, Withheld};
 use crate::permit::Permit;
+
+/// Most connections of one team to one server that show a secret, within an hour: one that is well and used now and then is made
+/// four times.
+const GREETINGS: u32 = 100;
+/// Most of them that one agent's calls may break.
+const BREAKS: u32 = 20;
+const BROKEN: &str = "a person can look at the server; it may be called again in the next hour";
 
 /// How long a list is believed when its server says nothing of changes, and no tool does more than read.
 pub(super) const FRESH: Duration = Duration::from_secs(60);
@@ -64,7 +71,10 @@ pub struct Servers {
     connector: Arc<dyn Connector>,
     tables: RwLock<BTreeMap<ServerName, Arc<Table>>>,
     live: std::sync::Mutex<HashMap<(TeamName, ServerName), Slot>>,
-    greetings: Greetings,
+    /// Connections that show a secret: each is on the ledger, so they are bounded.
+    greetings: Hourly<(TeamName, ServerName)>,
+    /// Whose calls broke a connection, which the whole team has: so that one agent can't take it from the others.
+    breaks: Hourly<(Option<AgentName>, ServerName)>,
 }
 
 struct Live {
@@ -139,7 +149,16 @@ impl Servers {
         connector: Arc<dyn Connector>,
     ) -> Self {
         let (tables, live) = (RwLock::default(), std::sync::Mutex::default());
-        Self { store, random, clock, connector, tables, live, greetings: Greetings::default() }
+        Self {
+            store,
+            random,
+            clock,
+            connector,
+            tables,
+            live,
+            greetings: Hourly::new(GREETINGS),
+            breaks: Hourly::new(BREAKS),
+        }
     }
 
     /// Takes these tables from now on, for sessions that start.
@@ -328,14 +347,23 @@ impl Servers {
         self.connector.shows(tool)
     }
 
-    /// Calls a tool, by permit.
+    /// Calls a tool, by permit, for an agent of the team.
     pub(super) async fn call(
         &self,
         team: &TeamName,
+        agent: Option<&AgentName>,
         permit: &Permit<policy::ToolCall>,
         context: &CallContext,
     ) -> Returned {
         let call = permit.action();
+        let caller = (agent.cloned(), call.tool.server.clone());
+        if self.breaks.is_full(&caller, self.now()) {
+            let why = format!(
+                "this agent's calls broke the connection to tool server {} too often within this hour",
+                call.tool.server
+            );
+            return Returned::NotDone(ToolFailure::new(ToolFailureKind::Upstream, why).hint(BROKEN));
+        }
         let live = match self.live(team, &call.tool.server).await {
             Ok(live) => live,
             Err(failure) => return Returned::NotDone(failure),
@@ -348,6 +376,9 @@ impl Servers {
             live.upstream.call(&call.tool.tool, text, progress, cancelled).await
         };
         live.touch();
+        if live.upstream.broken().is_some() {
+            self.breaks.admit(caller, self.now());
+        }
         match called {
             Ok(result) => Returned::Result(result),
             Err(CallFailed { failure, acted: Acted::No }) => Returned::NotDone(failure),
@@ -433,7 +464,7 @@ impl Servers {
     async fn tell_greeting(&self, team: &TeamName, server: &ServerName) -> Result<(), ToolFailure> {
         let Some((secret, to)) = self.connector.greets_with(server) else { return Ok(()) };
         let now = self.now();
-        if !self.greetings.admit(team, server, now) {
+        if !self.greetings.admit((team.clone(), server.clone()), now) {
             let why = format!("team {team} was connected to tool server {server} too often within this hour");
             return Err(ToolFailure::new(ToolFailureKind::Upstream, why)
                 .hint("its connections break: a person can look at the server; it is connected to again in the next hour"));
@@ -445,6 +476,8 @@ impl Servers {
 
     /// Lets go of a server's connections: it was removed, or is somewhere else now.
     pub fn forget(&self, server: &ServerName) {
+        self.greetings.forget(|(_, of)| of == server);
+        self.breaks.forget(|(_, of)| of == server);
         self.slots().retain(|(_, name), _| name != server);
     }
 

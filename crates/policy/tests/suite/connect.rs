@@ -140,7 +140,6 @@ fn a_yes_is_good_for_exactly_the_request_that_was_shown() {
     assert_eq!(first.session_binding(), None);
 }
 
-/// A new credential is a new way out: what makes one is denied by the presets, also where another rule allows all.
 /// The presets, beside rules that allow everything at their hosts.
 fn all_but_what_presets_deny() -> AgentPolicy {
     let all =
@@ -151,6 +150,7 @@ fn all_but_what_presets_deny() -> AgentPolicy {
     compile(&agent(&text), None, &[]).unwrap()
 }
 
+/// A new credential is a new way out: what makes one is denied by the presets, also where another rule allows all.
 #[test]
 fn no_credential_is_made_through_an_api_of_a_preset_whatever_else_is_allowed() {
     let open = all_but_what_presets_deny();

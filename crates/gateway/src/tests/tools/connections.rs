@@ -108,14 +108,17 @@ async fn a_connection_that_shows_a_secret_is_on_the_ledger_and_there_are_so_many
     servers.catalogue(&team, &with).await.unwrap();
     servers.catalogue(&team, &with).await.unwrap();
     assert_eq!(used().await, 1, "it is one connection");
-    let told = loop {
-        servers.forget(&with);
-        if let Err(failure) = servers.catalogue(&team, &with).await {
-            break failure.message;
-        }
-    };
+    let mut told = None;
+    for _ in 0..200 {
+        servers.rest();
+        told = told.or(servers.catalogue(&team, &with).await.err());
+    }
+    let told = told.unwrap().message;
     assert_eq!(told, "team sales was connected to tool server crm too often within this hour");
     // The one without a secret was connected to, too.
     let connections = connected.load(Ordering::SeqCst) - 1;
     assert!(used().await == connections && connections == 100, "{connections}");
+    // Whoever changes the server's entry begins anew.
+    servers.forget(&with);
+    servers.catalogue(&team, &with).await.unwrap();
 }

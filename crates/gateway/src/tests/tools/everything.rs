@@ -1,7 +1,7 @@
 //! A tool server that does as it should, with a tool for each kind of result.
 
 use std::convert::Infallible;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use hyper::service::service_fn;
@@ -35,6 +35,9 @@ pub(super) struct Everything {
     pub(super) calls: Arc<AtomicUsize>,
     /// What has changed of its tools.
     pub(super) change: Arc<Mutex<Change>>,
+    /// Whether a call ends the connection, and what says so.
+    pub(super) breaks: Arc<AtomicBool>,
+    ends: Arc<Notify>,
 }
 
 /// What a server that was approved does then.
@@ -91,8 +94,12 @@ impl Everything {
         let (near, far) = duplex(64 * 1024);
         let server = self.clone();
         tokio::spawn(async move {
+            let ends = Arc::clone(&server.ends);
             let running = serve_server(server, tokio::io::split(far)).await.unwrap();
-            drop(running.waiting().await);
+            tokio::select! {
+                ended = running.waiting() => drop(ended),
+                () = ends.notified() => {}
+            }
         });
         near
     }
@@ -168,6 +175,10 @@ impl ServerHandler for Everything {
         context: Context,
     ) -> Result<CallToolResponse, ErrorData> {
         self.calls.fetch_add(1, Ordering::SeqCst);
+        if self.breaks.load(Ordering::SeqCst) {
+            self.ends.notify_one();
+            return std::future::pending().await;
+        }
         let arguments = request.arguments.unwrap_or_default();
         let result = match request.name.as_ref() {
             "echo" => CallToolResult::success(vec![ContentBlock::text(Value::Object(arguments).to_string())]),

@@ -314,3 +314,27 @@ async fn a_policy_may_count_the_calls_of_a_day() {
     assert!(failure.message.contains("policy.cedar:1"), "{}", failure.message);
     assert_eq!(lab.calls(), 2);
 }
+
+#[tokio::test]
+async fn an_agent_whose_calls_break_a_teams_connection_may_call_no_more_and_the_others_may() {
+    let lab = lab(true).await;
+    lab.server.breaks.store(true, Ordering::SeqCst);
+    let mut told = Vec::new();
+    for _ in 0..21 {
+        told.push(lab.call("all__numbers", "{}").await.unwrap_err().message);
+    }
+    assert_eq!(lab.calls(), 20);
+    assert_eq!(
+        told[20],
+        "this agent's calls broke the connection to tool server all too often within this hour"
+    );
+    assert!(told[..20].iter().all(|told| !told.contains("too often")), "{told:?}");
+
+    lab.server.breaks.store(false, Ordering::SeqCst);
+    assert!(lab.call("all__numbers", "{}").await.is_err());
+    let (team, all) = ("sales".parse().unwrap(), "all".parse().unwrap());
+    lab.gate.servers.catalogue(&team, &all).await.unwrap();
+    // Whoever changes the server's entry begins anew.
+    lab.gate.servers.forget(&all);
+    lab.call("all__numbers", "{}").await.unwrap();
+}

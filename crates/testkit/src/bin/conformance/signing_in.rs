@@ -36,8 +36,14 @@ async fn logged_in(url: &str) -> Result<(Login, Tokens), OauthError> {
     let mut trust = Vec::new();
     loop {
         let at = At::Server(url.parse().map_err(|_| OauthError::BadUrl(url.to_owned()))?);
-        let asked =
-            LogIn { at, client: known(), scopes: Vec::new(), way: Way::Browser, trust: trust.clone() };
+        let asked = LogIn {
+            at,
+            client: known(),
+            scopes: Vec::new(),
+            way: Way::Browser,
+            trust: trust.clone(),
+            known_to: None,
+        };
         match with_browser(asked).await {
             Err(OauthError::Elsewhere { parties, .. }) if trust.len() < 8 => {
                 println!("trusted: {parties:?}");
