@@ -1,6 +1,7 @@
 //! The tool servers behind the gates: connected once per team, and their tools as they list them now.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
@@ -83,6 +84,8 @@ struct Live {
     used: std::sync::Mutex<Instant>,
     changes: watch::Receiver<u64>,
     listed: Mutex<Option<Listed>>,
+    /// Whether somebody was found to have broken it.
+    blamed: AtomicBool,
 }
 
 #[derive(Clone)]
@@ -376,7 +379,8 @@ impl Servers {
             live.upstream.call(&call.tool.tool, text, progress, cancelled).await
         };
         live.touch();
-        if live.upstream.broken().is_some() {
+        // Of several who call just then, one.
+        if live.upstream.broken().is_some() && !live.blamed.swap(true, Ordering::Relaxed) {
             self.breaks.admit(caller, self.now());
         }
         match called {
@@ -455,7 +459,13 @@ impl Servers {
         self.tell_greeting(team, server).await?;
         let upstream = self.connector.connect(team, server).await?;
         let (changes, used) = (upstream.changes(), std::sync::Mutex::new(Instant::now()));
-        let live = Arc::new(Live { upstream, used, changes, listed: Mutex::default() });
+        let live = Arc::new(Live {
+            upstream,
+            used,
+            changes,
+            listed: Mutex::default(),
+            blamed: AtomicBool::new(false),
+        });
         *slot = Some(Arc::clone(&live));
         Ok(live)
     }

@@ -18,7 +18,7 @@ use rmcp::transport::streamable_http_server::session::local::LocalSessionManager
 use rmcp::transport::{StreamableHttpServerConfig, StreamableHttpService};
 use rmcp::{ErrorData, RoleServer, ServerHandler};
 use serde_json::{Value, json};
-use tokio::io::{DuplexStream, duplex};
+use tokio::io::{DuplexStream, copy_bidirectional, duplex};
 use tokio::net::TcpListener;
 use tokio::sync::Notify;
 
@@ -91,15 +91,19 @@ impl Everything {
 
     /// Serves it over a byte stream.
     pub(super) fn over_stream(&self) -> DuplexStream {
-        let (near, far) = duplex(64 * 1024);
-        let server = self.clone();
+        let (near, mut outer) = duplex(64 * 1024);
+        let (mut inner, far) = duplex(64 * 1024);
+        let ends = Arc::clone(&self.ends);
         tokio::spawn(async move {
-            let ends = Arc::clone(&server.ends);
-            let running = serve_server(server, tokio::io::split(far)).await.unwrap();
             tokio::select! {
-                ended = running.waiting() => drop(ended),
+                ended = copy_bidirectional(&mut outer, &mut inner) => drop(ended),
                 () = ends.notified() => {}
             }
+        });
+        let server = self.clone();
+        tokio::spawn(async move {
+            let running = serve_server(server, tokio::io::split(far)).await.unwrap();
+            drop(running.waiting().await);
         });
         near
     }
@@ -175,7 +179,7 @@ impl ServerHandler for Everything {
         context: Context,
     ) -> Result<CallToolResponse, ErrorData> {
         self.calls.fetch_add(1, Ordering::SeqCst);
-        if self.breaks.load(Ordering::SeqCst) {
+        if self.breaks.load(Ordering::SeqCst) && request.name != "slow" {
             self.ends.notify_one();
             return std::future::pending().await;
         }
