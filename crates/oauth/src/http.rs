@@ -145,7 +145,12 @@ pub(crate) fn check(url: &Url) -> Result<(), OauthError> {
 
 /// A URL as an error tells it: without what could be secret, and in short.
 pub(crate) fn shown(url: &Url) -> String {
-    format!("{}{}", url.origin().ascii_serialization(), url.path()).chars().take(200).collect()
+    let origin = url.origin();
+    if !origin.is_tuple() {
+        // Such as `host:443`, which is no host, and may be anything.
+        return format!("{}:", url.scheme());
+    }
+    format!("{}{}", origin.ascii_serialization(), url.path()).chars().take(200).collect()
 }
 
 fn innermost(error: reqwest::Error) -> String {

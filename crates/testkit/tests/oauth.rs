@@ -352,9 +352,11 @@ async fn a_host_is_trusted_by_its_whole_address_and_a_client_is_shown_to_whom_it
         trust: vec![trust.parse().unwrap()],
         known_to: known_to.map(str::to_owned),
     };
-    for not_whole in ["id.example.com:443", "localhost:8080"] {
-        let error = log_in_as(asked(not_whole, None), honest).await.err().unwrap();
-        assert!(matches!(error, OauthError::BadUrl(_)), "{error}");
+    for (not_whole, told) in
+        [("id.example.com:443", "`id.example.com:` can't be asked"), ("canary:8080", "`canary:`")]
+    {
+        let error = log_in_as(asked(not_whole, None), honest).await.err().unwrap().to_string();
+        assert!(error.contains(told) && error.contains("write https://host"), "{error}");
     }
     let other = "https://id.example.com";
     let error = log_in_as(asked(other, Some(other)), honest).await.err().unwrap();
