@@ -110,6 +110,8 @@ struct Failure {
     rotated: u64,
     at: u64,
     error: LendError,
+    /// What was given, and could not be kept: that is tried again before anybody is asked for more.
+    given: Option<Arc<Kept>>,
 }
 
 impl Lender {
@@ -239,14 +241,20 @@ impl Lender {
             if let Some(known) = failure.as_ref().filter(|known| known.still_counts(rotated, now)) {
                 return Err(known.error.clone());
             }
-            let renewed = match lender.renewed(&secret, &kept).await {
-                Ok(renewed) => lender.keep(&secret, renewed).await,
-                Err(error) => Err(error),
+            let before = failure.take().filter(|known| known.rotated == rotated);
+            let given = match before.and_then(|known| known.given) {
+                Some(given) => Ok(given),
+                None => lender.renewed(&secret, &kept).await.map(Arc::new),
+            };
+            let (renewed, given) = match given {
+                Ok(given) => (lender.keep(&secret, Arc::clone(&given)).await, Some(given)),
+                Err(error) => (Err(error), None),
             };
             let failed = renewed.as_ref().err().cloned();
+            let given = given.filter(|_| matches!(failed, Some(LendError::NotKept { .. })));
             // What took its place is another one.
             let same = failed.clone().filter(|error| !matches!(error, LendError::Replaced { .. }));
-            *failure = same.map(|error| Failure { rotated, at: now, error });
+            *failure = same.map(|error| Failure { rotated, at: now, error, given });
             lender.witness.renewed(Renewal { secret, issuer, failed }).await;
             renewed
         });
@@ -299,8 +307,7 @@ impl Lender {
 
     /// On the disk before anybody uses it: the old refresh token may be worth nothing any more. What comes too late is revoked:
     /// nobody would ever do so otherwise.
-    async fn keep(&self, name: &SecretName, renewed: Kept) -> Result<(), LendError> {
-        let renewed = Arc::new(renewed);
+    async fn keep(&self, name: &SecretName, renewed: Arc<Kept>) -> Result<(), LendError> {
         let (vault, stored, now) = (Arc::clone(&self.vault), name.clone(), (self.means.now)());
         let kept = Arc::clone(&renewed);
         let written = tokio::task::spawn_blocking(move || vault.renewed(&stored, &kept, now)).await;

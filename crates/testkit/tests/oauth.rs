@@ -510,6 +510,27 @@ async fn a_server_that_can_not_be_asked_now_is_asked_later() {
 }
 
 #[tokio::test]
+async fn what_a_renewal_gave_and_could_not_be_kept_is_kept_later_and_nobody_is_asked_for_more() {
+    let server = Authorization::start().await;
+    let (lender, clock, folder) = logged_in(&server).await;
+    clock.fetch_add(HOUR, Ordering::SeqCst);
+    let away = folder.path().with_extension("away");
+    std::fs::rename(folder.path(), &away).unwrap();
+    let told = lent(&lender, &server).await.unwrap_err();
+    assert!(told.contains("can't be kept"), "{told}");
+    assert_eq!(server.renewals(), 1);
+    std::fs::rename(&away, folder.path()).unwrap();
+    clock.fetch_add(11_000, Ordering::SeqCst);
+    let token = lent(&lender, &server).await.unwrap();
+    assert_eq!(server.renewals(), 1);
+    assert!(server.takes(token.strip_prefix("Bearer ").unwrap()));
+    let kept =
+        Vault::open(&folder.path().join("secrets"), &Key::File(folder.path().join("key")), Box::new(random));
+    let kept = kept.unwrap().login(&name()).unwrap();
+    assert_eq!(format!("Bearer {}", kept.tokens.access.reveal_text().unwrap()), token);
+}
+
+#[tokio::test]
 async fn a_log_in_that_is_removed_is_revoked_by_both_its_tokens() {
     let server = Authorization::start().await;
     let (lender, _clock, _folder) = logged_in(&server).await;
