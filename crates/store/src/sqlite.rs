@@ -369,6 +369,20 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn columns_are_those_that_there_are_now() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = file(&folder, "db");
+        write(&file, "CREATE TABLE t (x BIGINT)").await;
+        write(&file, "INSERT INTO t VALUES (7)").await;
+        let both = || Statement::new("SELECT t.*, 9 AS y FROM t");
+        assert_eq!(file.find(both()).await.unwrap()[0].number("y").unwrap(), 9);
+        // As a newer program would, while this one has its statements prepared.
+        write(&file, "ALTER TABLE t ADD COLUMN z BIGINT DEFAULT 8").await;
+        let found = file.find(both()).await.unwrap();
+        assert_eq!((found[0].number("z").unwrap(), found[0].number("y").unwrap()), (8, 9));
+    }
+
+    #[tokio::test]
     async fn who_reads_writes_nothing() {
         let folder = tempfile::tempdir().unwrap();
         let file = file(&folder, "db");
