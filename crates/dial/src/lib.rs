@@ -13,7 +13,6 @@ mod error;
 mod login;
 mod proxy;
 mod resolve;
-mod stream;
 #[cfg(test)]
 mod tests;
 mod tls;
@@ -28,6 +27,7 @@ use domain::NamedHost;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 pub use tokio_rustls::client::TlsStream;
+use tokio_util::either::Either;
 
 pub use address::{Class, not_public};
 pub use client::{Client, refusal};
@@ -35,7 +35,9 @@ pub use error::DialError;
 pub use login::{ProxyLogin, ProxyUser};
 pub use proxy::{BadProxy, Proxy};
 pub use resolve::{Resolve, System};
-pub use stream::Stream;
+
+/// A connection to a host: straight or through a proxy in the clear, or through a proxy in TLS up to there.
+pub type Stream = Either<TcpStream, Box<TlsStream<TcpStream>>>;
 
 /// How long a name may take to be resolved.
 const RESOLVE_TIME: Duration = Duration::from_secs(10);
@@ -115,7 +117,7 @@ impl Dialer {
         let connected = async {
             match &self.network.proxy {
                 Some(proxy) if !self.is_named(host, port) => self.through(proxy, host, port).await,
-                Some(_) | None => self.directly(host, port).await.map(Stream::Plain),
+                Some(_) | None => self.directly(host, port).await.map(Stream::Left),
             }
         };
         let late = || DialError::Late { host: shown(host), seconds: ALL_TIME.as_secs() };
@@ -228,9 +230,9 @@ impl Dialer {
         let stream = self.naming(proxy.named()).directly(proxy.host(), proxy.port()).await?;
         let mut stream = if proxy.in_tls() {
             let stream = self.trust.secure(stream, proxy.host(), tls::Offer::Nothing).await;
-            Stream::InTls(Box::new(stream.map_err(|error| refused(error.to_string()))?))
+            Stream::Right(Box::new(stream.map_err(|error| refused(error.to_string()))?))
         } else {
-            Stream::Plain(stream)
+            Stream::Left(stream)
         };
         proxy::connect(&mut stream, &asking, user.is_some()).await.map_err(refused)?;
         Ok(stream)

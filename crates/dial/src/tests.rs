@@ -94,7 +94,7 @@ async fn a_name_that_answers_otherwise_the_second_time_gains_nothing() {
     assert_eq!(asked.load(Ordering::SeqCst), 1);
     // What was judged good is what is connected to, though the name leads elsewhere by now.
     let (dialer, asked) = lying(naming(&["good.example"]), &["127.0.0.1"], &["192.0.2.1"]);
-    let Stream::Plain(stream) = dialer.connect("good.example", port).await.unwrap() else { panic!() };
+    let Stream::Left(stream) = dialer.connect("good.example", port).await.unwrap() else { panic!() };
     assert_eq!(stream.peer_addr().unwrap(), listener.local_addr().unwrap());
     assert_eq!(asked.load(Ordering::SeqCst), 1);
     // Of a name with good and bad addresses only the good ones are tried.
