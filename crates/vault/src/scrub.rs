@@ -32,6 +32,9 @@ struct Needle {
     bytes: Zeroizing<Vec<u8>>,
     /// For each beginning, how long its longest own beginning is that is also its end (Knuth, Morris and Pratt).
     borders: Vec<u32>,
+    /// What follows its first letter, and its first two, if these are hex digits: such letters are read as part of an
+    /// escape where a percent sign, or one and a digit, stand before them.
+    after_digits: Vec<Self>,
 }
 
 impl Scrubber {
@@ -46,7 +49,7 @@ impl Scrubber {
             .collect();
         forms.sort_by(|one, other| one.as_slice().cmp(other.as_slice()));
         forms.dedup();
-        let needles = forms.into_iter().filter(|form| !form.is_empty()).map(Needle::new).collect();
+        let needles = forms.into_iter().filter(|form| !form.is_empty()).map(Needle::with_rests).collect();
         Self { needles, held: Zeroizing::default(), offset: 0, covered: 0 }
     }
 
@@ -66,25 +69,25 @@ impl Scrubber {
     /// A whole text, such as a header's value, without secrets.
     #[must_use]
     pub fn whole(&self, text: &[u8]) -> Vec<u8> {
-        let needles = self.needles.iter().map(|needle| Needle::new(needle.bytes.clone())).collect();
+        let needles = self.needles.iter().map(|needle| Needle::with_rests(needle.bytes.clone())).collect();
         let mut fresh = Self { needles, held: Zeroizing::new(text.to_vec()), offset: 0, covered: 0 };
         fresh.finish()
     }
 
     fn pass(&mut self, last: bool) -> Vec<u8> {
         let held = &self.held;
-        let views: Vec<View<'_>> = [
-            Some(View::plain(held)),
-            View::percent(held, last),
-            View::json(held, last),
-            View::html(held, last),
-            View::narrow(held),
-        ]
-        .into_iter()
-        .flatten()
-        .collect();
         let mut found: Vec<(usize, usize)> = Vec::new();
         let mut keep = self.held.len();
+        let percent = View::percent(held, last);
+        if let Some(view) = &percent {
+            for needle in &self.needles {
+                let begun = needle.find_in_escape(view, held, &mut found);
+                keep = if last { keep } else { keep.min(begun) };
+            }
+        }
+        let views = [View::json(held, last), View::html(held, last), View::narrow(held)];
+        let views: Vec<View<'_>> =
+            [Some(View::plain(held)), percent].into_iter().chain(views).flatten().collect();
         for view in &views {
             for needle in &self.needles {
                 needle.find(view, &mut found);
@@ -142,22 +145,55 @@ impl Needle {
             }
             borders.push(border);
         }
-        Self { bytes, borders }
+        Self { bytes, borders, after_digits: Vec::new() }
+    }
+
+    fn with_rests(bytes: Zeroizing<Vec<u8>>) -> Self {
+        let digits = bytes.iter().take(2).take_while(|byte| byte.is_ascii_hexdigit()).count();
+        let rest = |from: usize| bytes.get(from..).filter(|rest| !rest.is_empty());
+        let after_digits =
+            (1..=digits).filter_map(rest).map(|rest| Self::new(Zeroizing::new(rest.to_vec()))).collect();
+        Self { after_digits, ..Self::new(bytes) }
     }
 
     /// Every place in the buffer where it is found in this reading.
     fn find(&self, view: &View<'_>, found: &mut Vec<(usize, usize)>) {
+        found.extend(self.places(view).map(|(start, end)| (view.source(start), view.source_end(end))));
+    }
+
+    /// Every place where its first letters read as part of an escape with what stands before them: `%ab%2F` where `%`
+    /// was followed by `ab/`. Gives where at the end of the buffer it may have begun.
+    fn find_in_escape(&self, view: &View<'_>, held: &[u8], found: &mut Vec<(usize, usize)>) -> usize {
+        let mut keep = held.len();
+        for (rest, count) in self.after_digits.iter().zip(1..) {
+            let digits = self.bytes.get(..count).unwrap_or_default();
+            // Where the escape begins, if it takes these.
+            let escape = |at: usize| {
+                let (from, to) = (view.source(at.checked_sub(1)?), view.source(at));
+                let text = held.get(from..to).filter(|text| text.len() == 3)?;
+                text.ends_with(digits).then_some(from)
+            };
+            for (start, end) in rest.places(view).filter(|(start, _)| escape(*start).is_some()) {
+                found.push((view.source(start).saturating_sub(count), view.source_end(end)));
+            }
+            let begun = rest.begun(&view.bytes);
+            keep = keep.min(escape(begun).unwrap_or(view.source(begun)));
+        }
+        keep
+    }
+
+    /// Every place in this reading where it is found, and where it ends there.
+    fn places<'v>(&'v self, view: &'v View<'_>) -> impl Iterator<Item = (usize, usize)> {
         let finder = Finder::new(self.bytes.as_slice());
         // It can't be found again before its period is over.
         let border = self.borders.last().copied().unwrap_or_default() as usize;
         let period = self.bytes.len().saturating_sub(border).max(1);
         let mut from = 0_usize;
-        while let Some(at) = view.bytes.get(from..).and_then(|rest| finder.find(rest)) {
-            let start = from.saturating_add(at);
-            let end = start.saturating_add(self.bytes.len());
-            found.push((view.source(start), view.source_end(end)));
+        std::iter::from_fn(move || {
+            let start = from.saturating_add(finder.find(view.bytes.get(from..)?)?);
             from = start.saturating_add(period);
-        }
+            Some((start, start.saturating_add(self.bytes.len())))
+        })
     }
 
     /// Where at the end of a text it may have begun.

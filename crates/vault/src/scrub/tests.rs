@@ -141,6 +141,26 @@ fn an_escape_is_not_cut_so_that_its_rest_reads_otherwise() {
 }
 
 #[test]
+fn what_reads_as_an_escape_with_a_secret_does_not_hide_it() {
+    for (key, written) in
+        [("abc/def=", "abc%2Fdef%3d"), ("2F/2F/2F", "2F%2f2F%2F2F"), ("a/////", "a%2F%2F%2F%2F%2F")]
+    {
+        let secret = Secret::from(key);
+        for before in ["%", "%%", "%4", "%e", "%%a", "%x"] {
+            let answer = format!("100%{written}!{before}{written}");
+            let clean = format!("100%[redacted]!{before}[redacted]");
+            assert_eq!(Scrubber::new([&secret]).whole(answer.as_bytes()), clean.as_bytes(), "{answer}");
+            for at in 0..answer.len() {
+                assert_eq!(streamed(&secret, answer.as_bytes(), &[at]), clean.as_bytes(), "{answer}, {at}");
+            }
+        }
+    }
+    let mut scrubber = Scrubber::new([&Secret::from("abc/def=")]);
+    assert_eq!(scrubber.push(b"50%cd %ab"), b"50%cd ", "held back only with its own digits");
+    assert_eq!(scrubber.push(b" more"), b"%ab more");
+}
+
+#[test]
 fn what_is_too_short_for_a_secret_is_not_looked_for() {
     assert_eq!(Scrubber::new([&Secret::from("an")]).whole(b"banana"), b"banana");
 }
@@ -148,8 +168,8 @@ fn what_is_too_short_for_a_secret_is_not_looked_for() {
 proptest! {
     #[test]
     fn no_form_of_a_secret_passes_however_the_answer_is_split(
-        secret in "[ -~]{6,40}",
-        parts in proptest::collection::vec(("[ -~\\\\%a&#x0;\0]{0,12}", 0..WAYS), 1..4),
+        secret in "[ -~]{6,40}|[0-9a-f]{1,2}[ -~]{5,20}",
+        parts in proptest::collection::vec(("[ -~\\\\%a&#x0;\0]{0,12}(%[0-9a-f]?)?", 0..WAYS), 1..4),
         splits in proptest::collection::vec(0..9_usize, 0..60),
     ) {
         let mut answer = Vec::new();
@@ -163,6 +183,10 @@ proptest! {
         for needle in Scrubber::new([&held]).needles {
             // What stands between two marks may by chance be a part of the mark itself.
             prop_assert!(!holds(&given, &needle.bytes) || holds(REDACTED.as_bytes(), &needle.bytes));
+        }
+        for how in 3..=5 {
+            let written = written(secret.as_bytes(), how);
+            prop_assert!(!holds(&given, &written) || holds(REDACTED.as_bytes(), &written));
         }
     }
 
