@@ -96,6 +96,9 @@ pub enum Revocation {
     Done {
         /// Who gave it.
         issuer: String,
+        /// Other secrets that come of log-ins of the same client there. Some servers forget all that they gave to a client
+        /// when they are told to forget one of it.
+        beside: Vec<SecretName>,
     },
     /// Its tokens may be good for who has a copy.
     Failed {

@@ -6,7 +6,7 @@ use dial::{Dialer, Proxy, ProxyLogin, ProxyUser};
 use domain::{SecretName, Target};
 use gateway::egress::{Bounds, Outside};
 use oauth::Lender;
-use vault::Vault;
+use vault::{Secret, Vault};
 
 use crate::config::Config;
 use crate::error::DaemonError;
@@ -45,9 +45,17 @@ impl ProxyLogin for AtProxy {
         let (user, password) = vault.lend_to_proxy(secret, &to).map_err(|error| {
             format!("{error}; the proxy's log-in is stored by `--to` its address and `--as proxy:USER`")
         })?;
-        let text = password.reveal_text().ok_or_else(|| format!("the secret `{secret}` is no text"))?;
-        ProxyUser::new(user, text.into()).map_err(|why| format!("the secret `{secret}`: {why}"))
+        proxy_user(&user, &password).map_err(|why| format!("the secret `{secret}`: {why}"))
     }
+}
+
+/// A log-in at an outer proxy.
+///
+/// # Errors
+/// Why this can't be one.
+pub(crate) fn proxy_user(user: &str, password: &Secret) -> Result<ProxyUser, String> {
+    let text = password.reveal_text().ok_or_else(|| "a proxy's password is text".to_owned())?;
+    ProxyUser::new(user.to_owned(), text.into())
 }
 
 /// The way out of cells.

@@ -171,6 +171,15 @@ impl How {
             Self::Password | Self::Proxy(_) => None,
         }
     }
+
+    /// The user at the outer proxy; none if it goes elsewhere.
+    #[must_use]
+    pub fn proxy_user(&self) -> Option<&str> {
+        match self {
+            Self::Proxy(user) => Some(user),
+            Self::Bearer | Self::Basic(_) | Self::Header(_) | Self::Password => None,
+        }
+    }
 }
 
 /// Headers that say how a request is carried, or by which some servers take another method, path or host for that of the

@@ -5,7 +5,7 @@ use std::io::{self, BufRead as _, IsTerminal as _, Read, Write as _};
 use std::process::{Command, Stdio};
 
 use api::{NewSecret, Revocation, RotateRequest, SecretText, SecretView};
-use domain::{How, SecretBinding};
+use domain::{How, SecretBinding, SecretName};
 use rustix::termios::{LocalModes, OptionalActions, Termios, tcgetattr, tcsetattr};
 use secrecy::zeroize::Zeroizing;
 
@@ -64,7 +64,16 @@ async fn set(args: SecretSetArgs) -> Outcome {
 pub(crate) fn tell(before: Revocation) {
     match before {
         Revocation::None => {}
-        Revocation::Done { issuer } => note(format!("its log-in is revoked at {}", escape(&issuer))),
+        Revocation::Done { issuer, beside } => {
+            note(format!("its log-in is revoked at {}", escape(&issuer)));
+            if !beside.is_empty() {
+                let names: Vec<&str> = beside.iter().map(SecretName::as_str).collect();
+                note(format!(
+                    "of the same client there: {}; some servers end all log-ins of a client with one, so log in anew where one is refused",
+                    names.join(", ")
+                ));
+            }
+        }
         Revocation::Failed { issuer, why } => note(format!(
             "its log-in is not revoked, so end it at {} yourself if somebody may have its tokens: {}",
             escape(&issuer),

@@ -146,6 +146,16 @@ fn what_a_log_in_gave_is_renewed_and_given_back_and_the_ledger_says_so() {
     server.give_for(1);
     logged_in("crm", &[]);
     assert_eq!(server.revoked().len(), 2);
+    // Some servers forget all that they gave to a client with one of its log-ins: who removes one is told of the others.
+    let listed = lab.run(&["secret", "ls", "--json"], "").expect(0).stdout;
+    let listed: serde_json::Value = serde_json::from_str(&listed).unwrap();
+    let client = listed[0]["login"]["client"].as_str().unwrap();
+    let at = server.mcp();
+    let had = ["--server", &at, "--client", client, "--to", "https://ci.example", "--refresh-token"];
+    drop(lab.run(&[&["secret", "login", "ci"], &had[..]].concat(), &server.tokens().1).expect(0));
+    let removed = lab.run(&["secret", "rm", "ci"], "").expect(0).stderr;
+    assert!(removed.contains("of the same client there: crm; some servers end all"), "{removed}");
+    assert_eq!(server.revoked().len(), 4);
     // What is renewed is on the ledger, with who was asked; and that a log-in has ended.
     let add = ["server", "add", "crm", "--url", &server.mcp(), "--secret", "crm"];
     let connected_anew = |wanted: &str| {
@@ -174,14 +184,14 @@ fn what_a_log_in_gave_is_renewed_and_given_back_and_the_ledger_says_so() {
         "{}",
         replaced.stderr
     );
-    assert_eq!(server.revoked().len(), 4);
+    assert_eq!(server.revoked().len(), 6);
     server.be(Wrong::Broken);
     let removed = lab.run(&["secret", "rm", "crm"], "").expect(0).stderr;
     for told in ["crm is removed", "its log-in is not revoked", &server.issuer(), "HTTP 502"] {
         assert!(removed.contains(told), "{removed}");
     }
     let entries = lab.run(&["ledger", "export", "--kind", "login-revoked"], "").expect(0).stdout;
-    assert_eq!(entries.lines().count(), 3, "{entries}");
+    assert_eq!(entries.lines().count(), 4, "{entries}");
 }
 
 #[test]

@@ -73,6 +73,13 @@ fn the_daemon_logs_in_at_the_outer_proxy_with_a_secret_that_is_told_nowhere() {
     // Another password counts at once, and so does the end of the secret.
     drop(lab.run(&["secret", "rotate", "corp"], "canary-another").expect(0));
     wanted(&lab, "or another one than the secret has that `proxy_credential`");
+    // What can't be one is refused before it is stored.
+    let long = "p".repeat(1025);
+    for command in [&["rotate", "corp"][..], &["set", "corp", "--to", &to, "--as", "proxy:ann"]] {
+        let told = lab.run(&[&["secret"], command].concat(), &long).expect(1).stderr;
+        assert!(told.contains("a proxy's password has at most 1024 bytes"), "{told}");
+    }
+    wanted(&lab, "or another one than the secret has that `proxy_credential`");
     drop(lab.run(&["secret", "rotate", "corp"], PROXY_PASSWORD).expect(0));
     wanted(&lab, "look");
     let asked = format!("{PROXY_USER} CONNECT {HOST}:{} 200", site.port);

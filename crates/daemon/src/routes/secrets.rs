@@ -15,11 +15,12 @@ use oauth::{At, Lender, LogIn, OauthError, Party, PasteError, Way};
 use serde::de::DeserializeOwned;
 use store::{About, Event};
 use url::Url;
-use vault::{ChangeError, Kept, Secret, Vault};
+use vault::{ChangeError, Kept, Login, Secret, Vault};
 
 use super::caller::Caller;
 use super::{Answer, Failed, Shared, internal, lines};
 use crate::journal::now;
+use crate::outside;
 use crate::session::{Sessions, Tell};
 
 pub(super) async fn secrets(State(sessions): Shared) -> Json<Vec<SecretView>> {
@@ -101,6 +102,7 @@ pub(super) async fn set(
     let NewSecret { value, bindings } = read(body)?;
     let places = bindings.iter().map(ToString::to_string).collect();
     let value = Secret::from(value.0.as_str());
+    for_proxy(&bindings, &value)?;
     to_its_end(async move {
         let stored = name.clone();
         let before = change(&sessions, move |vault| vault.set(&stored, value, bindings, now())).await?;
@@ -118,6 +120,8 @@ pub(super) async fn rotate(
 ) -> Answer<Json<()>> {
     let RotateRequest { value } = read(body)?;
     let value = Secret::from(value.0.as_str());
+    let known = sessions.vault().list().into_iter().find(|described| described.name == name);
+    for_proxy(&known.map(|known| known.bindings).unwrap_or_default(), &value)?;
     let stored = name.clone();
     change(&sessions, move |vault| vault.rotate(&stored, value, now())).await?;
     record(&sessions, &Event::SecretRotated { secret: name, by: by.name }).await.map(Json)
@@ -137,6 +141,13 @@ pub(super) async fn remove(
     .await
 }
 
+/// Refuses what can't be a log-in at the outer proxy, for what is to be one.
+fn for_proxy(bindings: &[SecretBinding], value: &Secret) -> Answer<()> {
+    let mut users = bindings.iter().filter_map(|binding| binding.how.proxy_user());
+    let invalid = |why| Failed(Problem::new(ProblemKind::Invalid, why));
+    users.try_for_each(|user| outside::proxy_user(user, value).map(drop).map_err(invalid))
+}
+
 /// Does what must not be left half done by whoever asked for it and went away.
 async fn to_its_end<T: Send + 'static>(work: impl Future<Output = Answer<T>> + Send + 'static) -> Answer<T> {
     tokio::spawn(work).await.map_err(internal)?
@@ -150,9 +161,17 @@ async fn revoked(sessions: &Sessions, secret: SecretName, before: Option<Kept>) 
     let event = Event::LoginRevoked { secret, issuer: issuer.clone(), failed: failed.clone() };
     record(sessions, &event).await?;
     Ok(match failed {
-        None => Revocation::Done { issuer },
+        None => Revocation::Done { issuer, beside: beside(sessions.vault(), &kept.login) },
         Some(why) => Revocation::Failed { issuer, why },
     })
+}
+
+/// The secrets that come of other log-ins of the same client.
+fn beside(vault: &Vault, login: &Login) -> Vec<SecretName> {
+    let all = vault.list().into_iter();
+    let others =
+        all.filter(|secret| secret.login.as_ref().is_some_and(|other| other.is_of_one_client_with(login)));
+    others.map(|secret| secret.name).collect()
 }
 
 /// What a person asks for, and where its token may go.
