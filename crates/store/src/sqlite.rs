@@ -383,6 +383,22 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn it_closes_when_who_reads_has_done_so() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = file(&folder, "db");
+        write(&file, "CREATE TABLE t (x BIGINT)").await;
+        let reads = Arc::clone(&file.readers.turns).acquire_owned().await.unwrap();
+        let mut closing = std::pin::pin!(file.close());
+        assert!(futures::poll!(&mut closing).is_pending());
+        assert!(!file.readers.turns.is_closed(), "who reads may go on");
+        drop(reads);
+        closing.await;
+        assert!(matches!(file.find(Statement::new("SELECT x FROM t")).await, Err(StoreError::Closed)));
+        // What SQLite keeps beside it is gone: nobody has it open.
+        assert!(!folder.path().join("db-wal").exists());
+    }
+
+    #[tokio::test]
     async fn who_reads_writes_nothing() {
         let folder = tempfile::tempdir().unwrap();
         let file = file(&folder, "db");
