@@ -1,6 +1,6 @@
 //! What PostgreSQL may have done, though its answer was lost on the way, isn't done once more.
 
-#![expect(clippy::unwrap_used, reason = "a test may panic")]
+#![expect(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test may panic")]
 
 #[expect(dead_code, reason = "each test program uses a part of it")]
 mod support;

@@ -176,6 +176,13 @@ fn what_a_log_in_gave_is_there_after_a_restart_and_is_renewed_only_while_it_is_t
     vault.renewed(&name("crm"), &kept.with(kept.login.clone(), tokens), 8).unwrap();
     assert!(vault.stands(&name("crm"), &lent.right));
     assert_eq!(vault.lend(&name("crm"), &to).unwrap().value.reveal(), b"Bearer canary-new");
+    // A mail server is shown it in its own way: the token alone, and no header.
+    let (login, tokens) =
+        (kept.login.clone(), Tokens { access: "canary-mail".into(), ..kept.tokens.share() });
+    vault.log_in(&name("mail"), (login, tokens), bound("imaps://mail.example"), 5).unwrap();
+    let mail = domain::Target { scheme: domain::Scheme::Imaps, host: "mail.example", port: 993, ..to };
+    let at_mail = vault.lend(&name("mail"), &mail).unwrap();
+    assert_eq!((at_mail.header.as_deref(), at_mail.value.reveal()), (None, b"canary-mail".as_slice()));
     // Another log-in meanwhile: the renewal of the one before is not kept.
     log_in(&vault, "canary-second", None);
     assert!(!vault.stands(&name("crm"), &lent.right));

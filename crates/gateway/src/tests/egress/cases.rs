@@ -298,13 +298,15 @@ async fn a_rise_or_a_narrower_policy_cuts_what_is_open() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_rise_while_a_request_is_committed_to_cuts_it() {
     let rig = Rig::new().await;
+    // Now there is a connection that it could leave by at once.
+    assert!(rig.ask("GET api.example/before").await.whole);
     let (is_there, go) = rig.pause.arm();
     let open = rig.begun(rig.request("GET api.example/never"), Vec::new());
     is_there.await.unwrap();
     rig.meet(exposed()).await;
     go.send(()).unwrap();
     let back = open.await.unwrap();
-    assert_eq!((back.status, back.refused, rig.hits()), (403, true, 0), "{back:?}");
+    assert_eq!((back.status, back.refused, rig.hits()), (403, true, 1), "{back:?}");
     assert!(back.text().contains("connect-rule-of-two"), "{back:?}");
 }
 
