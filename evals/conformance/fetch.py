@@ -1,16 +1,18 @@
 """Fetches the packages of package-lock.json into a folder, each held against the lock's SHA-512; none of their scripts runs.
 
-The registry is the one that npm is set up to use. Usage: fetch.py FOLDER
+The registry is the one that npm is set up to use. Usage: fetch.py FOLDER. Ends with 3 if it can't be reached.
 """
 
 import base64
 import hashlib
+import http.client
 import io
 import json
 import os
 import re
 import sys
 import tarfile
+import urllib.error
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path, PurePosixPath
@@ -57,4 +59,8 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except (urllib.error.URLError, http.client.HTTPException, ConnectionError, TimeoutError) as error:
+        print(f"fetch: {error}", file=sys.stderr)
+        sys.exit(3)
