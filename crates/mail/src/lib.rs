@@ -13,6 +13,7 @@ mod dial;
 mod failure;
 mod folder;
 mod imap;
+mod parts;
 mod reading;
 mod sasl;
 mod smtp;

@@ -5,8 +5,9 @@ use mail_parser::decoders::html::html_to_text;
 use mail_parser::{Address as Parsed, HeaderValue, Message, MessageParser, MimeHeaders as _, PartType};
 use serde::Serialize;
 
-/// Most bytes of one head, and of a text that is shown of it.
-const MAX_HEAD: usize = 256 << 10;
+use crate::parts::{Part, split_parts};
+
+/// Most characters that are shown of a field.
 const MAX_FIELD: usize = 1000;
 /// Most addresses of one kind that are shown.
 const MAX_PARTIES: usize = 100;
@@ -71,10 +72,11 @@ pub(crate) struct Attachment {
 impl Reading {
     /// Reads a mail, of which the end may be missing.
     pub(crate) fn of(bytes: &[u8], cut: bool) -> Self {
-        let mut reading = Self { head: Head::of(bytes), cut, ..Self::default() };
+        let whole = Part::of(bytes);
+        let mut reading = Self { head: Head::of_part(&whole), cut, ..Self::default() };
         let mut parts = 0;
-        reading.part(bytes, 0, &mut parts);
-        reading.plain = parts == 1 && is_plain(bytes);
+        reading.part(&whole, 0, &mut parts);
+        reading.plain = parts == 1 && is_plain(&whole);
         reading
     }
 
@@ -85,47 +87,42 @@ impl Reading {
             && (&self.body, &self.attachments, self.cut) == (&other.body, &other.attachments, other.cut)
     }
 
-    fn part(&mut self, bytes: &[u8], depth: usize, parts: &mut usize) {
+    fn part(&mut self, part: &Part<'_>, depth: usize, parts: &mut usize) {
         *parts += 1;
-        let (head, body) = split_head(bytes);
-        let parsed = MessageParser::new().parse_headers(head);
+        self.cut |= part.cut;
+        let Some(body) = part.body else { return };
+        let parsed = MessageParser::new().parse_headers(&part.head);
         let kind = parsed.as_ref().map_or_else(plain_text, kind);
-        let boundary =
-            parsed.as_ref().and_then(|head| head.content_type()?.attribute("boundary").map(str::to_owned));
+        let attribute = |name| parsed.as_ref().and_then(|head| head.content_type()?.attribute(name));
+        let coding =
+            parsed.as_ref().and_then(|head| head.content_transfer_encoding()).map(str::to_ascii_lowercase);
         let attached = parsed.as_ref().is_some_and(is_attached);
-        match (kind.split_once('/'), boundary) {
+        match (kind.split_once('/'), attribute("boundary")) {
             (Some(("multipart", how)), Some(boundary)) if depth < MAX_DEPTH => {
                 let inner = split_parts(body, boundary.as_bytes(), MAX_PARTS.saturating_sub(*parts));
                 self.cut |= inner.cut;
-                let inner = if how == "alternative" { chosen(&inner.parts) } else { inner.parts };
-                for part in inner {
-                    self.part(part, depth + 1, parts);
+                let inner = inner.parts.into_iter().map(Part::of).collect();
+                for part in if how == "alternative" { chosen(inner) } else { inner } {
+                    self.part(&part, depth + 1, parts);
                 }
             }
-            (Some(("text", "plain" | "html")), _) if !attached => self.text(bytes, head.len()),
+            (Some(("text", "plain" | "html")), _) if !attached => {
+                self.text(&own_head(&kind, attribute("charset"), coding.as_deref()), body);
+            }
             (part, _) => {
                 self.cut |= part.is_some_and(|(kind, _)| kind == "multipart");
                 let name =
                     parsed.as_ref().and_then(|head| head.attachment_name().map(short)).unwrap_or_default();
-                let coded = parsed.as_ref().and_then(|head| head.content_transfer_encoding());
-                let base64 = coded.is_some_and(|coding| coding.eq_ignore_ascii_case("base64"));
-                let bytes = if base64 { body.len() / 4 * 3 } else { body.len() };
+                let bytes = if coding.as_deref() == Some("base64") { body.len() / 4 * 3 } else { body.len() };
                 self.attachments.push(Attachment { name, kind, bytes });
             }
         }
     }
 
-    /// Adds the text of a part that has no others.
-    fn text(&mut self, bytes: &[u8], head: usize) {
-        // A part without a head is one all the same; the library wants one.
-        let with_head;
-        let bytes = if head == 0 {
-            with_head = [b"Content-Type: text/plain\r\n\r\n".as_slice(), split_head(bytes).1].concat();
-            &with_head
-        } else {
-            bytes
-        };
-        let Some(message) = MessageParser::new().parse(bytes) else { return };
+    /// Adds the text of a part, of which the library sees a head of ours: it finds no other parts than we did.
+    fn text(&mut self, own_head: &str, body: &[u8]) {
+        let bytes = [own_head.as_bytes(), body].concat();
+        let Some(message) = MessageParser::new().parse(&bytes) else { return };
         for part in &message.parts {
             let text = match &part.body {
                 PartType::Text(text) => text.to_string(),
@@ -154,7 +151,11 @@ impl Reading {
 impl Head {
     /// Reads the head of a mail.
     pub(crate) fn of(bytes: &[u8]) -> Self {
-        let Some(head) = MessageParser::new().parse_headers(split_head(bytes).0) else {
+        Self::of_part(&Part::of(bytes))
+    }
+
+    fn of_part(part: &Part<'_>) -> Self {
+        let Some(head) = MessageParser::new().parse_headers(&part.head) else {
             return Self::default();
         };
         Self {
@@ -203,74 +204,30 @@ fn is_attached(head: &Message<'_>) -> bool {
     head.content_disposition().is_some_and(|how| how.ctype().eq_ignore_ascii_case("attachment"))
 }
 
-fn is_plain(bytes: &[u8]) -> bool {
-    let head = MessageParser::new().parse_headers(split_head(bytes).0);
+fn is_plain(part: &Part<'_>) -> bool {
+    let head = MessageParser::new().parse_headers(&part.head);
     head.is_some_and(|head| kind(&head) == "text/plain" && !is_attached(&head))
 }
 
-/// A head with the empty line that ends it, and what follows.
-fn split_head(bytes: &[u8]) -> (&[u8], &[u8]) {
-    let mut at = 0;
-    while let Some(length) = bytes.get(at..).and_then(|rest| rest.iter().position(|byte| *byte == b'\n')) {
-        let line = bytes.get(at..at + length).unwrap_or_default();
-        at += length + 1;
-        if line.is_empty() || line == b"\r" {
-            break;
-        }
-        if at > MAX_HEAD {
-            break;
-        }
-    }
-    // Without an end in sight, all of it is head, as far as one is read.
-    let end = if at == 0 { bytes.len() } else { at };
-    bytes.split_at(end.min(MAX_HEAD).min(bytes.len()))
-}
-
-/// The parts between the lines that a boundary makes.
-struct Parts<'b> {
-    parts: Vec<&'b [u8]>,
-    /// Whether there were more.
-    cut: bool,
-}
-
-fn split_parts<'b>(body: &'b [u8], boundary: &[u8], most: usize) -> Parts<'b> {
-    let (mut parts, mut from, mut at) = (Vec::new(), None, 0);
-    for line in body.split_inclusive(|byte| *byte == b'\n') {
-        let here = at;
-        at += line.len();
-        let Some(rest) = line.strip_prefix(b"--").and_then(|rest| rest.strip_prefix(boundary)) else {
-            continue;
-        };
-        let last = rest.starts_with(b"--");
-        if !last && !rest.iter().all(u8::is_ascii_whitespace) {
-            continue;
-        }
-        if let Some(from) = from.take() {
-            if parts.len() >= most {
-                return Parts { parts, cut: true };
-            }
-            // The line break before a boundary belongs to the boundary.
-            let part = body.get(from..here).unwrap_or_default();
-            let part = part.strip_suffix(b"\n").unwrap_or(part);
-            parts.push(part.strip_suffix(b"\r").unwrap_or(part));
-        }
-        if last {
-            return Parts { parts, cut: false };
-        }
-        from = Some(at);
-    }
-    // The end is missing: what there is of the last part is shown.
-    let cut = from.is_some();
-    if let Some(part) = from.and_then(|from| body.get(from..)).filter(|_| parts.len() < most) {
-        parts.push(part);
-    }
-    Parts { parts, cut }
+/// A head that says how a text is written, and nothing else.
+fn own_head(kind: &str, charset: Option<&str>, coding: Option<&str>) -> String {
+    let plain = |c: u8| c.is_ascii_alphanumeric() || b"-_.:+".contains(&c);
+    let charset = charset
+        .filter(|name| name.bytes().all(plain))
+        .map(|name| format!("; charset=\"{name}\""))
+        .unwrap_or_default();
+    let coding = coding
+        .filter(|coding| ["base64", "quoted-printable"].contains(coding))
+        .map(|coding| format!("Content-Transfer-Encoding: {coding}\r\n"))
+        .unwrap_or_default();
+    format!("Content-Type: {kind}{charset}\r\n{coding}\r\n")
 }
 
 /// Of several forms of one text: the plain one, or else the last, which is the richest.
-fn chosen<'b>(parts: &[&'b [u8]]) -> Vec<&'b [u8]> {
-    let plain = parts.iter().copied().find(|part| split_head(part).0.is_empty() || is_plain(part));
-    plain.or_else(|| parts.last().copied()).into_iter().collect()
+fn chosen(mut parts: Vec<Part<'_>>) -> Vec<Part<'_>> {
+    let plain = parts.iter().position(|part| part.head.is_empty() || is_plain(part));
+    let chosen = plain.or_else(|| parts.len().checked_sub(1));
+    chosen.map(|at| parts.swap_remove(at)).into_iter().collect()
 }
 
 #[cfg(test)]
@@ -313,6 +270,26 @@ mod tests {
         let nested = "Content-Type: message/rfc822\n\n".repeat(40_000);
         let mail = read(&format!("Subject: x\n{nested}Subject: inner\n\nhidden"));
         assert_eq!((mail.body.as_str(), mail.attachments.len()), ("", 1));
+    }
+
+    #[test]
+    fn a_part_is_read_as_what_it_was_taken_for_or_not_at_all() {
+        let nested = "Content-Type: message/rfc822\n\n".repeat(57_000);
+        for long in [3_800, 1_000, 100] {
+            let head = format!("X: {}\n", "a".repeat(70)).repeat(long);
+            let mail = read(&format!(
+                "Subject: x\nContent-Type: multipart/mixed; boundary=b\n\n--b\n{head}{nested}hidden\n--b--\n"
+            ));
+            assert_eq!((mail.head.subject.as_str(), mail.body.as_str()), ("x", ""));
+            // Where the head of the mail within has an end in sight, it is known to be one.
+            assert_eq!((mail.cut, mail.attachments.len()), if long == 100 { (false, 1) } else { (true, 0) });
+        }
+        let mail = read(&format!("Subject: x\n{}\nhidden", "X: a\n".repeat(60_000)));
+        assert_eq!((mail.head.subject.as_str(), mail.body.as_str(), mail.cut), ("x", "", true));
+        // Nor does the library look for parts where none were looked for.
+        let deep = "--b\nContent-Type: multipart/mixed; boundary=b\n\n".repeat(20);
+        let mail = read(&format!("Content-Type: text/plain; boundary=b\n\n{deep}text"));
+        assert_eq!(mail.body, format!("{deep}text"));
     }
 
     #[test]
