@@ -1,6 +1,7 @@
 //! Mail servers that misbehave, scripted: what a call then says, and what it says may have happened.
 
 use std::io;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
@@ -168,6 +169,7 @@ async fn call(servers: &Servers, tool: &str, arguments: &str) -> Result<Value, F
 const SHORT: Duration = Duration::from_millis(500);
 const LONG: Duration = Duration::from_secs(60);
 const READ: &str = r#"{"id": "INBOX:7:42"}"#;
+const OWN_DRAFT: &str = "* 1 FETCH (UID 42 FLAGS () RFC822.SIZE 68 BODY[]<0> {68}\r\nFrom: ada@acme.example\r\nTo: bob@acme.example\r\nSubject: x\r\n\r\nhi there)\r\n$ OK\r\n";
 const DRAFT: &str = r#"{"to": ["bob@acme.example"], "subject": "x", "body": "hi"}"#;
 
 #[tokio::test]
@@ -370,5 +372,31 @@ async fn endless_words_of_a_server_that_sends_end() {
         servers.smtp.0 = greeting.leak();
         let failure = call(&servers, "send", DRAFT).await.unwrap_err();
         assert_eq!(failure.acted, Acted::No, "{failure}");
+    }
+}
+
+#[test]
+fn mails_are_read_and_written_off_the_threads_that_carry_sessions() {
+    let update = format!(r#"{{"id": "Drafts:7:42", {}"#, &DRAFT[1..]);
+    for (tool, arguments) in [
+        ("read", READ),
+        ("search", "{}"),
+        ("draft_create", DRAFT),
+        ("draft_update", &update),
+        ("send", DRAFT),
+        ("send_draft", r#"{"id": "Drafts:7:42"}"#),
+    ] {
+        let started = Arc::new(AtomicUsize::new(0));
+        let counted = Arc::clone(&started);
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_time()
+            .on_thread_start(move || {
+                counted.fetch_add(1, Ordering::Relaxed);
+            })
+            .build()
+            .unwrap();
+        let servers = Servers::but(&[("UID FETCH", OWN_DRAFT)], &[]);
+        let done = runtime.block_on(call(&servers, tool, arguments));
+        assert!(done.is_ok() && started.load(Ordering::Relaxed) > 0, "{tool}: {done:?}");
     }
 }

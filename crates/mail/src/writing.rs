@@ -102,9 +102,10 @@ impl Mail {
         let nobody = self.recipients().first().map_or_else(|| from.clone(), |first| (*first).clone());
         let envelope = lettre::address::Envelope::new(None, vec![mailbox(&nobody)?.email]);
         let envelope = envelope.map_err(|e| Failure::invalid(format!("the mail can't be written: {e}")))?;
+        // The library would put in each carriage return by moving all that follows.
         let message = builder
             .envelope(envelope)
-            .body(self.body.clone())
+            .body(self.body.replace('\n', "\r\n"))
             .map_err(|e| Failure::invalid(format!("the mail can't be written: {e}")))?;
         Ok(Written { bytes: message.formatted(), message_id })
     }

@@ -156,10 +156,14 @@ impl Mailbox {
         mail: &Mail,
         stamp: Stamp,
     ) -> Result<MailId, Failure> {
-        let Written { bytes, message_id } =
-            mail.write(&self.account.place.from, stamp.now, stamp.unique, true)?;
+        let Written { bytes, message_id } = self.written(mail, stamp, true).await?;
         imap.store(Stored { folder: drafts, bytes: &bytes, flags: FLAGS_OF_DRAFT, message_id: &message_id })
             .await
+    }
+
+    async fn written(&self, mail: &Mail, stamp: Stamp, keeps_bcc: bool) -> Result<Written, Failure> {
+        let (mail, from) = (mail.clone(), self.account.place.from.clone());
+        aside(move || mail.write(&from, stamp.now, stamp.unique, keeps_bcc)).await?
     }
 
     async fn send(&self, asked: Send, stamp: Stamp, acting: &Acting) -> Result<Sent, Failure> {
@@ -178,7 +182,8 @@ impl Mailbox {
         let drafts = drafts(&mut imap).await?;
         let draft = draft(&mut imap, &id, &drafts).await?;
         imap.close().await;
-        let mail = Mail::of_draft(&draft, &self.account.place.from)?;
+        let from = self.account.place.from.clone();
+        let mail = aside(move || Mail::of_draft(&draft, &from)).await??;
         self.go(&mail, stamp, acting, Some(id)).await
     }
 
@@ -193,7 +198,7 @@ impl Mailbox {
         if to.is_empty() {
             return Err(Failure::invalid("the mail has no recipient"));
         }
-        let written = mail.write(&self.account.place.from, stamp.now, stamp.unique, false)?;
+        let written = self.written(mail, stamp, false).await?;
         let accepted = smtp::send(&self.account, self.dial.as_ref(), &to, &written.bytes, acting).await?;
         Ok(Sent { accepted, written, draft })
     }
@@ -267,6 +272,15 @@ impl Asked {
     }
 }
 
+/// Reads or writes a mail where nothing else waits: what a stranger wrote may take long to decode, and the threads of the
+/// runtime carry every session.
+async fn aside<T: std::marker::Send + 'static>(
+    work: impl FnOnce() -> T + std::marker::Send + 'static,
+) -> Result<T, Failure> {
+    let failed = |_lost| Failure::server("the mail can't be read or written here; the daemon's log says why");
+    tokio::task::spawn_blocking(work).await.map_err(failed)
+}
+
 /// A result with what else is to be said of it.
 fn told(mut result: Value, trouble: Option<String>) -> Value {
     if let (Some(fields), Some(trouble)) = (result.as_object_mut(), trouble) {
@@ -294,7 +308,7 @@ async fn search(imap: &mut Imap<'_>, asked: Search) -> Result<Value, Failure> {
     mails.retain(|kept| uids.contains(&kept.uid));
     mails.sort_unstable_by_key(|kept| std::cmp::Reverse(kept.uid));
     let folder = asked.folder;
-    let shown = |kept: Kept| {
+    let shown = move |kept: Kept| {
         let Head { from, to, subject, date, .. } = Head::of(&kept.bytes);
         let id = MailId { folder: folder.clone(), validity, uid: kept.uid }.to_string();
         json!({
@@ -302,7 +316,8 @@ async fn search(imap: &mut Imap<'_>, asked: Search) -> Result<Value, Failure> {
             "unread": kept.unread,
         })
     };
-    Ok(json!({"result": mails.into_iter().map(shown).collect::<Vec<_>>(), "found": found}))
+    let result = aside(move || mails.into_iter().map(shown).collect::<Vec<_>>()).await?;
+    Ok(json!({"result": result, "found": found}))
 }
 
 async fn read_mail(imap: &mut Imap<'_>, id: &MailId) -> Result<Value, Failure> {
@@ -319,7 +334,7 @@ async fn fetched(imap: &mut Imap<'_>, id: &MailId) -> Result<Reading, Failure> {
     imap.enter_for(id, false).await?;
     let kept = imap.mail(id).await?;
     let cut = kept.bytes.len() >= MAX_MAIL || kept.size as usize > kept.bytes.len();
-    Ok(Reading::of(&kept.bytes, cut))
+    aside(move || Reading::of(&kept.bytes, cut)).await
 }
 
 async fn drafts(imap: &mut Imap<'_>) -> Result<String, Failure> {
@@ -344,7 +359,8 @@ async fn answered(imap: &mut Imap<'_>, id: Option<&MailId>) -> Result<Option<Str
     let kept = heads.into_iter().find(|kept| kept.uid == id.uid);
     let kept =
         kept.ok_or_else(|| Failure::new(Reason::NotFound, format!("there is no mail {id} to answer")))?;
-    Ok(Head::of(&kept.bytes).message_id.as_deref().and_then(message_id))
+    let head = aside(move || Head::of(&kept.bytes)).await?;
+    Ok(head.message_id.as_deref().and_then(message_id))
 }
 
 async fn move_mail(imap: &mut Imap<'_>, asked: &Move) -> Result<Value, Failure> {
