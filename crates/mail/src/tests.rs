@@ -287,6 +287,29 @@ async fn a_mail_is_removed_alone_or_not_at_all() {
 }
 
 #[tokio::test]
+async fn an_updated_draft_stays_in_the_trash_and_a_persons_own_as_it_is() {
+    const TRASH: &str = "* LIST () \".\" Drafts\r\n* LIST () \".\" Trash\r\n$ OK\r\n";
+    let update = format!(r#"{{"id": "Drafts:7:42", {}"#, &DRAFT[1..]);
+    let gone = |servers: &Servers| servers.heard("STORE") || servers.heard("EXPUNGE");
+
+    let servers = Servers::but(&[("UID FETCH", OWN_DRAFT), ("LIST", TRASH)], &[]);
+    let told = call(&servers, "draft_update", &update).await.unwrap();
+    assert_eq!(told, serde_json::json!({"id": "Drafts:7:43"}));
+    assert!(servers.heard("UID MOVE 42 \"Trash\"") && !gone(&servers));
+
+    let servers = Servers::but(&[("UID FETCH", OWN_DRAFT)], &[]);
+    let told = call(&servers, "draft_update", &update).await.unwrap();
+    assert!(told["trouble"].as_str().unwrap().contains("no folder for what is deleted"), "{told}");
+    assert!(!servers.heard("UID MOVE") && !gone(&servers));
+
+    // A draft that these tools can't have written: it isn't from this account.
+    let servers = Servers::but(&[("LIST", TRASH)], &[]);
+    let failure = call(&servers, "draft_update", &update).await.unwrap_err();
+    assert!(failure.message.contains("can't be sent or changed from here"), "{failure}");
+    assert!(failure.acted == Acted::No && !servers.heard("APPEND") && !servers.heard("UID MOVE"));
+}
+
+#[tokio::test]
 async fn a_mail_is_sent_once_or_its_outcome_is_told_as_it_is() {
     for (smtp, why, acted) in [
         (&[("EHLO", DIES)] as Script, "the mail server said", Acted::No),

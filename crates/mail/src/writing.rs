@@ -113,8 +113,8 @@ impl Mail {
     /// The mail that a draft is, if all of it can be shown to a person and sent as shown.
     pub(crate) fn of_draft(draft: &Reading, from: &Address) -> Result<Self, Failure> {
         let refuse = |why: &str| {
-            let hint = "it is sent from a mail program, or written anew with `draft_create`";
-            Err(Failure::invalid(format!("this draft can't be sent from here: {why}; {hint}")))
+            let hint = "a person does that in a mail program, or it is written anew with `draft_create`";
+            Err(Failure::invalid(format!("this draft can't be sent or changed from here: {why}; {hint}")))
         };
         if draft.cut || !draft.attachments.is_empty() || !draft.plain {
             return refuse("it is more than one plain text");

@@ -134,6 +134,8 @@ async fn drafts_become_mails_and_mails_are_copied() {
         let second = call(&mailbox, "draft_update", better).await;
         assert!(second.get("trouble").is_none(), "{second}");
         assert_eq!(call(&mailbox, "search", json!({"folder": "Drafts"})).await["found"], 1);
+        let put_away = call(&mailbox, "search", json!({"folder": "Trash", "subject": "Ja"})).await;
+        assert!(put_away["found"].as_u64() > Some(0), "the draft before can be found again: {put_away}");
         let shown = call(&mailbox, "read", json!({"id": second["id"]})).await;
         assert_eq!(shown["bcc"], json!([{"address": "eve@acme.example"}]));
         let sent = call(&mailbox, "send_draft", json!({"id": second["id"]})).await;

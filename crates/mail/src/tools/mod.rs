@@ -137,16 +137,27 @@ impl Mailbox {
     async fn draft_update(&self, imap: &mut Imap<'_>, asked: Update, stamp: Stamp) -> Result<Value, Failure> {
         let Update { id, mut mail } = asked;
         let drafts = drafts(imap).await?;
-        let draft = draft(imap, &id, &drafts).await?;
-        mail.answers = draft.head.in_reply_to.as_deref().and_then(message_id);
+        // Only what these tools could have written: anything else is a person's own.
+        mail.answers = self.own_draft(imap, &id, &drafts).await?.answers;
         let new = self.keep(imap, &drafts, &mail, stamp).await?;
-        let removed = async {
+        // To update is not to delete: the draft before stays where a person finds it.
+        let trash = imap.special(Special::Trash).await;
+        let put_away = async {
+            let Some(trash) = trash? else {
+                return Err(Failure::new(Reason::NotFound, "the mailbox has no folder for what is deleted"));
+            };
             imap.enter_for(&id, true).await?;
-            imap.remove(&id).await
+            imap.shift(&id, &trash).await.map(drop)
         };
         let trouble =
-            removed.await.err().map(|failure| format!("the draft before is still there: {failure}"));
+            put_away.await.err().map(|failure| format!("the draft before is still there: {failure}"));
         Ok(told(json!({"id": new.to_string()}), trouble))
+    }
+
+    /// A draft that can be shown whole to a person, and written anew as shown.
+    async fn own_draft(&self, imap: &mut Imap<'_>, id: &MailId, drafts: &str) -> Result<Mail, Failure> {
+        let (draft, from) = (draft(imap, id, drafts).await?, self.account.place.from.clone());
+        aside(move || Mail::of_draft(&draft, &from)).await?
     }
 
     async fn keep(
@@ -180,10 +191,8 @@ impl Mailbox {
         let id = asked.id;
         let mut imap = Imap::open(&self.account, self.dial.as_ref(), acting).await?;
         let drafts = drafts(&mut imap).await?;
-        let draft = draft(&mut imap, &id, &drafts).await?;
+        let mail = self.own_draft(&mut imap, &id, &drafts).await?;
         imap.close().await;
-        let from = self.account.place.from.clone();
-        let mail = aside(move || Mail::of_draft(&draft, &from)).await??;
         self.go(&mail, stamp, acting, Some(id)).await
     }
 
