@@ -423,3 +423,14 @@ fn mails_are_read_and_written_off_the_threads_that_carry_sessions() {
         assert!(done.is_ok() && started.load(Ordering::Relaxed) > 0, "{tool}: {done:?}");
     }
 }
+
+#[tokio::test]
+async fn a_subject_that_mail_programs_decode_is_not_sent() {
+    let servers = Servers::but(&[], &[]);
+    let disguised = DRAFT.replace(r#""x""#, r#""=?utf-8?b?WWVzLCBJIHF1aXQ=?=""#);
+    for tool in ["send", "draft_create"] {
+        let failure = call(&servers, tool, &disguised).await.unwrap_err();
+        assert!(failure.message.contains("without `=?`") && failure.acted == Acted::No, "{failure}");
+    }
+    assert!(servers.heard.lock().unwrap().is_empty());
+}

@@ -49,6 +49,12 @@ impl Mail {
         if self.subject.chars().any(char::is_control) {
             return Err(Failure::invalid("a subject is one line, without control characters"));
         }
+        // Every mail program would decode it, and show other words than the person was shown.
+        if self.subject.contains("=?") {
+            return Err(Failure::invalid(
+                "a subject is plain text, without `=?`, which mail programs decode",
+            ));
+        }
         if self.body.chars().any(|c| c.is_control() && c != '\n' && c != '\t') {
             return Err(Failure::invalid(
                 "a body is plain text: of control characters, only line feeds and tabs",
@@ -108,6 +114,28 @@ impl Mail {
             .body(self.body.replace('\n', "\r\n"))
             .map_err(|e| Failure::invalid(format!("the mail can't be written: {e}")))?;
         Ok(Written { bytes: message.formatted(), message_id })
+    }
+
+    /// Whether these bytes, which name no hidden recipient, are read by others as the mail that people were shown.
+    pub(crate) fn arrives_in(&self, bytes: &[u8], from: &Address) -> bool {
+        let read = Reading::of(bytes, false);
+        let same = |parties: &[Party], addresses: &[Address]| {
+            let pairs = || parties.iter().zip(addresses);
+            parties.len() == addresses.len()
+                && pairs().all(|(party, address)| party.name.is_none() && party.address == address.as_str())
+        };
+        // A line that is folded in between may lose one of two spaces.
+        let words = |text: &str| text.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
+        read.plain
+            && !read.cut
+            && read.attachments.is_empty()
+            && read.head.reply_to.is_empty()
+            && read.head.bcc.is_empty()
+            && same(&read.head.from, std::slice::from_ref(from))
+            && same(&read.head.to, &self.to)
+            && same(&read.head.cc, &self.cc)
+            && words(&read.head.subject) == words(&self.subject)
+            && read.body == self.body
     }
 
     /// The mail that a draft is, if all of it can be shown to a person and sent as shown.
@@ -196,6 +224,40 @@ mod tests {
             assert_eq!(message_id(id), None, "{id:?}");
         }
         assert_eq!(message_id(" <a@b> ").as_deref(), Some("<a@b>"));
+    }
+
+    #[test]
+    fn no_subject_is_other_words_to_who_reads_it() {
+        for subject in ["=?utf-8?b?WWVz?=", "Lunch =?utf-8?q?Yes?=", "Grüße =?utf-8?q?=59es?= x", "a=?b"] {
+            let mail = mail(subject, "hi");
+            assert!(mail.check().is_err(), "{subject}");
+            let sent = mail.write(&from(), SystemTime::UNIX_EPOCH, 1, false).unwrap();
+            assert!(subject == "a=?b" || !mail.arrives_in(&sent.bytes, &from()), "{subject}");
+        }
+        let long = "Grüße und  ein langer Betreff, der über mehrere Zeilen geht, ".repeat(5);
+        for subject in ["", "x", "Is 1=1? Yes", "Grüße", "日本語 and more", &long, " spaced "] {
+            for body in [
+                "",
+                "hi",
+                "\n",
+                ".\n.\n",
+                "Grüße\n\n",
+                "tab\t \n",
+                " x ",
+                &"é".repeat(5000),
+                &"\n".repeat(MAX_BODY),
+            ] {
+                let mail = mail(subject, body);
+                mail.check().unwrap();
+                let sent = mail.write(&from(), SystemTime::UNIX_EPOCH, 1, false).unwrap();
+                assert!(mail.arrives_in(&sent.bytes, &from()), "{subject:?}: {:.20?}", body);
+            }
+        }
+        let other = mail("x", "hi").write(&from(), SystemTime::UNIX_EPOCH, 1, false).unwrap();
+        let more = Mail { cc: vec![from()], ..mail("x", "hi") };
+        for shown in [mail("y", "hi"), mail("x", "ho"), more] {
+            assert!(!shown.arrives_in(&other.bytes, &from()));
+        }
     }
 
     #[test]

@@ -208,6 +208,11 @@ impl Mailbox {
             return Err(Failure::invalid("the mail has no recipient"));
         }
         let written = self.written(mail, stamp, false).await?;
+        let (sent, bytes, from) = (mail.clone(), written.bytes.clone(), self.account.place.from.clone());
+        if !aside(move || sent.arrives_in(&bytes, &from)).await? {
+            let why = "the mail would not be read as it is shown here: leave out what isn't plain text in its subject and body";
+            return Err(Failure::invalid(why));
+        }
         let accepted = smtp::send(&self.account, self.dial.as_ref(), &to, &written.bytes, acting).await?;
         Ok(Sent { accepted, written, draft })
     }
