@@ -53,7 +53,8 @@ impl SessionGate {
     ) -> Result<Permit<ModelCall>, NotPermitted> {
         let refused =
             |why: String| NotPermitted::Refused(ModelFailure { kind: FailureKind::NotGranted, message: why });
-        let allowed = match self.may_ask(model).await.map_err(internal)? {
+        let turn = self.turn(model).await;
+        let allowed = match self.may_ask(model, 0).await.map_err(internal)? {
             Decision::Allow(allowed) => allowed,
             Decision::Ask(question) => {
                 let why = self.model_denied(model, question.reasons()).await.map_err(internal)?;
@@ -85,6 +86,7 @@ impl SessionGate {
         })?;
         let asked = state.asked.entry(model.clone()).or_default();
         *asked = asked.saturating_add(1);
+        drop(turn);
         Ok(permit)
     }
 
@@ -100,7 +102,7 @@ impl SessionGate {
                 // Nothing can change any more.
                 std::future::pending::<()>().await;
             }
-            match self.may_ask(model).await {
+            match self.may_ask(model, 1).await {
                 Ok(Decision::Allow(_)) => {}
                 Ok(Decision::Ask(question)) => return told(question.reasons()),
                 Ok(Decision::Deny(reasons)) => return told(&reasons),
@@ -193,12 +195,14 @@ impl SessionGate {
         }
     }
 
-    async fn may_ask(&self, model: &ModelName) -> Result<Decision<ModelCall>, StoreError> {
+    /// What is decided on a request now, of which so many are the request itself that are counted already.
+    async fn may_ask(&self, model: &ModelName, itself: u32) -> Result<Decision<ModelCall>, StoreError> {
         let policy = Arc::clone(&self.policy.borrow());
         let today = self.calls_today(model).await?;
         let state = self.state.lock().await;
         let session = state.asked.get(model).copied().unwrap_or_default();
-        let facts = ModelFacts { labels: state.labels.clone(), calls: Counts { session, today } };
+        let calls = Counts { session: session.saturating_sub(itself), today: today.saturating_sub(itself) };
+        let facts = ModelFacts { labels: state.labels.clone(), calls };
         Ok(decide(&policy, Call { action: ModelCall { model: model.clone() }, facts }))
     }
 

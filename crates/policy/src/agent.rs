@@ -100,8 +100,16 @@ pub struct AgentPolicy {
     secrets: Vec<SecretUse>,
     schema: String,
     statements: Vec<Statement>,
-    counts_days: bool,
+    counts: Counted,
     held: Held,
+}
+
+/// How often what was done its rules look at.
+#[derive(Debug, Clone, Copy)]
+struct Counted {
+    /// In a session or in a day.
+    ever: bool,
+    in_days: bool,
 }
 
 /// What keeps a policy from allowing what its rules allow.
@@ -202,7 +210,10 @@ impl AgentPolicy {
             connect,
             secrets: from.agent.secrets.clone(),
             schema: schema_text,
-            counts_days: all.iter().any(Statement::counts_days),
+            counts: Counted {
+                ever: all.iter().any(|statement| statement.looks_at("calls")),
+                in_days: all.iter().any(|statement| statement.looks_at("calls_today")),
+            },
             statements: all,
             held: Held::No,
         })
@@ -278,7 +289,14 @@ impl AgentPolicy {
     /// Whether a policy looks at how often something was done today. Where none does, nobody need count it.
     #[must_use]
     pub fn counts_days(&self) -> bool {
-        self.counts_days || self.bound().is_some_and(Self::counts_days)
+        self.counts.in_days || self.bound().is_some_and(Self::counts_days)
+    }
+
+    /// Whether a policy looks at how often something was done, in a session or today. Where none does, what comes at once
+    /// need not wait for each other.
+    #[must_use]
+    pub fn counts(&self) -> bool {
+        self.counts.ever || self.bound().is_some_and(Self::counts)
     }
 
     /// The whole policy as Cedar, for people, each rule with its file and line.

@@ -21,7 +21,7 @@ use super::{EgressGate, EgressRefusal, Exchange, Gone};
 use crate::daily;
 use crate::permit::{Committed, Committing, Permit};
 use crate::tools::asking::{consequences, origins};
-use crate::tools::{CallContext, SessionGate};
+use crate::tools::{CallContext, SessionGate, Turn};
 
 /// Most bytes of a body that is shown to people.
 const MAX_SHOWN: usize = 64 << 10;
@@ -125,21 +125,25 @@ impl SessionEgress {
         let action = self.looked_at(request, length).await?;
         let own = self.outside.is_own(&action.target.host);
         let lent = self.secret_for(&action.target).await?;
-        let (allowed, granted) = match self.decided(&action, own).await? {
-            Decision::Allow(allowed) => (allowed, false),
+        let (decision, turn) = self.decided(&action, own).await?;
+        let (right, granted) = match decision {
+            Decision::Allow(allowed) => ((allowed, turn), false),
             Decision::Deny(reasons) => return Err(denied(&reasons)),
             Decision::Ask(_) => {
+                drop(turn);
                 let shown = whole(action, exchange).await?;
-                match self.decided(&shown, own).await? {
-                    Decision::Allow(allowed) => (allowed, false),
+                let (decision, turn) = self.decided(&shown, own).await?;
+                match decision {
+                    Decision::Allow(allowed) => ((allowed, turn), false),
                     Decision::Deny(reasons) => return Err(denied(&reasons)),
                     Decision::Ask(question) => {
+                        drop(turn);
                         (self.ask((*question, own), lent.as_ref(), exchange).await?, true)
                     }
                 }
             }
         };
-        let permit = self.commit(allowed, lent.as_ref()).await?;
+        let permit = self.commit(right, lent.as_ref()).await?;
         Ok(Ready { permit, own, granted, length, lent })
     }
 
@@ -215,13 +219,14 @@ impl SessionEgress {
     }
 
     /// The decision on a request now. A no and a question are on the ledger before anybody hears of them.
-    async fn decided(&self, action: &Connect, own: bool) -> Result<Decision<Connect>, EgressRefusal> {
-        let decision = match (self.gate.may_connect(action, own).await.map_err(internal)?, &self.whose) {
+    async fn decided(&self, action: &Connect, own: bool) -> Result<(Decision<Connect>, Turn), EgressRefusal> {
+        let turn = self.gate.turn(&host_count(&action.target.host)).await;
+        let decision = match (self.gate.may_connect(action, own, 0).await.map_err(internal)?, &self.whose) {
             (Decision::Ask(question), Whose::Server(_)) => Decision::Deny(question.reasons().to_vec()),
             (decision, Whose::Agent | Whose::Server(_)) => decision,
         };
         let (verdict, reasons) = match &decision {
-            Decision::Allow(_) => return Ok(decision),
+            Decision::Allow(_) => return Ok((decision, turn)),
             Decision::Ask(question) => (Verdict::Ask, texts(question.reasons())),
             Decision::Deny(reasons) => (Verdict::Deny, texts(reasons)),
         };
@@ -230,7 +235,7 @@ impl SessionEgress {
             let event = Event::Decided { act: action.act(), verdict, reasons, labels };
             self.gate.record(&event, &action.arguments()).await.map_err(failed)?;
         }
-        Ok(decision)
+        Ok((decision, turn))
     }
 
     /// Refuses what policy need not be asked about.
@@ -255,7 +260,7 @@ impl SessionEgress {
         (question, own): (Question<Connect>, bool),
         lent: Option<&Injection>,
         exchange: &Exchange,
-    ) -> Result<policy::Allowed<Connect>, EgressRefusal> {
+    ) -> Result<(policy::Allowed<Connect>, Turn), EgressRefusal> {
         let action = question.action().clone();
         let mut consequences = question.effects().map(consequences).unwrap_or_default();
         consequences.extend(lent.map(|lent| format!("goes with the host's secret `{}`", lent.secret)));
@@ -270,21 +275,23 @@ impl SessionEgress {
         let context = CallContext { cancelled: exchange.cancelled.clone(), ..CallContext::unheard() };
         self.gate.answered(approval, &action.target, &context).await.map_err(failed)?;
         let grant = Grant { approval, binding: question.binding(), ceiling: question.labels().clone() };
-        match self.decided(&action, own).await? {
-            Decision::Allow(allowed) => Ok(allowed),
-            Decision::Deny(reasons) => Err(denied(&reasons)),
+        let (decision, turn) = self.decided(&action, own).await?;
+        let allowed = match decision {
+            Decision::Allow(allowed) => allowed,
+            Decision::Deny(reasons) => return Err(denied(&reasons)),
             Decision::Ask(now) => now.granted(&grant).map_err(|error| EgressRefusal {
                 status: 403,
                 why: error.to_string(),
                 hint: Some("send it again, so that people are asked about what it is now".to_owned()),
-            }),
-        }
+            })?,
+        };
+        Ok((allowed, turn))
     }
 
     /// Uses the right, sets bytes aside and writes the entry, in one.
     async fn commit(
         &self,
-        allowed: policy::Allowed<Connect>,
+        (allowed, turn): (policy::Allowed<Connect>, Turn),
         lent: Option<&Injection>,
     ) -> Result<Permit<Connect>, EgressRefusal> {
         let policy = Arc::clone(&self.gate.policy.borrow());
@@ -325,16 +332,18 @@ impl SessionEgress {
         let mut state = self.gate.state.lock().await;
         let reached = state.reached.entry(host).or_default();
         *reached = reached.saturating_add(1);
+        drop(turn);
         Ok(permit)
     }
 }
 
 impl SessionGate {
-    /// What is decided on a request now.
-    pub(super) async fn may_connect(
+    /// What is decided on a request now, of which so many are the request itself that are counted already.
+    async fn may_connect(
         &self,
         action: &Connect,
         own: bool,
+        itself: u32,
     ) -> Result<Decision<Connect>, StoreError> {
         let policy = Arc::clone(&self.policy.borrow());
         let host = &action.target.host;
@@ -342,8 +351,8 @@ impl SessionGate {
         let state = self.state.lock().await;
         let session = state.reached.get(host).copied().unwrap_or_default();
         let origin = state.seen.origin_of(&action.target.url(), &Kind::Url).unwrap_or(Origin::Unknown);
-        let facts =
-            ConnectFacts { labels: state.labels.clone(), origin, own, calls: Counts { session, today } };
+        let calls = Counts { session: session.saturating_sub(itself), today: today.saturating_sub(itself) };
+        let facts = ConnectFacts { labels: state.labels.clone(), origin, own, calls };
         Ok(decide(&policy, Call { action: action.clone(), facts }))
     }
 
@@ -369,7 +378,7 @@ impl SessionGate {
             let site = action.target.site();
             return Some(format!("the agent's file no longer lends `{}` to {site}", lent.secret));
         }
-        match self.may_connect(action, ready.own).await {
+        match self.may_connect(action, ready.own, 1).await {
             Ok(Decision::Allow(_)) => changes.undecided = false,
             Ok(Decision::Ask(_)) if ready.granted => changes.undecided = false,
             Ok(Decision::Ask(question)) => return Some(texts(question.reasons()).join("; ")),

@@ -121,6 +121,47 @@ async fn every_model_call_is_committed_to_before_it_is_made_and_its_end_is_recor
 }
 
 #[tokio::test]
+async fn models_asked_at_once_do_not_pass_what_a_policy_counts_together() {
+    for counted in ["calls", "calls_today"] {
+        let kept = Kept::open(1_000_000).await;
+        let once = format!("forbid (principal, action, resource) when {{ context.{counted} > 0 }};");
+        kept.policy.send_replace(compile(Some(&once)));
+        let state = kept.gate.state.lock().await;
+        let ask = || {
+            let gate = Arc::clone(&kept.gate);
+            let at_worst = AtWorst { tokens: 1, cost: None };
+            let model = "scripted/reviewer".parse().unwrap();
+            tokio::spawn(async move { gate.permit_model(&model, at_worst).await.is_ok() })
+        };
+        let asked: Vec<_> = (0..16).map(|_| ask()).collect();
+        for _ in 0..10_000 {
+            tokio::task::yield_now().await;
+        }
+        drop(state);
+        let mut permitted = 0;
+        for asked in asked {
+            permitted += usize::from(asked.await.unwrap());
+        }
+        assert_eq!(permitted, 1, "{counted}");
+    }
+}
+
+#[tokio::test]
+async fn a_call_is_not_withdrawn_because_it_is_counted_itself() {
+    let kept = Kept::open(1_000_000).await;
+    kept.policy
+        .send_replace(compile(Some("forbid (principal, action, resource) when { context.calls > 0 };")));
+    let model = "scripted/reviewer".parse().unwrap();
+    let _permit = kept.gate.permit_model(&model, AtWorst { tokens: 1, cost: None }).await.unwrap();
+    let mut withdrawn = std::pin::pin!(kept.gate.withdrawn(&model));
+    assert!(futures::poll!(&mut withdrawn).is_pending());
+    kept.gate.met(&Labels { integrity: Integrity::Web, ..Labels::default() }).await.unwrap();
+    assert!(futures::poll!(&mut withdrawn).is_pending());
+    kept.holds_secrets().await;
+    assert!(withdrawn.await.contains("clearance"));
+}
+
+#[tokio::test]
 async fn the_tokens_of_a_day_end_for_all_sessions_of_the_agent() {
     let kept = Kept::open(500).await;
     let mut rig = Rig::kept_by(kept, 1_000_000, Credential::ApiKey(KEY.into()), quick()).await;

@@ -11,7 +11,7 @@ use sha2::{Digest as _, Sha256};
 use store::{NewGrant, Private, Uses};
 use wire::tools::{Amount, Content, Progress, ToolFailure, ToolFailureKind};
 
-use super::gate::{Looked, MAX_ASKS, SessionGate, ToolEvent, internal, refused};
+use super::gate::{Looked, MAX_ASKS, Right, SessionGate, ToolEvent, internal, refused};
 use super::{CallContext, ToolCall};
 
 /// How long a call is held open for people. After that the agent may call again, and waits for the same answer.
@@ -79,7 +79,7 @@ impl SessionGate {
         question: Question<policy::ToolCall>,
         content: &str,
         context: &CallContext,
-    ) -> Result<(Allowed<policy::ToolCall>, Option<GrantId>), ToolFailure> {
+    ) -> Result<Right, ToolFailure> {
         let mut consequences = question.effects().map(consequences).unwrap_or_default();
         if question.session_binding().is_some() {
             consequences.push(for_the_session(&looked.row));
@@ -100,8 +100,9 @@ impl SessionGate {
         let arguments = looked.call.arguments.text().to_owned();
         let looked = &self.look(ToolCall { tool: looked.call.tool.clone(), arguments }).await?;
         let referred = self.referred(looked).await?;
-        let now = match self.decided(looked).await? {
-            Decision::Allow(allowed) => return Ok((allowed, None)),
+        let (decision, turn) = self.decided(looked).await?;
+        let now = match decision {
+            Decision::Allow(allowed) => return Ok(Right { allowed, grant: None, turn }),
             Decision::Deny(reasons) => return Err(refused(&reasons)),
             Decision::Ask(now) => now.showing(referred.shown),
         };
@@ -113,9 +114,9 @@ impl SessionGate {
             let allowed = right.allows(now).unwrap_or(allowed);
             let used = right.grant;
             self.state.lock().await.standing.push(right);
-            return Ok((allowed, Some(used)));
+            return Ok(Right { allowed, grant: Some(used), turn });
         }
-        Ok((allowed, None))
+        Ok(Right { allowed, grant: None, turn })
     }
 
     /// Where the addresses came from that stand in what a call refers to, such as a draft's recipients.
@@ -299,10 +300,10 @@ impl SessionGate {
                 "the tool that shows it does more than read",
             ));
         }
-        let Decision::Allow(allowed) = self.decided(&looked).await? else {
+        let (Decision::Allow(allowed), turn) = self.decided(&looked).await? else {
             return Err(ToolFailure::new(ToolFailureKind::Refused, "this agent may not read it"));
         };
-        let permit = self.commit(&looked, allowed, None).await?;
+        let permit = self.commit(&looked, Right { allowed, grant: None, turn }).await?;
         let result = self.act(&looked, permit, &CallContext::unheard()).await?;
         if result.is_error {
             return Err(ToolFailure::new(ToolFailureKind::Upstream, "its server says that it can't be read"));

@@ -26,6 +26,7 @@ use wire::tools::{
 use super::asking::Standing;
 use super::readings;
 use super::servers::{FRESH, Returned, Servers};
+use super::turns::Turn;
 use super::{CallContext, ToolCall, ToolGate};
 use crate::daily;
 use crate::news::{self, News};
@@ -119,6 +120,14 @@ pub(super) struct Looked {
     idempotent: bool,
 }
 
+/// A right to a call, and the turn in which it is used.
+pub(super) struct Right {
+    pub(super) allowed: Allowed<policy::ToolCall>,
+    /// What people gave it by, where that isn't an approval of its own.
+    pub(super) grant: Option<domain::GrantId>,
+    pub(super) turn: Turn,
+}
+
 impl SessionGate {
     /// The gate of a session whose policy is told by the receiver.
     ///
@@ -182,18 +191,22 @@ impl SessionGate {
             // What it will bring is met now, so that a yes for the session isn't void after its first call.
             self.meet(&looked).await?;
         }
-        let (allowed, grant) = match self.decided(&looked).await? {
-            Decision::Allow(allowed) => (allowed, None),
+        let (decision, turn) = self.decided(&looked).await?;
+        let right = match decision {
+            Decision::Allow(allowed) => Right { allowed, grant: None, turn },
             Decision::Deny(reasons) => return Err(refused(&reasons)),
             Decision::Ask(question) => {
                 let (question, content) = referred.into(*question);
                 match self.standing(&question).await {
-                    Some((allowed, grant)) => (allowed, Some(grant)),
-                    None => self.ask(&looked, question, &content, context).await?,
+                    Some((allowed, grant)) => Right { allowed, grant: Some(grant), turn },
+                    None => {
+                        drop(turn);
+                        self.ask(&looked, question, &content, context).await?
+                    }
                 }
             }
         };
-        let permit = self.commit(&looked, allowed, grant).await?;
+        let permit = self.commit(&looked, right).await?;
         let result = self.act(&looked, permit, context).await?;
         learn(&mut self.state.lock().await.seen, &looked.call.tool, &looked.row, &result);
         Ok(result)
@@ -234,7 +247,16 @@ impl SessionGate {
 
     /// Steps 4 and 5: the facts, and the decision. A no and a question are on the ledger before anybody hears of them; of those
     /// about one tool, the first ones.
-    pub(super) async fn decided(&self, looked: &Looked) -> Result<Decision<policy::ToolCall>, ToolFailure> {
+    pub(super) async fn decided(
+        &self,
+        looked: &Looked,
+    ) -> Result<(Decision<policy::ToolCall>, Turn), ToolFailure> {
+        let turn = self.turn(&looked.call.tool).await;
+        let decision = self.decided_in_turn(looked).await?;
+        Ok((decision, turn))
+    }
+
+    async fn decided_in_turn(&self, looked: &Looked) -> Result<Decision<policy::ToolCall>, ToolFailure> {
         let policy = Arc::clone(&self.policy.borrow());
         let today = self.calls_today(&looked.call.tool).await.map_err(internal)?;
         let (decision, labels) = {
@@ -282,8 +304,7 @@ impl SessionGate {
     pub(super) async fn commit(
         &self,
         looked: &Looked,
-        allowed: Allowed<policy::ToolCall>,
-        grant: Option<domain::GrantId>,
+        Right { allowed, grant, turn }: Right,
     ) -> Result<Permit<policy::ToolCall>, ToolFailure> {
         let (now, id) = self.servers.commit_id().map_err(internal)?;
         if self.full_on.load(Ordering::Relaxed) == daily::day(now) {
@@ -328,6 +349,7 @@ impl SessionGate {
             })?;
         let calls = state.calls.entry(looked.call.tool.clone()).or_default();
         *calls = calls.saturating_add(1);
+        drop(turn);
         Ok(permit)
     }
 
@@ -377,6 +399,20 @@ impl SessionGate {
         let labels = labels.map_err(internal)?;
         let mut state = self.state.lock().await;
         self.raise(&mut state, &labels).await.map_err(internal)
+    }
+
+    /// Waits until nobody else of its agent is between a decision on this and its commit, if its policy counts.
+    pub(crate) async fn turn(&self, what: &(dyn std::fmt::Display + Sync)) -> Turn {
+        if !self.policy.borrow().counts() {
+            return Turn::uncounted();
+        }
+        let About { agent, team, .. } = &self.session.about;
+        let name = match (agent, team) {
+            (Some(agent), _) => daily::calls(agent, what),
+            (None, Some(team)) => format!("team:{team}/calls/{what}"),
+            (None, None) => format!("calls/{what}"),
+        };
+        self.servers.turns().wait(name).await
     }
 
     /// How often its agent has called this today, in all its sessions; 0 where its policy doesn't ask.

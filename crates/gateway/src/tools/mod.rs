@@ -13,6 +13,7 @@ mod plan;
 mod readings;
 mod serve;
 mod servers;
+mod turns;
 pub mod upstream;
 
 use domain::ToolRef;
@@ -27,6 +28,7 @@ use wire::tools::{
 pub use gate::{Session, SessionGate, ToolEvent, unvouched};
 pub use serve::serve;
 pub use servers::{Candidate, Catalogue, Connector, IDLE, Listing, Servers};
+pub(crate) use turns::Turn;
 
 /// One call, as a program in a cell makes it.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -177,7 +177,10 @@ impl SessionGate {
         let LookedAt { looked, referred, times, ranges } = planned;
         let mut questions = Vec::new();
         for looked in &looked {
-            match self.decided(looked).await? {
+            let (decision, turn) = self.decided(looked).await?;
+            // Each of its calls is decided on once more when it is made.
+            drop(turn);
+            match decision {
                 Decision::Allow(_) => {}
                 Decision::Deny(reasons) => return Err(refused(&reasons)),
                 Decision::Ask(question) => questions.push(question.showing(referred.shown.clone())),

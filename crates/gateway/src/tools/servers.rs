@@ -20,6 +20,7 @@ use super::CallContext;
 use super::gate::internal;
 use super::hourly::Hourly;
 use super::readings;
+use super::turns::Turns;
 use super::upstream::{Acted, CallFailed, ToolDescription, ToolList, Upstream, Withheld};
 use crate::permit::Permit;
 
@@ -76,6 +77,8 @@ pub struct Servers {
     greetings: Hourly<(TeamName, ServerName)>,
     /// Whose calls broke a connection, which the whole team has: so that one agent can't take it from the others.
     breaks: Hourly<(Option<AgentName>, ServerName)>,
+    /// Who decides next, where policies count.
+    turns: Turns,
 }
 
 struct Live {
@@ -161,6 +164,7 @@ impl Servers {
             live,
             greetings: Hourly::new(GREETINGS),
             breaks: Hourly::new(BREAKS),
+            turns: Turns::default(),
         }
     }
 
@@ -173,6 +177,10 @@ impl Servers {
     #[must_use]
     pub fn store(&self) -> &Store {
         &self.store
+    }
+
+    pub(super) fn turns(&self) -> &Turns {
+        &self.turns
     }
 
     pub(crate) fn now(&self) -> u64 {

@@ -27,9 +27,10 @@ impl Statement {
         Self { policy, rule, text, pattern, at: 0 }
     }
 
-    /// Whether it could look at `calls_today`: as Cedar reads it, however it is spelled.
-    pub(super) fn counts_days(&self) -> bool {
-        self.policy.to_json().map_or(true, |policy| policy.to_string().contains("calls_today"))
+    /// Whether it could look at this attribute, or one whose name begins so: as Cedar reads it, however it is spelled.
+    pub(super) fn looks_at(&self, attribute: &str) -> bool {
+        let named = format!("\"{attribute}");
+        self.policy.to_json().map_or(true, |policy| policy.to_string().contains(&named))
     }
 }
 

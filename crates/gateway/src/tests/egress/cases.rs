@@ -446,3 +446,20 @@ async fn a_secret_is_added_at_its_host_alone_and_never_comes_back() {
     let ledger = format!("{:?}", rig.ledger().await);
     assert!(!ledger.contains("canary-of-the-vault"));
 }
+
+/// A limit of one lets the one through, also where it is decided on once more on its way.
+#[tokio::test]
+async fn requests_at_once_do_not_pass_what_a_policy_counts_together() {
+    for counted in ["calls", "calls_today"] {
+        let rig = Rig::new().await;
+        let once = format!("forbid (principal, action, resource) when {{ context.{counted} > 0 }};");
+        rig.policy.send_replace(compiled_beside(&agent(EGRESS, rig.site.port), Some(&once)));
+        let asked: Vec<_> =
+            (0..16).map(|_| rig.begun(rig.request("GET api.example/x"), Vec::new())).collect();
+        let mut refused = 0;
+        for asked in asked {
+            refused += usize::from(asked.await.unwrap().refused);
+        }
+        assert_eq!((rig.hits(), refused), (1, 15), "{counted}");
+    }
+}

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use dial::{Dialer, Network};
 use domain::{AgentFile, Labels, PersonName};
-use policy::{AgentPolicy, Seen, Sources};
+use policy::{AgentPolicy, Seen, Sources, Text};
 use store::{About, Event, Filter, Place, Store};
 use tokio::io::AsyncReadExt as _;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -105,7 +105,13 @@ fn agent(egress: &str, port: u16) -> AgentFile {
 }
 
 fn compiled(agent: &AgentFile) -> Arc<AgentPolicy> {
-    let from = Sources { agent, file: "agent.toml", own: None, organisation: &[], tools: &[], models: &[] };
+    compiled_beside(agent, None)
+}
+
+/// The same, with this policy beside the agent.
+fn compiled_beside(agent: &AgentFile, own: Option<&str>) -> Arc<AgentPolicy> {
+    let own = own.map(|text| Text { name: "policy.cedar", text });
+    let from = Sources { agent, file: "agent.toml", own, organisation: &[], tools: &[], models: &[] };
     Arc::new(AgentPolicy::compile(&from).unwrap())
 }
 

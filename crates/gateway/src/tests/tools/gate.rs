@@ -315,6 +315,40 @@ async fn a_policy_may_count_the_calls_of_a_day() {
     assert_eq!(lab.calls(), 2);
 }
 
+/// As many as there are connections to the door: none of them is done before the last one is asked for.
+#[tokio::test]
+async fn calls_at_once_do_not_pass_what_a_policy_counts_together() {
+    for counted in ["calls", "calls_today"] {
+        let once = format!("forbid (principal, action, resource) when {{ context.{counted} > 0 }};");
+        let lab = lab_under(AGENT, TABLE, Some(&once), true).await;
+        let state = lab.gate.state.lock().await;
+        let made: Vec<_> = (0..16).map(|_| lab.made("all__numbers", "{}")).collect();
+        for _ in 0..10_000 {
+            tokio::task::yield_now().await;
+        }
+        drop(state);
+        let mut refused = 0;
+        for made in made {
+            refused += usize::from(made.await.unwrap().is_err());
+        }
+        assert_eq!((lab.calls(), refused), (1, 15), "{counted}");
+    }
+}
+
+#[tokio::test]
+async fn what_waits_for_people_keeps_no_other_call_waiting() {
+    let many = "forbid (principal, action, resource) when { context.calls > 1 };";
+    let mut lab = lab_under(AGENT, TABLE, Some(many), true).await;
+    let arguments = r#"{"text":"eve@evil.example"}"#;
+    let waits = lab.made("all__echo", arguments);
+    assert!(matches!(lab.events.recv().await, Some(ToolEvent::Waits { .. })));
+    for _ in 0..2 {
+        lab.call("all__echo", r#"{"text":"ada@corp.example"}"#).await.unwrap();
+    }
+    assert!(lab.call("all__echo", r#"{"text":"ada@corp.example"}"#).await.is_err());
+    waits.abort();
+}
+
 #[tokio::test]
 async fn an_agent_whose_calls_break_a_teams_connection_may_call_no_more_and_the_others_may() {
     let agent = AGENT.replace("deny = [\"slow\"]\n", "").replace("\"fails\"", "\"slow\"");
