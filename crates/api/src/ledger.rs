@@ -4,8 +4,11 @@ use domain::{AgentName, SessionId};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-/// Most entries in one answer.
+/// Most entries in one answer. It has fewer where they are large, but one at least.
 pub const MAX_ENTRIES: u32 = 1000;
+
+/// Most bytes of an answer with entries: the largest has 4 MiB sealed, and of some bytes JSON makes six.
+pub const MAX_LEDGER: usize = 32 << 20;
 
 /// Which entries are wanted.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -16,6 +19,9 @@ pub struct LedgerQuery {
     /// Only those after this number.
     #[serde(default)]
     pub after: Option<u64>,
+    /// Or only those before this number, the newest of them.
+    #[serde(default)]
+    pub before: Option<u64>,
     /// Of this agent only.
     #[serde(default)]
     pub agent: Option<AgentName>,

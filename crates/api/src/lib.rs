@@ -19,10 +19,11 @@
 //! | `POST /v1/images` | [`ImageRequest`] | [`Step`]s of an [`ImageView`], one a line |
 //! | `DELETE /v1/images?name=…` | | |
 //! | `GET /v1/whoami` | | [`PersonView`] |
-//! | `GET /v1/approvals`, `GET /v1/approvals/{id}` | | [`ApprovalView`] (those that wait, one) |
+//! | `GET /v1/approvals` | | [`ApprovalView`]s of those that wait, one a line |
+//! | `GET /v1/approvals/{id}` | | [`ApprovalView`] |
 //! | `GET /v1/approvals/watch` | | [`ApprovalView`]s as they are asked, one a line |
 //! | `POST /v1/approvals/{id}/answer` | [`AnswerRequest`] | [`ApprovalView`] |
-//! | `POST /v1/ledger/entries` | [`LedgerQuery`] | [`LedgerEntry`] list |
+//! | `POST /v1/ledger/entries` | [`LedgerQuery`] | [`LedgerEntry`] list, as many as fit into one answer |
 //! | `POST /v1/ledger/verify` | a head seen before, or null | [`LedgerVerdict`] |
 //! | `POST /v1/ledger/erase` | [`EraseRequest`] | |
 //! | `GET /v1/people` | | [`PersonView`] list |
@@ -64,7 +65,7 @@ pub use data::Data;
 pub use folders::{FolderError, Folders};
 pub use host::{Check, CheckStatus, DoctorReport, ImageRequest, ImageView, PackageView, Status, Step};
 pub use labels::{LabelsView, LowerRequest};
-pub use ledger::{EraseRequest, LedgerEntry, LedgerQuery, LedgerVerdict, MAX_ENTRIES};
+pub use ledger::{EraseRequest, LedgerEntry, LedgerQuery, LedgerVerdict, MAX_ENTRIES, MAX_LEDGER};
 pub use people::{GroupView, PersonView};
 pub use problem::{Problem, ProblemKind};
 pub use secrets::{

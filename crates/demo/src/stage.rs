@@ -262,7 +262,7 @@ impl Stage {
     pub(crate) async fn asked(&self) -> Result<String, DemoError> {
         let client = self.client();
         loop {
-            if let Some(question) = client.approvals().await?.first() {
+            if let Some(question) = client.approvals().await?.next().await? {
                 return Ok(question.id.to_string());
             }
             sleep(LOOK).await;

@@ -41,14 +41,23 @@ pub(crate) async fn list(args: ApprovalsArgs) -> Outcome {
         }
         return Ok(0);
     }
-    let questions = client.approvals().await?;
-    if args.json {
-        return print_json(&questions);
+    let mut waiting = client.approvals().await?;
+    let (mut any, mut all) = (false, Vec::new());
+    while let Some(question) = waiting.next().await? {
+        any = true;
+        if args.json {
+            all.push(question);
+        } else {
+            print_lines(sheet(&question, MAX_LINES).lines)?;
+        }
     }
-    if questions.is_empty() {
+    if args.json {
+        return print_json(&all);
+    }
+    if !any {
         note("no question waits");
     }
-    print_lines(questions.iter().flat_map(|question| sheet(question, MAX_LINES).lines))
+    Ok(0)
 }
 
 /// Says yes.
@@ -102,8 +111,12 @@ async fn find(client: &Client, text: &str) -> Result<ApprovalView, Failure> {
         return Ok(client.approval(id).await?);
     }
     let wanted = text.to_ascii_lowercase();
-    let mut found = client.approvals().await?;
-    found.retain(|question| wanted.len() >= 4 && question.id.to_string().ends_with(&wanted));
+    let (mut waiting, mut found) = (client.approvals().await?, Vec::new());
+    while let Some(question) = waiting.next().await? {
+        if wanted.len() >= 4 && question.id.to_string().ends_with(&wanted) {
+            found.push(question);
+        }
+    }
     match found.pop() {
         Some(question) if found.is_empty() => Ok(question),
         Some(_) => Err(Failure::new(format!("`{}` means several questions", escape(text)))

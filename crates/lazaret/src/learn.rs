@@ -81,15 +81,16 @@ async fn refused(wanted: &Wanted) -> Result<Vec<EgressTarget>, Failure> {
         let query = LedgerQuery {
             count: MAX_ENTRIES,
             after: None,
+            before: None,
             agent,
             session: None,
             kind: Some(kind.to_owned()),
         };
-        let entries = client.ledger(&query).await?;
-        let recent = |entry: &&LedgerEntry| {
+        let recent = |entry: &LedgerEntry| {
             entry.get("at").and_then(Value::as_u64).is_some_and(|at| u128::from(at) >= from)
         };
-        targets.extend(entries.iter().filter(recent).filter_map(target));
+        let wanted = |entry: LedgerEntry| recent(&entry).then(|| target(&entry)).flatten();
+        targets.extend(client.newest(&query, wanted).await?.into_iter().flatten());
     }
     Ok(targets)
 }

@@ -19,8 +19,12 @@ pub(crate) async fn command(command: LedgerCommand) -> Outcome {
     let client = background::client().await?;
     match command {
         LedgerCommand::Tail { count, which, json } => {
-            let entries = client.ledger(&query(count, None, &which)).await?;
-            if json { print_json(&entries) } else { print_lines(entries.iter().map(line)) }
+            let query = query(count, None, &which);
+            if json {
+                print_json(&client.newest(&query, |entry| entry).await?)
+            } else {
+                print_lines(client.newest(&query, |entry| line(&entry)).await?)
+            }
         }
         LedgerCommand::Show { seq } => show(&client, seq).await,
         LedgerCommand::Verify { seen, json } => verify(&client, seen.as_deref(), json).await,
@@ -35,7 +39,7 @@ pub(crate) async fn command(command: LedgerCommand) -> Outcome {
 
 fn query(count: u32, after: Option<u64>, which: &EntriesArgs) -> LedgerQuery {
     let EntriesArgs { agent, session, kind } = which;
-    LedgerQuery { count, after, agent: agent.clone(), session: *session, kind: kind.clone() }
+    LedgerQuery { count, after, before: None, agent: agent.clone(), session: *session, kind: kind.clone() }
 }
 
 async fn show(client: &Client, seq: u64) -> Outcome {

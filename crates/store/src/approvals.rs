@@ -173,6 +173,8 @@ pub enum Uses {
 pub const POLL: Duration = Duration::from_secs(1);
 /// Most questions in one list.
 const MOST: i64 = 1000;
+/// Most bytes that a question may show: what is more couldn't be sent to who answers it.
+pub const MAX_SHOWN: usize = 3 << 20;
 /// Most questions that one agent may have open.
 pub const MAX_OPEN: usize = 50;
 
@@ -311,8 +313,13 @@ impl Store {
     /// Asks people, or finds the same question where it was asked before and isn't used up.
     ///
     /// # Errors
-    /// The agent has too many questions open, or the store failed; nothing was asked.
+    /// The agent has too many questions open, this one shows too much, or the store failed; nothing was asked.
     pub async fn ask(&self, id: ApprovalId, question: &Question, now: u64) -> Result<Asking, ApprovalError> {
+        let shown = json(&question.shown)?;
+        if shown.len() > MAX_SHOWN {
+            let (what, found, max) = ("what people would be shown", shown.len(), MAX_SHOWN);
+            return Err(StoreError::TooLarge { what, found, max }.into());
+        }
         let mut change = Change::begin(self, now).await?;
         let binding = self.keys.stored_binding(&question.binding);
         let open = change.open_questions(&question.agent).await?;
@@ -337,8 +344,7 @@ impl Store {
             people: question.quorum.people.iter().cloned().collect(),
             until: question.quorum.until,
         };
-        let shown = Private::new(json(&question.shown)?);
-        let entry = change.record(&question.about, &event, Some(&shown))?;
+        let entry = change.record(&question.about, &event, Some(&Private::new(shown)))?;
         let keep = Statement::new(
             "INSERT INTO approvals (id, asked, binding, agent, state, life, quorum, effects, ceiling, answers, until_ms) \
              VALUES ($1, $2, $3, $4, 'pending', $5, $6, $7, $8, '[]', $9)",
@@ -455,11 +461,16 @@ impl Store {
         self.complete(Stored::read(&row)?, now).await
     }
 
-    /// The questions that wait: all, or those that this person may answer and has not; oldest first.
+    /// The questions that wait: all, or those that this person may answer and has not; oldest first. What each one shows
+    /// is read one by one, since agents decide how much that is.
     ///
     /// # Errors
     /// The store failed.
-    pub async fn pending(&self, person: Option<&PersonName>, now: u64) -> Result<Vec<Approval>, StoreError> {
+    pub async fn pending(
+        &self,
+        person: Option<&PersonName>,
+        now: u64,
+    ) -> Result<Vec<ApprovalId>, StoreError> {
         let query = "SELECT * FROM approvals \
                      WHERE state = 'pending' AND until_ms > $1 ORDER BY asked LIMIT $2";
         let rows = self.backend.find(Statement::new(query).number(signed(now)).number(MOST)).await?;
@@ -470,7 +481,7 @@ impl Store {
                 stored.life.clone().on(&ApprovalEvent::Yes(person.clone()), &stored.quorum, now).is_ok()
             });
             if mine {
-                pending.push(self.complete(stored, now).await?);
+                pending.push(stored.id);
             }
         }
         Ok(pending)

@@ -6,7 +6,7 @@
 //!
 //! | for | methods |
 //! |---|---|
-//! | the ledger | [`record`](Store::record), [`record_all`](Store::record_all), [`tail`](Store::tail), [`entry`](Store::entry), [`entries_after`](Store::entries_after), [`head`](Store::head), [`verify`](Store::verify), [`erase`](Store::erase) |
+//! | the ledger | [`record`](Store::record), [`record_all`](Store::record_all), [`tail`](Store::tail), [`entry`](Store::entry), [`entries_after`](Store::entries_after), [`entries_before`](Store::entries_before), [`head`](Store::head), [`verify`](Store::verify), [`erase`](Store::erase) |
 //! | questions | [`ask`](Store::ask), [`answer`](Store::answer), [`cancel`](Store::cancel), [`pending`](Store::pending), [`approval`](Store::approval), [`wait`](Store::wait), [`changed`](Store::changed), [`expire`](Store::expire) |
 //! | rights that stay | [`grant`](Store::grant), [`find_grant`](Store::find_grant), [`end_grants`](Store::end_grants) |
 //! | acts | [`commit`](Store::commit), [`outcome`](Store::outcome), [`outcome_soon`](Store::outcome_soon), [`unfinished`](Store::unfinished), [`used`](Store::used) |
@@ -42,7 +42,7 @@ use std::sync::Arc;
 use tokio::sync::watch;
 
 pub use approvals::{
-    Answer, Approval, ApprovalError, Asking, MAX_OPEN, NewGrant, POLL, Question, Shown, Uses,
+    Answer, Approval, ApprovalError, Asking, MAX_OPEN, MAX_SHOWN, NewGrant, POLL, Question, Shown, Uses,
 };
 pub use backend::Place;
 pub use commits::{Commit, CommitError, Spend, Unfinished};
@@ -50,8 +50,8 @@ pub use error::{DatabaseError, StoreError};
 pub use kept::{Definition, Keeper, KeeperError, LowerError, MAX_DEFINITION, MAX_DEFINITIONS, Pin};
 pub use keys::Randomness;
 pub use ledger::{
-    About, Act, ByRight, Entry, Event, Fault, Filter, Head, MAX_BODY, MAX_SEALED, Outcome, Private, Reserved,
-    Scope, Sealed, Tampered, Verdict, Verified, VerifyError,
+    About, Act, ByRight, Entry, Event, Fault, Filter, Head, MAX_BODY, MAX_PAGE, MAX_SEALED, Outcome, Private,
+    Reserved, Scope, Sealed, Tampered, Verdict, Verified, VerifyError,
 };
 pub use people::{PeopleError, Person};
 

@@ -14,8 +14,8 @@ use std::time::Duration;
 use domain::{ApprovalState, Confidentiality, Integrity, Labels, Role, ToolRef};
 use store::{
     About, ApprovalError, Asking, ByRight, CommitError, Definition, Event, Fault, Filter, Head, Keeper,
-    LowerError, MAX_BODY, MAX_DEFINITIONS, MAX_OPEN, MAX_SEALED, Outcome, PeopleError, Person, Place,
-    Private, Reserved, Sealed, Spend, Store, StoreError, Tampered, Uses, VerifyError,
+    LowerError, MAX_BODY, MAX_DEFINITIONS, MAX_OPEN, MAX_PAGE, MAX_SEALED, MAX_SHOWN, Outcome, PeopleError,
+    Person, Place, Private, Reserved, Sealed, Spend, Store, StoreError, Tampered, Uses, VerifyError,
 };
 use support::{
     Cluster, Empty, about, act, agent, approval_id, commit, commit_id, digest, grant, grant_id, no, person,
@@ -49,6 +49,7 @@ suite! {
     what_is_recorded_reads_back,
     entries_that_come_at_once_are_all_recorded,
     nothing_too_large_is_recorded,
+    large_entries_are_read_page_by_page,
     erased_arguments_are_gone_and_the_chain_still_verifies,
     tampering_is_found_and_named,
     a_question_is_asked_answered_and_its_right_used_once,
@@ -134,6 +135,42 @@ async fn nothing_too_large_is_recorded(empty: Empty) {
     lab.store.verify(None).await.unwrap();
 }
 
+async fn large_entries_are_read_page_by_page(empty: Empty) {
+    let lab = empty.open().await.with_people().await;
+    let refused = Event::Refused { act: act(), why: "no".to_owned() };
+    for bytes in [700 << 10, 700 << 10, 700 << 10, MAX_SEALED, 1, 1] {
+        let private = Private::new("x".repeat(bytes));
+        lab.store.record(&about(1), &refused, Some(&private), 5).await.unwrap();
+    }
+    let of_kind = Filter { kind: Some("refused".to_owned()), ..Filter::default() };
+    let numbers = |page: &[store::Entry]| page.iter().map(|entry| entry.seq).collect::<Vec<_>>();
+    let (mut on, mut back) = (Vec::new(), Vec::new());
+    let (mut after, mut before) = (0, u64::MAX);
+    loop {
+        let page = lab.store.entries_after(after, 1_000, &of_kind).await.unwrap();
+        let Some(last) = page.last() else { break };
+        after = last.seq;
+        on.push(numbers(&page));
+    }
+    loop {
+        let page = lab.store.entries_before(before, 1_000, &of_kind).await.unwrap();
+        let Some(first) = page.first() else { break };
+        before = first.seq;
+        back.push(numbers(&page));
+    }
+    // Those of people come first.
+    assert_eq!(on, [vec![5, 6], vec![7], vec![8], vec![9, 10]]);
+    assert_eq!(back, [vec![9, 10], vec![8], vec![6, 7], vec![5]]);
+    assert_eq!(numbers(&lab.store.tail(1, &of_kind).await.unwrap()), [10]);
+    assert_eq!(lab.store.verify(None).await.unwrap().entries, 10);
+
+    let mut large = question(7);
+    large.shown.content = Private::new("\u{1}".repeat(MAX_SHOWN / 6));
+    let refused = lab.store.ask(approval_id(1), &large, 10).await.unwrap_err().to_string();
+    assert!(refused.contains("what people would be shown has"), "{refused}");
+    const { assert!(MAX_SHOWN < MAX_SEALED && MAX_PAGE < MAX_SEALED) };
+}
+
 fn tampered<T: std::fmt::Debug>(result: Result<T, VerifyError>) -> Tampered {
     match result {
         Err(VerifyError::Tampered(found)) => found,
@@ -176,6 +213,8 @@ async fn tampering_is_found_and_named(empty: Empty) {
     assert_eq!(found(forged).await, (10, Fault::Moved { from: 9 }));
     lab.tamper("DELETE FROM ledger WHERE seq = 10").await;
     assert_eq!(found("DELETE FROM ledger WHERE seq = 9").await, (9, Fault::Truncated));
+    let raised = "UPDATE ledger_head SET seq = 9000000000000000000";
+    assert_eq!(found(raised).await, (9, Fault::Truncated));
     lab.tamper("UPDATE ledger_head SET seq = 8").await;
     lab.store.verify(None).await.unwrap();
     assert_eq!(tampered(lab.store.verify(Some(&head)).await), Tampered { seq: 9, fault: Fault::Truncated });
@@ -184,6 +223,9 @@ async fn tampering_is_found_and_named(empty: Empty) {
 
     let body = "UPDATE ledger SET body = REPLACE(body, '\"no\"', '\"ok\"') WHERE seq = 8";
     assert_eq!(found(body).await, (8, Fault::Changed));
+    // Nothing that can be raised makes it look for ever.
+    assert_eq!(found(raised).await, (8, Fault::Changed));
+    lab.tamper("UPDATE ledger_head SET seq = 8").await;
     assert_eq!(found("UPDATE ledger SET agent = NULL WHERE seq = 7").await, (7, Fault::Changed));
     assert_eq!(found("UPDATE ledger SET at = at + 1 WHERE seq = 6").await, (6, Fault::Changed));
     assert_eq!(found("UPDATE ledger SET sealed = NULL WHERE seq = 5").await, (5, Fault::Changed));
@@ -198,10 +240,9 @@ async fn a_question_is_asked_answered_and_its_right_used_once(empty: Empty) {
     let lab = empty.open().await.with_people().await;
     let id = approval_id(1);
     assert_eq!(lab.store.ask(id, &question(7), 10).await.unwrap(), Asking::New(id));
-    let pending = lab.store.pending(Some(&person("bob")), 12).await.unwrap();
-    assert_eq!(pending.len(), 1);
-    assert_eq!(pending[0].shown, Some(question(7).shown));
-    assert_eq!(pending[0].about, about(1));
+    assert_eq!(lab.store.pending(Some(&person("bob")), 12).await.unwrap(), [id]);
+    let asked = lab.store.approval(id, 12).await.unwrap();
+    assert_eq!((asked.shown, asked.about), (Some(question(7).shown), about(1)));
     assert!(lab.store.pending(Some(&person("eve")), 12).await.unwrap().is_empty());
 
     let right = ByRight::Approval(id);

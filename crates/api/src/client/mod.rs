@@ -221,7 +221,18 @@ impl Client {
     }
 
     async fn send<T: DeserializeOwned>(&self, method: Method, path: &str, body: Bytes) -> Result<T> {
-        let answer = self.request(method, path, body).await?.collect(MAX_JSON).await?;
+        self.send_for(method, path, body, MAX_JSON).await
+    }
+
+    /// The same for an answer of at most so many bytes.
+    async fn send_for<T: DeserializeOwned>(
+        &self,
+        method: Method,
+        path: &str,
+        body: Bytes,
+        max: usize,
+    ) -> Result<T> {
+        let answer = self.request(method, path, body).await?.collect(max).await?;
         let text: &[u8] = if answer.is_empty() { b"null" } else { &answer };
         serde_json::from_slice(text).map_err(|e| ClientError::Unreadable(e.to_string()))
     }
@@ -318,12 +329,14 @@ impl Answer {
 pub struct Lines<T> {
     answer: Answer,
     buffer: BytesMut,
+    /// So much of it has no end of a line.
+    searched: usize,
     kind: std::marker::PhantomData<fn() -> T>,
 }
 
 impl<T: DeserializeOwned> Lines<T> {
     fn new(answer: Answer) -> Self {
-        Self { answer, buffer: BytesMut::new(), kind: std::marker::PhantomData }
+        Self { answer, buffer: BytesMut::new(), searched: 0, kind: std::marker::PhantomData }
     }
 
     /// The next one; `None` at the end.
@@ -332,12 +345,15 @@ impl<T: DeserializeOwned> Lines<T> {
     /// [`ClientError`].
     pub async fn next(&mut self) -> Result<Option<T>> {
         loop {
-            if let Some(at) = self.buffer.iter().position(|byte| *byte == b'\n') {
-                let line = self.buffer.split_to(at.saturating_add(1));
+            let new = self.buffer.get(self.searched..).unwrap_or_default();
+            if let Some(at) = new.iter().position(|byte| *byte == b'\n') {
+                let line = self.buffer.split_to(self.searched.saturating_add(at).saturating_add(1));
+                self.searched = 0;
                 return serde_json::from_slice(&line)
                     .map(Some)
                     .map_err(|e| ClientError::Unreadable(e.to_string()));
             }
+            self.searched = self.buffer.len();
             if self.buffer.len() > MAX_JSON {
                 return Err(ClientError::Unreadable(format!("a line of more than {MAX_JSON} bytes")));
             }

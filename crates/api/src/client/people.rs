@@ -1,13 +1,16 @@
 //! The client's part for people: questions, the ledger, who is who.
 
+use std::collections::VecDeque;
+
 use bytes::Bytes;
 use domain::{ApprovalId, GroupName, PersonName};
 use http::Method;
+use serde_json::Value;
 
-use super::{Client, Lines, Result, json};
+use super::{Client, ClientError, Lines, Result, json};
 use crate::{
     AnswerRequest, ApprovalView, EraseRequest, GroupView, LabelsView, LedgerEntry, LedgerQuery,
-    LedgerVerdict, LowerRequest, PersonView,
+    LedgerVerdict, LowerRequest, MAX_LEDGER, PersonView,
 };
 
 impl Client {
@@ -23,8 +26,8 @@ impl Client {
     ///
     /// # Errors
     /// [`crate::ClientError`].
-    pub async fn approvals(&self) -> Result<Vec<ApprovalView>> {
-        self.get("approvals").await
+    pub async fn approvals(&self) -> Result<Lines<ApprovalView>> {
+        Ok(Lines::new(self.request(Method::GET, "approvals", Bytes::new()).await?))
     }
 
     /// One question, whatever became of it.
@@ -51,12 +54,32 @@ impl Client {
         self.send(Method::POST, &format!("approvals/{id}/answer"), json(answer)?).await
     }
 
-    /// Entries of the ledger, the oldest first.
+    /// Entries of the ledger, the oldest first: as many as fit into one answer, one at least where there is any.
     ///
     /// # Errors
     /// [`crate::ClientError`].
     pub async fn ledger(&self, query: &LedgerQuery) -> Result<Vec<LedgerEntry>> {
-        self.send(Method::POST, "ledger/entries", json(query)?).await
+        self.send_for(Method::POST, "ledger/entries", json(query)?, MAX_LEDGER).await
+    }
+
+    /// What is wanted of the newest entries, the oldest first: all that the query counts, in as many answers as it takes.
+    ///
+    /// # Errors
+    /// [`crate::ClientError`].
+    pub async fn newest<T>(&self, query: &LedgerQuery, wanted: impl Fn(LedgerEntry) -> T) -> Result<Vec<T>> {
+        let (mut query, mut newest) = (query.clone(), VecDeque::new());
+        while query.count > 0 {
+            let page = self.ledger(&query).await?;
+            let Some(first) = page.first() else { break };
+            let seq = first.get("seq").and_then(Value::as_u64);
+            query.before =
+                Some(seq.ok_or_else(|| ClientError::Unreadable("an entry has no number".to_owned()))?);
+            query.count = query.count.saturating_sub(u32::try_from(page.len()).unwrap_or(u32::MAX));
+            for entry in page.into_iter().rev() {
+                newest.push_front(wanted(entry));
+            }
+        }
+        Ok(newest.into())
     }
 
     /// Verifies the ledger, also against the newest entry that was seen before.

@@ -47,8 +47,9 @@ where
     response(Body::from_stream(stream))
 }
 
-fn line<T: Serialize>(step: &Step<T>) -> Result<Bytes, std::io::Error> {
-    let mut line = serde_json::to_vec(step)?;
+/// One line.
+pub(super) fn line<T: Serialize>(value: &T) -> Result<Bytes, std::io::Error> {
+    let mut line = serde_json::to_vec(value)?;
     line.push(b'\n');
     Ok(line.into())
 }

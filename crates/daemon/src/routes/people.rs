@@ -4,22 +4,23 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use api::{
-    AnswerRequest, AnswerView, ApprovalView, EraseRequest, GroupView, LedgerEntry, LedgerQuery,
-    LedgerVerdict, MAX_ENTRIES, MAX_WHY, PersonView, Problem, ProblemKind, ShownView, Standing,
+    AnswerRequest, AnswerView, ApprovalView, EraseRequest, GroupView, LedgerQuery, LedgerVerdict,
+    MAX_ENTRIES, MAX_WHY, PersonView, Problem, ProblemKind, ShownView, Standing,
 };
 use axum::Json;
 use axum::body::{Body, Bytes};
 use axum::extract::{Path, State};
 use axum::response::Response;
-use domain::{ApprovalId, GroupName, PersonName};
+use domain::{ApprovalId, ApprovalState, GroupName, PersonName};
 use store::{
-    Answer as Given, Approval, ApprovalError, Filter, Head, PeopleError, Person, Private, StoreError,
+    Answer as Given, Approval, ApprovalError, Entry, Filter, Head, PeopleError, Person, Private, StoreError,
     VerifyError,
 };
 
 use super::caller::Caller;
 use super::{Answer, Failed, Shared, internal, json, lines};
 use crate::journal::now;
+use crate::session::Sessions;
 
 pub(super) async fn whoami(Caller(person): Caller) -> Json<PersonView> {
     Json(person_view(person))
@@ -27,9 +28,25 @@ pub(super) async fn whoami(Caller(person): Caller) -> Json<PersonView> {
 
 // ---- questions ----
 
-pub(super) async fn approvals(State(sessions): Shared) -> Answer<Json<Vec<ApprovalView>>> {
-    let pending = sessions.store().pending(None, now()).await.map_err(of_store)?;
-    Ok(Json(pending.into_iter().map(approval_view).collect()))
+/// Those that wait, one after the other: together they may be of any size.
+pub(super) async fn approvals(State(sessions): Shared) -> Answer<Response> {
+    let pending = sessions.store().pending(None, now()).await.map_err(of_store)?.into_iter();
+    let start = (Arc::clone(&sessions), pending);
+    let stream = futures::stream::try_unfold(start, |(sessions, mut pending)| async move {
+        for id in pending.by_ref() {
+            if let Some(line) = waiting(&sessions, id).await? {
+                return Ok::<_, std::io::Error>(Some((line, (sessions, pending))));
+            }
+        }
+        Ok(None)
+    });
+    Ok(lines::response(Body::from_stream(stream)))
+}
+
+/// The line of a question, if it still waits.
+async fn waiting(sessions: &Sessions, id: ApprovalId) -> Result<Option<Bytes>, std::io::Error> {
+    let found = sessions.store().approval(id, now()).await.map_err(std::io::Error::other)?;
+    (found.life.state == ApprovalState::Pending).then(|| lines::line(&approval_view(found))).transpose()
 }
 
 pub(super) async fn approval(State(sessions): Shared, Path(id): Path<String>) -> Answer<Json<ApprovalView>> {
@@ -40,19 +57,18 @@ pub(super) async fn approval(State(sessions): Shared, Path(id): Path<String>) ->
 /// Each question once, those that wait first.
 pub(super) async fn watch(State(sessions): Shared) -> Response {
     let start = (Arc::clone(&sessions), HashSet::new(), Vec::new());
-    let stream = futures::stream::try_unfold(start, |(sessions, mut told, mut waiting)| async move {
+    let stream = futures::stream::try_unfold(start, |(sessions, mut told, mut new)| async move {
         loop {
-            if let Some(view) = waiting.pop() {
-                let mut line = serde_json::to_vec(&view)?;
-                line.push(b'\n');
-                return Ok::<_, std::io::Error>(Some((Bytes::from(line), (sessions, told, waiting))));
+            while let Some(id) = new.pop() {
+                if let Some(line) = waiting(&sessions, id).await? {
+                    return Ok::<_, std::io::Error>(Some((line, (sessions, told, new))));
+                }
             }
             let pending = sessions.store().pending(None, now()).await.map_err(std::io::Error::other)?;
-            let pending: Vec<ApprovalView> = pending.into_iter().map(approval_view).collect();
-            let ids: HashSet<ApprovalId> = pending.iter().map(|view| view.id).collect();
-            waiting = pending.into_iter().filter(|view| !told.contains(&view.id)).rev().collect();
+            let ids: HashSet<ApprovalId> = pending.iter().copied().collect();
+            new = pending.into_iter().filter(|id| !told.contains(id)).rev().collect();
             told = ids;
-            if waiting.is_empty() {
+            if new.is_empty() {
                 sessions.store().changed().await;
             }
         }
@@ -126,19 +142,22 @@ fn approval_view(approval: Approval) -> ApprovalView {
 
 // ---- the ledger ----
 
-pub(super) async fn entries(State(sessions): Shared, body: Bytes) -> Answer<Json<Vec<LedgerEntry>>> {
+pub(super) async fn entries(State(sessions): Shared, body: Bytes) -> Answer<Json<Vec<Entry>>> {
     let query: LedgerQuery = json(&body)?;
     if query.count == 0 || query.count > MAX_ENTRIES {
         return Err(invalid(format!("`count` is 1 to {MAX_ENTRIES}, not {}", query.count)));
     }
     let filter = Filter { agent: query.agent, session: query.session, kind: query.kind };
-    let found = match query.after {
-        Some(after) => sessions.store().entries_after(after, query.count, &filter).await,
-        None => sessions.store().tail(query.count, &filter).await,
+    let (store, count) = (sessions.store(), query.count);
+    let found = match (query.after, query.before) {
+        (Some(_), Some(_)) => {
+            return Err(invalid("entries are wanted `after` or `before` one, not both".to_owned()));
+        }
+        (Some(after), None) => store.entries_after(after, count, &filter).await,
+        (None, Some(before)) => store.entries_before(before, count, &filter).await,
+        (None, None) => store.tail(count, &filter).await,
     };
-    let entries = found.map_err(of_store)?;
-    let values = entries.iter().map(serde_json::to_value).collect::<Result<_, _>>().map_err(internal)?;
-    Ok(Json(values))
+    found.map(Json).map_err(of_store)
 }
 
 pub(super) async fn verify(State(sessions): Shared, body: Bytes) -> Answer<Json<LedgerVerdict>> {

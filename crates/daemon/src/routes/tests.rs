@@ -259,6 +259,71 @@ async fn what_an_owner_erases_is_gone_from_every_answer_and_the_ledger_says_who_
     assert!(verdict.contains(r#""erased":1"#) && verdict.contains(r#""fault":null"#), "{verdict}");
 }
 
+/// A question with arguments of that size.
+fn large_question(owner: &domain::PersonName, bytes: usize, n: u8) -> store::Question {
+    let about = About { agent: Some("clerk".parse().unwrap()), ..About::default() };
+    let arguments = store::Private::new("x".repeat(bytes));
+    let content = store::Private::new(String::new());
+    store::Question {
+        agent: "clerk".parse().unwrap(),
+        about,
+        act: store::Act::Tool("crm__send".parse().unwrap()),
+        binding: domain::Digest::from_bytes([n; 32]),
+        shown: store::Shown { arguments, content, origins: Vec::new(), consequences: Vec::new() },
+        effects: domain::Effects::UNKNOWN,
+        ceiling: Labels::default(),
+        reasons: Vec::new(),
+        quorum: domain::Quorum { people: [owner.clone()].into(), need: 1, excluded: None, until: u64::MAX },
+    }
+}
+
+#[tokio::test]
+async fn what_agents_make_large_hides_nothing_from_people() {
+    let (sessions, folder) = sessions_for_tests().await;
+    let store = sessions.store();
+    let owner = store.people().await.unwrap().remove(0);
+    let socket = folder.path().join("api");
+    let listener = tokio::net::UnixListener::bind(&socket).unwrap();
+    let peer = axum::Extension(ConnectInfo(Peer(owner.uid.unwrap())));
+    let served = axum::serve(listener, router(&sessions).layer(peer).into_make_service());
+    let served = tokio::spawn(async move { served.await });
+    let client = api::Client::new(&socket);
+
+    let act = store::Act::Connect("GET https://api.example:443".to_owned());
+    let refused = store::Event::Refused { act, why: "no".to_owned() };
+    // The largest that there can be, of what JSON makes the most of.
+    for text in ["x".repeat(1 << 20), "\u{1}".repeat(store::MAX_SEALED), "x".repeat(1 << 20)] {
+        store.record(&About::default(), &refused, Some(&store::Private::new(text)), now()).await.unwrap();
+    }
+    let asked = [700 << 10, 900 << 10, 900 << 10, 900 << 10, store::MAX_SHOWN - 1000];
+    for (n, bytes) in (0..).zip(asked) {
+        let id = domain::ApprovalId::from_parts(2, n.into());
+        store.ask(id, &large_question(&owner.name, bytes, n), now()).await.unwrap();
+    }
+
+    let last = store.head().await.unwrap().unwrap().seq;
+    let seq = |entry: api::LedgerEntry| entry["seq"].as_u64().unwrap();
+    let all = api::LedgerQuery { count: 1000, ..api::LedgerQuery::default() };
+    assert_eq!(client.newest(&all, seq).await.unwrap(), (1..=last).collect::<Vec<_>>());
+    let few = api::LedgerQuery { count: 7, ..all.clone() };
+    assert_eq!(client.newest(&few, seq).await.unwrap(), (last - 6..=last).collect::<Vec<_>>());
+    let mut after = Some(0);
+    while let Some(from) = after.filter(|from| *from < last) {
+        let on = api::LedgerQuery { after, ..all.clone() };
+        after = client.ledger(&on).await.unwrap().pop().map(seq);
+        assert!(after > Some(from), "{after:?}");
+    }
+
+    let mut waiting = client.approvals().await.unwrap();
+    for bytes in asked {
+        let question = waiting.next().await.unwrap().unwrap();
+        assert_eq!(question.shown.as_ref().unwrap().arguments.len(), bytes);
+        assert_eq!(client.approval(question.id).await.unwrap(), question);
+    }
+    assert!(waiting.next().await.unwrap().is_none());
+    served.abort();
+}
+
 #[tokio::test]
 async fn labels_come_down_by_an_owners_word_and_a_reason_alone() {
     let (sessions, _folder) = sessions_for_tests().await;

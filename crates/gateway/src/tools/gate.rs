@@ -439,8 +439,8 @@ impl SessionGate {
         let Some(session) = self.session.about.session else { return Ok(()) };
         let (store, now, why) = (self.servers.store(), self.servers.now(), "its session ended");
         for question in store.pending(None, now).await? {
-            if question.about.session == Some(session) {
-                match store.cancel(question.id, None, why, now).await {
+            if store.approval(question, now).await?.about.session == Some(session) {
+                match store.cancel(question, None, why, now).await {
                     // Somebody was faster: it is over, too.
                     Ok(()) | Err(store::ApprovalError::Answer(_)) => {}
                     Err(store::ApprovalError::Store(error)) => return Err(error),

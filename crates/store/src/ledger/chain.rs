@@ -162,21 +162,27 @@ pub(crate) struct Found {
     pub(crate) signature: Vec<u8>,
 }
 
+/// How many entries may be gone, and one that was moved is still told from one that was changed.
+const MOST_GONE: u64 = 1 << 16;
+
 /// Follows a chain from its first entry.
-pub(crate) struct Follower<'k> {
-    public_key: &'k [u8],
-    /// The newest number of the ledger: how far to look for where a moved entry belongs.
+pub(crate) struct Follower {
+    public_key: Vec<u8>,
+    /// The newest number of the ledger, as the database says: whoever writes to it can raise it.
     last: u64,
+    /// How many rows there are.
+    there: u64,
     /// Against which head.
-    seen: Option<&'k Head>,
+    seen: Option<Head>,
     pub(crate) at: u64,
     pub(crate) hash: Digest,
     pub(crate) signature: Vec<u8>,
 }
 
-impl<'k> Follower<'k> {
-    pub(crate) fn new(public_key: &'k [u8], last: u64, seen: Option<&'k Head>) -> Self {
-        Self { public_key, last, seen, at: 0, hash: Digest::from_bytes(BEFORE_ALL), signature: Vec::new() }
+impl Follower {
+    pub(crate) fn new(public_key: Vec<u8>, last: u64, there: u64, seen: Option<Head>) -> Self {
+        let hash = Digest::from_bytes(BEFORE_ALL);
+        Self { public_key, last, there, seen, at: 0, hash, signature: Vec::new() }
     }
 
     /// Takes the next row.
@@ -190,13 +196,13 @@ impl<'k> Follower<'k> {
         if link.seq < seq {
             return Err(Tampered { seq: link.seq, fault: Fault::Added });
         }
-        if link.hash() != *hash || !is_signed(self.public_key, seq, hash, &found.signature) {
+        if link.hash() != *hash || !is_signed(&self.public_key, seq, hash, &found.signature) {
             return fault(self.stranger(link, found));
         }
         if link.prev != self.hash {
             return fault(Fault::Forked);
         }
-        if self.seen.is_some_and(|seen| seen.seq == seq && seen.hash != *hash) {
+        if self.seen.as_ref().is_some_and(|seen| seen.seq == seq && seen.hash != *hash) {
             return fault(Fault::Rewritten);
         }
         self.at = seq;
@@ -210,9 +216,10 @@ impl<'k> Follower<'k> {
         let contents = link.contents();
         let genuine = |from: &u64| {
             let hash = link.hash_as(*from, &contents);
-            found.hash == Some(hash) && is_signed(self.public_key, *from, &hash, &found.signature)
+            found.hash == Some(hash) && is_signed(&self.public_key, *from, &hash, &found.signature)
         };
-        match (1..=self.last).find(genuine) {
+        let farthest = self.last.min(self.there.saturating_add(MOST_GONE));
+        match (1..=farthest).find(genuine) {
             Some(from) => Fault::Moved { from },
             None => Fault::Changed,
         }
@@ -220,7 +227,7 @@ impl<'k> Follower<'k> {
 
     /// Ends: everything that is known to have been written must have come.
     pub(crate) fn end(&self) -> Result<(), Tampered> {
-        let known = self.last.max(self.seen.map_or(0, |seen| seen.seq));
+        let known = self.last.max(self.seen.as_ref().map_or(0, |seen| seen.seq));
         if self.at < known {
             return Err(Tampered { seq: self.at.saturating_add(1), fault: Fault::Truncated });
         }
@@ -271,7 +278,8 @@ mod tests {
     }
 
     fn follow(keys: &Keys, chain: &[Found], last: u64, seen: Option<&Head>) -> Result<(), Tampered> {
-        let mut follower = Follower::new(keys.public(), last, seen);
+        let there = chain.len() as u64;
+        let mut follower = Follower::new(keys.public().to_vec(), last, there, seen.cloned());
         chain.iter().try_for_each(|entry| follower.follow(entry))?;
         follower.end()
     }

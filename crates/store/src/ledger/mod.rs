@@ -3,94 +3,30 @@
 pub(crate) mod chain;
 mod event;
 mod group;
+mod pages;
 mod seal;
+mod verify;
 
-use domain::{AgentName, Digest, PersonName, SessionId};
+use domain::{Digest, PersonName};
 use rusqlite::Connection;
-use serde::Serialize;
 
 pub use chain::{Fault, Head, Tampered};
 pub use event::{About, Act, ByRight, Event, Outcome, Reserved, Scope, Verdict};
 pub(crate) use group::{Group, Job, LINGER, Written, number};
+pub use pages::{Entry, Filter, MAX_PAGE, Sealed};
 pub use seal::Private;
+pub use verify::{Verified, VerifyError};
 
 use crate::backend::{Backend, Transaction};
 use crate::error::damaged;
 use crate::statement::{Answers, Row, Statement};
 use crate::{Store, StoreError};
-use chain::{Follower, Found, Link};
+use chain::{Found, Link};
 
 /// Most bytes in an entry's open part.
 pub const MAX_BODY: usize = 64 << 10;
 /// Most bytes in an entry's sealed part, before sealing.
 pub const MAX_SEALED: usize = 4 << 20;
-/// Entries read at a time.
-const PAGE: i64 = 256;
-
-/// An entry as it is read.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Entry {
-    /// Its number; the first is 1.
-    pub seq: u64,
-    /// When, in milliseconds since 1970.
-    pub at: u64,
-    /// Whom it is about.
-    pub about: About,
-    /// What happened.
-    pub event: Event,
-    /// The sealed part.
-    #[serde(flatten)]
-    pub sealed: Sealed,
-    /// Its hash, which covers all before it.
-    pub hash: Digest,
-    /// The ledger's Ed25519 signature of number and hash, as hex digits.
-    pub signature: String,
-}
-
-/// An entry's sealed part.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "kebab-case", tag = "sealed", content = "private")]
-pub enum Sealed {
-    /// It has none.
-    None,
-    /// Opened.
-    Open(Private),
-    /// It was erased, or its key is lost.
-    Gone,
-}
-
-/// Which entries.
-#[derive(Debug, Clone, Default)]
-pub struct Filter {
-    /// Of this agent only.
-    pub agent: Option<AgentName>,
-    /// Of this session only.
-    pub session: Option<SessionId>,
-    /// Of this kind only, as [`Event`] spells it in JSON.
-    pub kind: Option<String>,
-}
-
-/// A ledger that is as it was written.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Verified {
-    /// How many entries it has.
-    pub entries: u64,
-    /// How many of them were erased.
-    pub erased: u64,
-    /// Its newest entry: keep it elsewhere, to verify against. None if it is empty.
-    pub head: Option<Head>,
-}
-
-/// What verifying found.
-#[derive(Debug, thiserror::Error)]
-pub enum VerifyError {
-    /// Somebody changed the ledger.
-    #[error(transparent)]
-    Tampered(#[from] Tampered),
-    /// It couldn't be read.
-    #[error(transparent)]
-    Store(#[from] StoreError),
-}
 
 /// A transaction that has the ledger's lock, and so is the only one that changes anything.
 pub(crate) struct Change<'s> {
@@ -362,97 +298,6 @@ impl Store {
         newest(&self.backend).await
     }
 
-    /// One entry.
-    ///
-    /// # Errors
-    /// There is none of this number, or it can't be read.
-    pub async fn entry(&self, seq: u64) -> Result<Entry, StoreError> {
-        let after = seq.checked_sub(1);
-        let page = match after {
-            Some(after) => self.page(after, 1, &Filter::default(), "ASC").await?,
-            None => Vec::new(),
-        };
-        let found = page.into_iter().find(|entry| entry.seq == seq);
-        found.ok_or_else(|| StoreError::Unknown { what: "ledger entry", name: seq.to_string() })
-    }
-
-    /// The newest entries that pass the filter, oldest first.
-    ///
-    /// # Errors
-    /// An entry can't be read.
-    pub async fn tail(&self, count: u32, filter: &Filter) -> Result<Vec<Entry>, StoreError> {
-        let mut entries = self.page(u64::MAX, i64::from(count), filter, "DESC").await?;
-        entries.reverse();
-        Ok(entries)
-    }
-
-    /// The entries after this one that pass the filter, oldest first; at most so many. From 0 on, page by page, it is
-    /// the whole ledger.
-    ///
-    /// # Errors
-    /// An entry can't be read.
-    pub async fn entries_after(
-        &self,
-        seq: u64,
-        count: u32,
-        filter: &Filter,
-    ) -> Result<Vec<Entry>, StoreError> {
-        self.page(seq, i64::from(count), filter, "ASC").await
-    }
-
-    async fn page(
-        &self,
-        bound: u64,
-        count: i64,
-        filter: &Filter,
-        order: &'static str,
-    ) -> Result<Vec<Entry>, StoreError> {
-        let query = match order {
-            "ASC" => concat!(
-                "SELECT l.*, k.secret FROM ledger l LEFT JOIN record_keys k ON k.seq = l.seq WHERE l.seq > $1 ",
-                "AND ($2 IS NULL OR agent = $2) AND ($3 IS NULL OR session = $3) AND ($4 IS NULL OR kind = $4) ",
-                "ORDER BY l.seq ASC LIMIT $5"
-            ),
-            _ => concat!(
-                "SELECT l.*, k.secret FROM ledger l LEFT JOIN record_keys k ON k.seq = l.seq WHERE l.seq <= $1 ",
-                "AND ($2 IS NULL OR agent = $2) AND ($3 IS NULL OR session = $3) AND ($4 IS NULL OR kind = $4) ",
-                "ORDER BY l.seq DESC LIMIT $5"
-            ),
-        };
-        let query = Statement::new(query)
-            .number(signed(bound))
-            .text(filter.agent.as_ref().map(ToString::to_string))
-            .text(filter.session.as_ref().map(ToString::to_string))
-            .text(filter.kind.clone())
-            .number(count);
-        let rows = self.backend.find(query).await?;
-        rows.iter().map(|row| self.read(row)).collect()
-    }
-
-    fn read(&self, row: &Row) -> Result<Entry, StoreError> {
-        let found = found(row);
-        let what = "a ledger entry";
-        let gone = || StoreError::Damaged { what, why: "a column holds something else".to_owned() };
-        let link = found.link.ok_or_else(gone)?;
-        let secret = row.optional_bytes("secret")?;
-        let sealed = match (&link.sealed, secret) {
-            (None, _) => Sealed::None,
-            (Some(_), None) => Sealed::Gone,
-            (Some(sealed), Some(secret)) => {
-                seal::open(&self.keys, secret, link.seq, sealed).map_or(Sealed::Gone, Sealed::Open)
-            }
-        };
-        Ok(Entry {
-            seq: link.seq,
-            at: link.at,
-            about: about(row)?,
-            event: serde_json::from_str(&link.body).map_err(damaged(what))?,
-            sealed,
-            hash: found.hash.ok_or_else(gone)?,
-            signature: chain::hex(&found.signature),
-        })
-    }
-
     /// Makes an entry's sealed part unreadable for good: its key is deleted. The chain still verifies, and tells who did it.
     ///
     /// # Errors
@@ -470,59 +315,6 @@ impl Store {
         change.record(&About::default(), &event, None)?;
         change.commit().await?;
         if self.backend.forget_deleted().await? { Ok(()) } else { Err(StoreError::StillInLog(seq)) }
-    }
-
-    /// Follows the whole chain: each hash, each signature, each sealed part; and that nothing is missing that this
-    /// database, or the head last seen, says was written. What is written meanwhile is verified too.
-    ///
-    /// # Errors
-    /// The first entry that is not as it was written.
-    pub async fn verify(&self, seen: Option<&Head>) -> Result<Verified, VerifyError> {
-        let public = self.keys.public();
-        if let Some(head) = seen.filter(|head| !is_ours(public, head)) {
-            return Err(Tampered { seq: head.seq, fault: Fault::ForeignHead }.into());
-        }
-        let head = self.backend.find_one(Statement::new("SELECT seq FROM ledger_head")).await?;
-        let last = head.map_or_else(|| Err(headless()), |row| natural(&row, "seq"))?;
-        let mut follower = Follower::new(public, last, seen);
-        let mut lost = std::collections::BTreeSet::new();
-        let mut erased = 0_u64;
-        let mut bound = i64::MIN;
-        loop {
-            let page = "SELECT l.*, k.secret FROM ledger l LEFT JOIN record_keys k ON k.seq = l.seq \
-                        WHERE l.seq > $1 ORDER BY l.seq LIMIT $2";
-            let rows = self.backend.find(Statement::new(page).number(bound).number(PAGE)).await?;
-            for row in &rows {
-                let found = found(row);
-                follower.follow(&found)?;
-                let Some(link) = found.link else { continue };
-                bound = signed(link.seq);
-                if !self.opens(row, &link) {
-                    lost.insert(link.seq);
-                }
-                if let Ok(Event::Erased { seq, .. }) = serde_json::from_str(&link.body)
-                    && lost.remove(&seq)
-                {
-                    erased = erased.saturating_add(1);
-                }
-            }
-            if rows.is_empty() {
-                break;
-            }
-        }
-        follower.end()?;
-        if let Some(seq) = lost.first() {
-            return Err(Tampered { seq: *seq, fault: Fault::KeyLost }.into());
-        }
-        let head = Head { seq: follower.at, hash: follower.hash, signature: chain::hex(&follower.signature) };
-        Ok(Verified { entries: follower.at, erased, head: (follower.at > 0).then_some(head) })
-    }
-
-    /// Whether there is nothing sealed, or it can be opened.
-    fn opens(&self, row: &Row, link: &Link) -> bool {
-        let Some(sealed) = &link.sealed else { return true };
-        let secret = row.bytes("secret");
-        secret.is_ok_and(|secret| seal::open(&self.keys, secret, link.seq, sealed).is_some())
     }
 }
 
