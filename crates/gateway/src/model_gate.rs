@@ -11,13 +11,16 @@ use wire::model::{FailureKind, ModelFailure};
 use crate::daily;
 use crate::permit::{Committing, Permit};
 use crate::prices::PRICES_OF;
-use crate::tools::SessionGate;
+use crate::tools::{NEXT_DAY, SessionGate, ledger_full};
 use crate::usage::Usage;
+
+/// What the entries of a call take on the ledger: it is committed to, shows a secret, is counted, and ends.
+const ENTRIES: u64 = 2 << 10;
 
 /// Why a model may not be asked.
 #[derive(Debug)]
 pub(crate) enum NotPermitted {
-    /// The agent's tokens of the day do not suffice.
+    /// What the agent may use up in a day doesn't suffice.
     DayLimit(String),
     /// Policy says no, or the gateway failed.
     Refused(ModelFailure),
@@ -66,16 +69,22 @@ impl SessionGate {
         };
         let (now, id) = self.servers.commit_id().map_err(internal)?;
         let about = self.session.about.clone();
-        let mut state = self.state.lock().await;
         let mut spend: Vec<Spend> = daily::one_call(&about, model, now).into_iter().collect();
         spend.extend(self.tokens(&about, at_worst.tokens, now));
         spend.extend(self.money(&about, model, at_worst.cost, now)?);
+        spend.extend(self.kept(ENTRIES, now));
+        if let Some(why) = self.known_to_lack(model, &spend, now).await.map_err(internal)? {
+            return Err(NotPermitted::DayLimit(why));
+        }
+        let mut state = self.state.lock().await;
         let labels = state.labels.clone();
         let with =
             Committing { id, about, grant: None, labels, spend, idempotent: false, also: Vec::new(), now };
         let permit = Permit::commit(self.servers.store(), allowed, with).await;
         let permit = permit.map_err(|error| match error {
             CommitError::Budget { budget, left, wanted } => {
+                self.refused.is(lacking(model));
+                self.fills_ledger(&budget, now);
                 NotPermitted::DayLimit(self.used_up(&budget, left, wanted))
             }
             CommitError::Store(error) => internal(error),
@@ -180,8 +189,34 @@ impl SessionGate {
         }
     }
 
+    /// Which limit of the day doesn't suffice, where that is known or no news: a commit that is refused is on the ledger, and
+    /// who asks in a loop fills it.
+    async fn known_to_lack(
+        &self,
+        model: &ModelName,
+        spend: &[Spend],
+        now: u64,
+    ) -> Result<Option<String>, StoreError> {
+        if self.ledger_is_full(now) {
+            return Ok(Some(no_room()));
+        }
+        if !self.refused.is_old(&lacking(model)) {
+            return Ok(None);
+        }
+        for Spend { reserve: Reserved { budget, day, amount }, limit } in spend {
+            let left = limit.saturating_sub(self.servers.store().used(budget, *day).await?);
+            if *amount > left {
+                return Ok(Some(self.used_up(budget, left, *amount)));
+            }
+        }
+        Ok(None)
+    }
+
     /// Which limit of the day doesn't suffice.
     fn used_up(&self, budget: &str, left: u64, wanted: u64) -> String {
+        if daily::is_kept(budget) {
+            return no_room();
+        }
         let money = self.session.about.agent.as_ref().is_some_and(|agent| budget == daily::money(agent));
         match self.session.usd_per_day.filter(|_| money) {
             Some(limit) => {
@@ -206,8 +241,11 @@ impl SessionGate {
         Ok(decide(&policy, Call { action: ModelCall { model: model.clone() }, facts }))
     }
 
-    /// The refusal's text, when it is on the ledger.
+    /// The refusal's text, when it is on the ledger: the first ones of each model are.
     async fn model_denied(&self, model: &ModelName, reasons: &[Reason]) -> Result<String, StoreError> {
+        if !self.refused.is(format!("denied model {model}")) {
+            return Ok(told(reasons));
+        }
         let event = Event::Decided {
             act: Act::Model(model.clone()),
             verdict: Verdict::Deny,
@@ -218,6 +256,15 @@ impl SessionGate {
         self.servers.store().record(&self.session.about, &event, None, now).await?;
         Ok(told(reasons))
     }
+}
+
+/// The kind of a refusal for what the agent may use up in a day.
+fn lacking(model: &ModelName) -> String {
+    format!("used up {model}")
+}
+
+fn no_room() -> String {
+    format!("{}: {NEXT_DAY}", ledger_full())
 }
 
 fn told(reasons: &[Reason]) -> String {

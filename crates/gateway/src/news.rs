@@ -34,6 +34,13 @@ impl News {
         *times = times.saturating_add(1);
         *times <= self.most
     }
+
+    /// Whether as many refusals of this kind were written as are.
+    pub(crate) fn is_old(&self, kind: &str) -> bool {
+        let times = self.times.lock().unwrap_or_else(PoisonError::into_inner);
+        let like = if times.len() >= MAX_KINDS && !times.contains_key(kind) { "" } else { kind };
+        times.get(like).is_some_and(|times| *times >= self.most)
+    }
 }
 
 /// The arguments of a refused call, as they are kept.
@@ -62,9 +69,12 @@ mod tests {
     #[test]
     fn refusals_of_one_kind_are_written_a_few_times() {
         let news = News::new(4);
+        assert!(!news.is_old("x"));
         assert_eq!((0..100).filter(|_| news.is("x".to_owned())).count(), 4);
+        assert!(news.is_old("x") && !news.is_old("y"));
         let kinds = (0..10_000).filter(|n| news.is(n.to_string())).count();
         assert!(kinds <= 260, "{kinds}");
+        assert!(news.is_old("y"), "as all that there is no room for");
     }
 
     #[test]

@@ -101,7 +101,7 @@ async fn every_model_call_is_committed_to_before_it_is_made_and_its_end_is_recor
         };
         assert_eq!(*name, model);
         assert!(reasons[0].starts_with("agent.toml, ") && reasons[0].contains("`models`"), "{reasons:?}");
-        assert_eq!(reserved.len(), 2, "a call, and its tokens at worst: {reserved:?}");
+        assert_eq!(reserved.len(), 3, "a call, its tokens at worst, and its entries: {reserved:?}");
         Some(*commit)
     });
     let ended = ledger.iter().find_map(|event| {
@@ -144,6 +144,64 @@ async fn models_asked_at_once_do_not_pass_what_a_policy_counts_together() {
         }
         assert_eq!(permitted, 1, "{counted}");
     }
+}
+
+/// Whoever asks models in a loop fills no ledger, whether they are refused or not.
+#[tokio::test]
+async fn models_asked_in_a_loop_fill_no_ledger() {
+    let (model, elsewhere) = ("scripted/reviewer".parse().unwrap(), "elsewhere/reviewer2".parse().unwrap());
+    let kept = Kept::open(500).await;
+    let at_worst = |tokens| AtWorst { tokens, cost: None };
+    // More than the day has, and then what policy denies.
+    for tokens in [501, 1] {
+        for _ in 0..200 {
+            assert!(kept.gate.permit_model(&model, at_worst(tokens)).await.is_err());
+            assert!(kept.gate.permit_model(&elsewhere, at_worst(tokens)).await.is_err());
+        }
+        kept.holds_secrets().await;
+    }
+    let ledger = kept.store.tail(1000, &Filter::default()).await.unwrap();
+    let count = |of: fn(&Event) -> bool| ledger.iter().filter(|entry| of(&entry.event)).count();
+    assert_eq!(count(|event| matches!(event, Event::CommitRefused { .. })), 2 * 64);
+    assert_eq!(count(|event| matches!(event, Event::Decided { .. })), 2 * 64);
+}
+
+#[tokio::test]
+async fn what_costs_no_tokens_takes_of_the_room_on_the_ledger_and_ends_with_it() {
+    let mut rig = Rig::new(1_000_000).await;
+    let count = r#"{"model":"reviewer","messages":[{"role":"user","content":"Review."}]}"#;
+    let count = || request(Dialect::AnthropicCountTokens, count);
+    for _ in 0..3 {
+        assert_eq!(status(&rig.ask(count()).await), 200);
+        rig.events().await;
+    }
+    let budget = "agent:clerk/kept".to_owned();
+    assert_eq!(rig.kept.store.used(&budget, 20_775).await.unwrap(), 3 * 2048);
+    let reserve = store::Reserved { budget, day: 20_775, amount: (1 << 30) - 4 * 2048 };
+    let fills = store::Commit {
+        id: domain::CommitId::from_parts(NOW, 1),
+        about: rig.kept.gate.session.about.clone(),
+        act: Act::Model("scripted/reviewer".parse().unwrap()),
+        binding: domain::Digest::from_bytes([0; 32]),
+        by_right: store::ByRight::Policy,
+        reasons: Vec::new(),
+        labels: Labels::default(),
+        spend: vec![store::Spend { reserve, limit: 1 << 30 }],
+        idempotent: false,
+        arguments: store::Private::new(String::new()),
+        also: Vec::new(),
+    };
+    rig.kept.store.commit(&fills, NOW).await.unwrap();
+    assert_eq!(status(&rig.ask(count()).await), 200);
+    rig.events().await;
+    let before = rig.kept.ledger().await.len();
+    for _ in 0..30 {
+        let failure = rig.failure(count()).await;
+        assert_eq!(failure.kind, FailureKind::LimitReached);
+        assert!(failure.message.contains("1024 MiB on the ledger today"), "{}", failure.message);
+        rig.events().await;
+    }
+    assert_eq!((rig.kept.ledger().await.len(), rig.model.recorded().len()), (before + 1, 4));
 }
 
 #[tokio::test]

@@ -166,12 +166,7 @@ impl SessionGate {
     ) -> Result<ApprovalId, ToolFailure> {
         let about = self.session.about.clone();
         let Some(agent) = about.agent.clone() else { return Err(internal("a session without an agent")) };
-        if !self.asks.is(format!("{act:?}")) {
-            let why = format!(
-                "this session has asked people {MAX_ASKS} times about the like of it: they are not asked again"
-            );
-            return Err(ToolFailure::new(ToolFailureKind::Refused, why).hint("start another session"));
-        }
+        self.counts_question(&act)?;
         let (now, id) = self.servers.approval_id().map_err(internal)?;
         let asked = store::Question {
             agent,
@@ -185,6 +180,17 @@ impl SessionGate {
             quorum: self.quorum(question.approvals(), now).await?,
         };
         Ok(self.servers.store().ask(id, &asked, now).await.map_err(internal)?.id())
+    }
+
+    /// Counts a question about this; after so many, people and the ledger are left alone.
+    pub(super) fn counts_question(&self, act: &store::Act) -> Result<(), ToolFailure> {
+        if self.asks.is(format!("{act:?}")) {
+            return Ok(());
+        }
+        let why = format!(
+            "this session has asked people {MAX_ASKS} times about the like of it: they are not asked again"
+        );
+        Err(ToolFailure::new(ToolFailureKind::Refused, why).hint("start another session"))
     }
 
     /// Tells whoever looks at the session that something waits. Nobody listening, or too slowly: the store has it.

@@ -90,9 +90,9 @@ pub struct SessionGate {
     /// Outcomes that are being written.
     outcomes: TaskTracker,
     /// What is refused, and written.
-    refused: News,
+    pub(crate) refused: News,
     /// What people are asked.
-    pub(super) asks: News,
+    pub(crate) asks: News,
     /// How many refusals were told.
     told: AtomicUsize,
     /// The day on which the ledger takes no more of the agent's calls.
@@ -307,7 +307,7 @@ impl SessionGate {
         Right { allowed, grant, turn }: Right,
     ) -> Result<Permit<policy::ToolCall>, ToolFailure> {
         let (now, id) = self.servers.commit_id().map_err(internal)?;
-        if self.full_on.load(Ordering::Relaxed) == daily::day(now) {
+        if self.ledger_is_full(now) {
             return Err(full());
         }
         let mut state = self.state.lock().await;
@@ -321,7 +321,8 @@ impl SessionGate {
         }
         let shows = self.servers.shows(&looked.call.tool).into_iter();
         let one = daily::one_call(&self.session.about, &looked.call.tool, now);
-        let spend = one.into_iter().chain(self.kept(&looked.call.arguments, now));
+        let bytes = ENTRY.saturating_add(looked.call.arguments.text().len() as u64);
+        let spend = one.into_iter().chain(self.kept(bytes, now));
         let with = Committing {
             id,
             about: self.session.about.clone(),
@@ -335,10 +336,7 @@ impl SessionGate {
         let permit =
             Permit::commit(self.servers.store(), allowed, with).await.map_err(|error| match error {
                 CommitError::Store(error) => internal(error),
-                CommitError::Budget { budget, .. } if daily::is_kept(&budget) => {
-                    self.full_on.store(daily::day(now), Ordering::Relaxed);
-                    full()
-                }
+                CommitError::Budget { budget, .. } if self.fills_ledger(&budget, now) => full(),
                 refused @ (CommitError::Right(_)
                 | CommitError::Foreign
                 | CommitError::NoGrant
@@ -354,10 +352,23 @@ impl SessionGate {
     }
 
     /// What a call takes of what its agent's calls may put on the ledger in a day.
-    fn kept(&self, arguments: &Arguments, now: u64) -> Option<Spend> {
+    pub(crate) fn kept(&self, bytes: u64, now: u64) -> Option<Spend> {
         let budget = daily::kept(self.session.about.agent.as_ref()?);
-        let amount = ENTRY.saturating_add(arguments.text().len() as u64);
-        Some(Spend { reserve: Reserved { budget, day: daily::day(now), amount }, limit: KEPT_PER_DAY })
+        Some(Spend { reserve: Reserved { budget, day: daily::day(now), amount: bytes }, limit: KEPT_PER_DAY })
+    }
+
+    /// Whether the agent's calls have put all on the ledger today that they may.
+    pub(crate) fn ledger_is_full(&self, now: u64) -> bool {
+        self.full_on.load(Ordering::Relaxed) == daily::day(now)
+    }
+
+    /// Whether this budget, which doesn't suffice, is that of the ledger: then nothing more is tried today.
+    pub(crate) fn fills_ledger(&self, budget: &str, now: u64) -> bool {
+        let is_it = daily::is_kept(budget);
+        if is_it {
+            self.full_on.store(daily::day(now), Ordering::Relaxed);
+        }
+        is_it
     }
 
     /// Step 7 and 8: act once, write the outcome, and raise the labels before a byte of the answer goes out.
@@ -593,12 +604,15 @@ pub(super) fn internal(error: impl std::fmt::Display) -> ToolFailure {
 }
 
 /// Why nothing is called any more on a day.
+pub(crate) fn ledger_full() -> String {
+    format!("the agent's calls have put {} MiB on the ledger today, and no more are made", KEPT_PER_DAY >> 20)
+}
+
+/// What to do then.
+pub(crate) const NEXT_DAY: &str = "the next day, in UTC, has room again";
+
 fn full() -> ToolFailure {
-    let why = format!(
-        "the agent's calls have put {} MiB on the ledger today, and no more are made",
-        KEPT_PER_DAY >> 20
-    );
-    ToolFailure::new(ToolFailureKind::Refused, why).hint("the next day, in UTC, has room again")
+    ToolFailure::new(ToolFailureKind::Refused, ledger_full()).hint(NEXT_DAY)
 }
 
 /// Remembers where the values of a result came from.

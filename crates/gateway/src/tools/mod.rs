@@ -25,6 +25,7 @@ use wire::tools::{
     ToolResult,
 };
 
+pub(crate) use gate::{NEXT_DAY, ledger_full};
 pub use gate::{Session, SessionGate, ToolEvent, unvouched};
 pub use serve::serve;
 pub use servers::{Candidate, Catalogue, Connector, IDLE, Listing, Servers};

@@ -210,6 +210,7 @@ impl SessionGate {
         let (Some(agent), Some(session)) = (about.agent.clone(), about.session) else {
             return Err(internal("a plan without agent or session"));
         };
+        self.counts_question(&store::Act::Plan)?;
         let binding = binding(&needed.asked);
         let questions = || needed.asked.iter().flat_map(|asked| &asked.questions);
         let ceiling = questions().fold(Labels::default(), |all, q| all.join(q.labels()));

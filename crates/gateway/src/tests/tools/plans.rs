@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use domain::Origin;
-use store::Answer;
+use store::{Answer, Event, Filter};
 use wire::tools::{Content, ToolFailureKind};
 
 use super::gate::{Lab, NOW, lab, lab_of};
@@ -114,4 +114,25 @@ async fn where_an_open_number_comes_from_is_the_worst_of_its_ends() {
     assert_eq!(origin("/0/arguments/to"), Some(Origin::Person));
     assert_eq!(origin("/0/arguments/amount"), Some(Origin::Unknown));
     made.abort();
+}
+
+/// Whoever proposes plans in a loop fills no ledger.
+#[tokio::test]
+async fn plans_in_a_loop_are_asked_about_so_often_and_no_more() {
+    let lab = lab(true).await;
+    let plan = r#"{"calls":[{"tool":"all__echo","arguments":{"text":"bob@x.example"}}]}"#;
+    for _ in 0..490 {
+        lab.gate.asks.is(format!("{:?}", store::Act::Plan));
+    }
+    let mut told = String::new();
+    for _ in 0..20 {
+        let context = CallContext::unheard();
+        context.cancelled.cancel();
+        let call = ToolCall { tool: "lazaret__plan".parse().unwrap(), arguments: plan.to_owned() };
+        told = lab.gate.call(call, context).await.unwrap_err().message;
+    }
+    assert!(told.contains("has asked people 500 times"), "{told}");
+    let entries = lab.store.tail(1000, &Filter::default()).await.unwrap();
+    let again = entries.iter().filter(|entry| matches!(entry.event, Event::AskedAgain { .. }));
+    assert_eq!(again.count(), 9, "the first one asked, and the rest was refused");
 }
