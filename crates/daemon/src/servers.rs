@@ -6,7 +6,7 @@ use std::io::{ErrorKind, Write as _};
 use std::ops::RangeInclusive;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
 use api::{Problem, ProblemKind, ServerCell, ServerLimits, ServerMailbox, ServerView};
@@ -69,6 +69,8 @@ pub(crate) enum Way {
 pub(crate) struct KnownServers {
     path: PathBuf,
     entries: RwLock<BTreeMap<ServerName, Entry>>,
+    /// Whose turn it is to change them: from what they are to what is written.
+    turn: Mutex<()>,
 }
 
 impl KnownServers {
@@ -91,7 +93,7 @@ impl KnownServers {
             }
             DaemonError::Config { path: path.clone(), message }
         })?;
-        let known = Self { path, entries: RwLock::new(entries) };
+        let known = Self { path, entries: RwLock::new(entries), turn: Mutex::default() };
         for (name, entry) in known.all() {
             known.check(&name, &entry).map_err(|problem| DaemonError::Config {
                 path: known.path.clone(),
@@ -103,6 +105,10 @@ impl KnownServers {
 
     fn all(&self) -> BTreeMap<ServerName, Entry> {
         self.entries.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn turn(&self) -> MutexGuard<'_, ()> {
+        self.turn.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Every server.
@@ -121,6 +127,7 @@ impl KnownServers {
         let table = table.or_else(|| mailbox.is_some().then(|| mailbox::TABLE.to_owned()));
         let entry = Entry { url, table, teams, secret, cell, mailbox };
         self.check(&name, &entry)?;
+        let _turn = self.turn();
         let mut entries = self.all();
         entries.insert(name, entry);
         if entries.len() > MAX_SERVERS {
@@ -131,6 +138,7 @@ impl KnownServers {
 
     /// Removes a server; true if there was one.
     pub(crate) fn remove(&self, name: &ServerName) -> Result<bool, Problem> {
+        let _turn = self.turn();
         let mut entries = self.all();
         let was_there = entries.remove(name).is_some();
         if was_there {
@@ -175,9 +183,12 @@ impl KnownServers {
         table.map_err(|why| Problem::new(ProblemKind::Internal, why))
     }
 
-    /// Says what a server's tools do: the text becomes a table in a file of its own, beside `servers.toml`.
-    pub(crate) fn put_table(&self, name: &ServerName, text: &str) -> Result<Table, Problem> {
+    /// Says what a server's tools do: the text becomes a table in a file of its own, beside `servers.toml`. What was said
+    /// before, and what is said now.
+    pub(crate) fn put_table(&self, name: &ServerName, text: &str) -> Result<(Table, Table), Problem> {
         let table = Table::parse(text).map_err(|e| Problem::new(ProblemKind::Invalid, e.to_string()))?;
+        let _turn = self.turn();
+        let before = self.table_of(name)?;
         let mut entries = self.all();
         let Some(entry) = entries.get_mut(name) else {
             return Err(Problem::new(ProblemKind::NotFound, format!("there is no tool server {name}")));
@@ -187,7 +198,7 @@ impl KnownServers {
         write_private(&path, text)?;
         entry.table = Some(file);
         self.write(entries)?;
-        Ok(table)
+        Ok((before, table))
     }
 
     /// What is said of a server's tools.
@@ -462,6 +473,25 @@ mod tests {
         assert_eq!(again.list(), [view("mail", "http://127.0.0.1:9/mcp", Some("mail"))]);
         assert!(again.remove(&"mail".parse().unwrap()).unwrap());
         assert!(KnownServers::read(folder.path()).unwrap().list().is_empty());
+    }
+
+    #[test]
+    fn those_who_change_servers_at_once_undo_nothing_of_each_others() {
+        let folder = tempfile::tempdir().unwrap();
+        let known = KnownServers::read(folder.path()).unwrap();
+        let names: Vec<String> = (0..24).map(|n| format!("s{n:02}")).collect();
+        std::thread::scope(|scope| {
+            for name in &names {
+                scope.spawn(|| {
+                    known.put(view(name, "http://127.0.0.1:9/mcp", None)).unwrap();
+                    known.put_table(&name.parse().unwrap(), "[tools.look]\neffects = [\"read\"]").unwrap();
+                });
+            }
+        });
+        let kept = KnownServers::read(folder.path()).unwrap().list();
+        assert_eq!(kept, known.list());
+        assert_eq!(kept.len(), names.len());
+        assert!(kept.iter().all(|server| server.table.is_some()));
     }
 
     #[test]

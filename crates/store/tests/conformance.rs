@@ -189,7 +189,12 @@ async fn erased_arguments_are_gone_and_the_chain_still_verifies(empty: Empty) {
     assert_eq!(lab.store.entry(2).await.unwrap().sealed, Sealed::Gone);
     assert_eq!(lab.store.entry(3).await.unwrap().sealed, Sealed::Open(arguments));
     assert_eq!(lab.store.verify(None).await.unwrap().erased, 1);
-    assert!(lab.store.erase(2, &person("ada"), "again", 10).await.is_err());
+    lab.store.erase(2, &person("ada"), "again", 10).await.unwrap();
+    assert_eq!(lab.count("erased").await, 1);
+    for nothing_sealed in [4, 5] {
+        let told = lab.store.erase(nothing_sealed, &person("ada"), "mistaken", 11).await.unwrap_err();
+        assert!(matches!(told, StoreError::Unknown { .. }), "{told}");
+    }
 
     lab.tamper("DELETE FROM record_keys WHERE seq = 3").await;
     assert_eq!(tampered(lab.store.verify(None).await), Tampered { seq: 3, fault: Fault::KeyLost });

@@ -59,8 +59,11 @@ async fn who_erases_while_others_read_is_told_and_may_do_it_again() {
     assert_eq!(lab.store.entry(2).await.unwrap().sealed, Sealed::Gone);
     assert_eq!(files_with(&lab, &second).len(), 1);
 
-    reading.rollback().await.unwrap();
     let told = lab.store.erase(2, &person("ada"), "again", 10).await.unwrap_err();
-    assert!(matches!(told, StoreError::Unknown { .. }), "{told}");
+    assert!(matches!(told, StoreError::StillInLog(2)), "{told}");
+
+    reading.rollback().await.unwrap();
+    lab.store.erase(2, &person("ada"), "again", 11).await.unwrap();
     assert!(files_with(&lab, &second).is_empty());
+    assert_eq!(lab.count("erased").await, 1, "it is erased once, and then forgotten");
 }

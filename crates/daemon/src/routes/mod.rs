@@ -137,6 +137,11 @@ pub(crate) fn id(text: &str) -> Answer<SessionId> {
     text.parse::<SessionId>().map_err(|e| Failed(Problem::new(ProblemKind::Invalid, e.to_string())))
 }
 
+/// Does what must not be left half done by whoever asked for it and went away.
+async fn to_its_end<T: Send + 'static>(work: impl Future<Output = Answer<T>> + Send + 'static) -> Answer<T> {
+    tokio::spawn(work).await.map_err(internal)?
+}
+
 async fn unknown() -> Failed {
     Failed(Problem::new(ProblemKind::NotFound, "there is no such path in this version of the API"))
 }

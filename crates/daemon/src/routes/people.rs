@@ -18,7 +18,7 @@ use store::{
 };
 
 use super::caller::Caller;
-use super::{Answer, Failed, Shared, internal, json, lines};
+use super::{Answer, Failed, Shared, internal, json, lines, to_its_end};
 use crate::journal::now;
 use crate::session::Sessions;
 
@@ -183,8 +183,11 @@ pub(super) async fn erase(State(sessions): Shared, Caller(by): Caller, body: Byt
     if why.trim().is_empty() || why.len() > MAX_WHY {
         return Err(invalid(format!("`why` has 1 to {MAX_WHY} bytes, for the ledger")));
     }
-    sessions.store().erase(seq, &by.name, &why, now()).await.map_err(of_store)?;
-    Ok(Json(()))
+    to_its_end(async move {
+        sessions.store().erase(seq, &by.name, &why, now()).await.map_err(of_store)?;
+        Ok(Json(()))
+    })
+    .await
 }
 
 // ---- who is who ----
@@ -205,9 +208,12 @@ pub(super) async fn put_person(
         return Err(invalid(format!("the path names {name}, the request {}", view.name)));
     }
     let person = Person { name: view.name, uid: view.uid, role: view.role };
-    sessions.store().put_person(&person, &by.name, now()).await.map_err(of_people)?;
-    sessions.know_people().await.map_err(of_store)?;
-    Ok(Json(()))
+    to_its_end(async move {
+        sessions.store().put_person(&person, &by.name, now()).await.map_err(of_people)?;
+        sessions.know_people().await.map_err(of_store)?;
+        Ok(Json(()))
+    })
+    .await
 }
 
 pub(super) async fn remove_person(
@@ -215,9 +221,12 @@ pub(super) async fn remove_person(
     Caller(by): Caller,
     Path(name): Path<PersonName>,
 ) -> Answer<Json<()>> {
-    sessions.store().remove_person(&name, &by.name, now()).await.map_err(of_people)?;
-    sessions.know_people().await.map_err(of_store)?;
-    Ok(Json(()))
+    to_its_end(async move {
+        sessions.store().remove_person(&name, &by.name, now()).await.map_err(of_people)?;
+        sessions.know_people().await.map_err(of_store)?;
+        Ok(Json(()))
+    })
+    .await
 }
 
 pub(super) async fn groups(State(sessions): Shared) -> Answer<Json<Vec<GroupView>>> {

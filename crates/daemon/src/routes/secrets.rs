@@ -13,12 +13,12 @@ use axum::response::Response;
 use domain::{SecretBinding, SecretName, refuse_user};
 use oauth::{At, Lender, LogIn, OauthError, Party, PasteError, Way};
 use serde::de::DeserializeOwned;
-use store::{About, Event};
+use store::{About, Event, StoreError};
 use url::Url;
 use vault::{ChangeError, Kept, Login, Secret, Vault};
 
 use super::caller::Caller;
-use super::{Answer, Failed, Shared, internal, lines};
+use super::{Answer, Failed, Shared, internal, lines, to_its_end};
 use crate::journal::now;
 use crate::outside;
 use crate::session::{Sessions, Tell};
@@ -67,9 +67,8 @@ pub(super) async fn login(
             let (stored, login) = (name.clone(), got.0.clone());
             let before = change(&sessions, move |vault| vault.log_in(&stored, got, bindings, now())).await?;
             let event = Event::SecretSet { secret: name.clone(), places, by: by.name };
-            record(&sessions, &event).await?;
-            let other = |kept: &Kept| !kept.login.is_of_one_client_with(&login);
-            Ok(LoginEnd::Stored { before: revoked(&sessions, name, before.filter(other)).await? })
+            let before = before.filter(|kept| !kept.login.is_of_one_client_with(&login));
+            Ok(LoginEnd::Stored { before: changed(&sessions, &event, name, before).await? })
         })
         .await
     };
@@ -106,8 +105,8 @@ pub(super) async fn set(
     to_its_end(async move {
         let stored = name.clone();
         let before = change(&sessions, move |vault| vault.set(&stored, value, bindings, now())).await?;
-        record(&sessions, &Event::SecretSet { secret: name.clone(), places, by: by.name }).await?;
-        revoked(&sessions, name, before).await.map(Json)
+        let event = Event::SecretSet { secret: name.clone(), places, by: by.name };
+        changed(&sessions, &event, name, before).await.map(Json)
     })
     .await
 }
@@ -122,9 +121,13 @@ pub(super) async fn rotate(
     let value = Secret::from(value.0.as_str());
     let known = sessions.vault().list().into_iter().find(|described| described.name == name);
     for_proxy(&known.map(|known| known.bindings).unwrap_or_default(), &value)?;
-    let stored = name.clone();
-    change(&sessions, move |vault| vault.rotate(&stored, value, now())).await?;
-    record(&sessions, &Event::SecretRotated { secret: name, by: by.name }).await.map(Json)
+    to_its_end(async move {
+        let stored = name.clone();
+        change(&sessions, move |vault| vault.rotate(&stored, value, now())).await?;
+        let event = Event::SecretRotated { secret: name.clone(), by: by.name };
+        changed(&sessions, &event, name, None).await.map(|_| Json(()))
+    })
+    .await
 }
 
 pub(super) async fn remove(
@@ -135,8 +138,8 @@ pub(super) async fn remove(
     to_its_end(async move {
         let stored = name.clone();
         let before = change(&sessions, move |vault| vault.remove(&stored)).await?;
-        record(&sessions, &Event::SecretRemoved { secret: name.clone(), by: by.name }).await?;
-        revoked(&sessions, name, before).await.map(Json)
+        let event = Event::SecretRemoved { secret: name.clone(), by: by.name };
+        changed(&sessions, &event, name, before).await.map(Json)
     })
     .await
 }
@@ -148,22 +151,45 @@ fn for_proxy(bindings: &[SecretBinding], value: &Secret) -> Answer<()> {
     users.try_for_each(|user| outside::proxy_user(user, value).map(drop).map_err(invalid))
 }
 
-/// Does what must not be left half done by whoever asked for it and went away.
-async fn to_its_end<T: Send + 'static>(work: impl Future<Output = Answer<T>> + Send + 'static) -> Answer<T> {
-    tokio::spawn(work).await.map_err(internal)?
+/// Writes down what was done to a secret, and has whoever gave the log-in that it held forget it. The vault has already, so
+/// that nobody could ask for it later: it is done and told also where the ledger can't be written.
+async fn changed(
+    sessions: &Sessions,
+    event: &Event,
+    secret: SecretName,
+    before: Option<Kept>,
+) -> Answer<Revocation> {
+    let mut written = record(sessions, event).await;
+    let mut revocation = Revocation::None;
+    if let Some(kept) = before {
+        let issuer = kept.login.issuer.clone();
+        let failed = sessions.servers.lender.revoke(&kept).await.err().map(|error| error.to_string());
+        let event =
+            Event::LoginRevoked { secret: secret.clone(), issuer: issuer.clone(), failed: failed.clone() };
+        written = written.and(record(sessions, &event).await);
+        revocation = match failed {
+            None => Revocation::Done { issuer, beside: beside(sessions.vault(), &kept.login) },
+            Some(why) => Revocation::Failed { issuer, why },
+        };
+    }
+    match written {
+        Ok(()) => Ok(revocation),
+        Err(error) => Err(unwritten(&secret, &revocation, &error)),
+    }
 }
 
-/// Has whoever gave a log-in forget it, which the vault has already.
-async fn revoked(sessions: &Sessions, secret: SecretName, before: Option<Kept>) -> Answer<Revocation> {
-    let Some(kept) = before else { return Ok(Revocation::None) };
-    let issuer = kept.login.issuer.clone();
-    let failed = sessions.servers.lender.revoke(&kept).await.err().map(|error| error.to_string());
-    let event = Event::LoginRevoked { secret, issuer: issuer.clone(), failed: failed.clone() };
-    record(sessions, &event).await?;
-    Ok(match failed {
-        None => Revocation::Done { issuer, beside: beside(sessions.vault(), &kept.login) },
-        Some(why) => Revocation::Failed { issuer, why },
-    })
+/// A change that is made, and is not on the ledger.
+fn unwritten(secret: &SecretName, revocation: &Revocation, error: &StoreError) -> Failed {
+    let came = match revocation {
+        Revocation::None => String::new(),
+        Revocation::Done { issuer, .. } => format!(", and its log-in before is revoked at {issuer}"),
+        Revocation::Failed { issuer, why } => format!(
+            ", and its log-in before is not revoked, so end it at {issuer} yourself if somebody may have its tokens: {why}"
+        ),
+    };
+    let message = format!("the secret {secret} is changed{came}; but the ledger doesn't say so: {error}");
+    let problem = Problem::new(ProblemKind::Internal, message);
+    Failed(problem.hint("see what is wrong with the database: `lazaret ledger verify`"))
 }
 
 /// The secrets that come of other log-ins of the same client.
@@ -263,7 +289,45 @@ async fn change<T: Send + 'static>(
     })
 }
 
-async fn record(sessions: &Sessions, event: &Event) -> Answer<()> {
-    sessions.store().record(&About::default(), event, None, now()).await.map_err(internal)?;
-    Ok(())
+async fn record(sessions: &Sessions, event: &Event) -> Result<(), StoreError> {
+    sessions.store().record(&About::default(), event, None, now()).await.map(drop)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::session::sessions_for_tests;
+
+    #[tokio::test]
+    async fn a_log_in_that_is_gone_is_revoked_and_told_also_where_the_ledger_can_not_be_written() {
+        let (sessions, _folder) = sessions_for_tests().await;
+        let login: Login = serde_json::from_value(serde_json::json!({
+            "issuer": "https://id.example", "token_url": "https://id.example/token", "client": "lazaret", "basic": false,
+            "resource": null, "scopes": [], "expires": null,
+        }))
+        .unwrap();
+        let name: SecretName = "github".parse().unwrap();
+        let got = || {
+            let access = Secret::from("canary-4f9d1c7b");
+            (login.clone(), vault::Tokens { access, refresh: None, client_secret: None })
+        };
+        let bindings: Vec<SecretBinding> = serde_json::from_value(
+            serde_json::json!([{"to": "https://api.github.com", "methods": ["GET"], "how": "bearer"}]),
+        )
+        .unwrap();
+        sessions.vault().log_in(&name, got(), bindings, now()).unwrap();
+        let before = sessions.vault().remove(&name).unwrap();
+        assert!(before.is_some());
+        sessions.store().close().await;
+        let event = Event::SecretRotated { secret: name.clone(), by: "ada".parse().unwrap() };
+        let told = changed(&sessions, &event, name.clone(), before).await.err().unwrap().0.message;
+        for part in [
+            "the secret github is changed",
+            "not revoked, so end it at https://id.example yourself",
+            "the ledger doesn't say so: the database is closed",
+        ] {
+            assert!(told.contains(part), "{told}");
+        }
+        assert!(!told.contains("canary"), "{told}");
+    }
 }

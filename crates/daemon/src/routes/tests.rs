@@ -254,9 +254,69 @@ async fn what_an_owner_erases_is_gone_from_every_answer_and_the_ledger_says_who_
     assert_eq!(erased["event"]["seq"], seq);
     assert_eq!(erased["event"]["by"], owner.name.as_str());
     assert_eq!(erased["event"]["why"], "asked for by its subject");
-    assert_eq!(erase(seq, "again").await, StatusCode::NOT_FOUND);
+    assert_eq!(erase(seq, "again").await, StatusCode::OK, "it is as gone as can be");
     let (_, verdict) = ask("ledger/verify", "null".to_owned()).await;
     assert!(verdict.contains(r#""erased":1"#) && verdict.contains(r#""fault":null"#), "{verdict}");
+}
+
+/// Whoever asked goes away as soon as this is so.
+async fn left(asked: impl Future<Output = Response>, so: impl Fn() -> bool) {
+    let so = async {
+        while !so() {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::select! {
+        biased;
+        () = so => {}
+        _ = asked => {}
+    }
+}
+
+#[tokio::test]
+async fn what_was_begun_is_done_and_written_down_though_whoever_asked_goes_away() {
+    let (sessions, folder) = sessions_for_tests().await;
+    let store = sessions.store();
+    let owner = store.people().await.unwrap().remove(0).uid.unwrap();
+    let ask = |method: Method, path: &str, body: &str| {
+        let request = Request::builder().method(method).uri(format!("/{}/{path}", api::VERSION));
+        let mut request = request.body(Body::from(body.to_owned())).unwrap();
+        request.extensions_mut().insert(ConnectInfo(Peer(owner)));
+        let mut router = router(&sessions);
+        async move { router.call(request).await.unwrap() }
+    };
+    let written = async |kind: &str| {
+        let filter = store::Filter { kind: Some(kind.to_owned()), ..store::Filter::default() };
+        let all = async {
+            while store.tail(10, &filter).await.unwrap().is_empty() {
+                store.changed().await;
+            }
+        };
+        let waited = tokio::time::timeout(std::time::Duration::from_secs(20), all).await;
+        assert!(waited.is_ok(), "no {kind} is on the ledger");
+    };
+    let secret = r#"{"value":"canary-4f9d1c7b","bindings":[{"to":"https://api.github.com","methods":["GET"],"how":"bearer"}]}"#;
+    assert_eq!(ask(Method::PUT, "secrets/github", secret).await.status(), StatusCode::OK);
+    let rotate = ask(Method::POST, "secrets/github/rotate", r#"{"value":"canary-e2a86035"}"#);
+    let set = sessions.vault().list()[0].rotated;
+    while now() == set {
+        tokio::task::yield_now().await;
+    }
+    left(rotate, || sessions.vault().list()[0].rotated != set).await;
+    written("secret-rotated").await;
+
+    let server = r#"{"name":"crm","url":"http://127.0.0.1:9/mcp"}"#;
+    let crm = "crm".parse().unwrap();
+    left(ask(Method::PUT, "servers/crm", server), || sessions.servers.known.one(&crm).is_some()).await;
+    written("server-added").await;
+    let table = serde_json::to_string("[tools.look]\neffects = [\"read\"]\n").unwrap();
+    let said = || !sessions.servers.known.table_of(&crm).unwrap().tools.is_empty();
+    left(ask(Method::PUT, "servers/crm/table", &table), said).await;
+    written("tool-classified").await;
+    let gone = || sessions.servers.known.one(&crm).is_none();
+    left(ask(Method::DELETE, "servers/crm", ""), gone).await;
+    written("server-removed").await;
+    drop(folder);
 }
 
 /// A question with arguments of that size.

@@ -6,13 +6,14 @@ use api::{
 use axum::Json;
 use axum::body::Bytes;
 use axum::extract::{Path, Query, State};
-use domain::{AgentName, ServerName, TeamName, ToolRef};
+use domain::{AgentName, ServerName, TeamName, ToolName, ToolRef};
 use gateway::tools::{Catalogue, Listing};
+use policy::Row;
 use serde::Deserialize;
 use store::{About, Event};
 
 use super::caller::Caller;
-use super::{Answer, Failed, Shared, internal, json};
+use super::{Answer, Failed, Shared, internal, json, to_its_end};
 use crate::applied;
 use crate::journal::now;
 
@@ -76,9 +77,12 @@ pub(super) async fn put_server(
         let message = format!("the path names {name}, the request {}", view.name);
         return Err(Failed(Problem::new(ProblemKind::Invalid, message)));
     }
-    sessions.servers.known.put(view)?;
-    let event = Event::ServerAdded { server: name.clone(), by: by.name };
-    changed(&sessions, &name, &event).await
+    to_its_end(async move {
+        sessions.servers.known.put(view)?;
+        let event = Event::ServerAdded { server: name.clone(), by: by.name };
+        changed(&sessions, &name, &event).await
+    })
+    .await
 }
 
 pub(super) async fn remove_server(
@@ -86,11 +90,14 @@ pub(super) async fn remove_server(
     Caller(by): Caller,
     Path(name): Path<ServerName>,
 ) -> Answer<Json<()>> {
-    if !sessions.servers.known.remove(&name)? {
-        return Err(nowhere(&name));
-    }
-    let event = Event::ServerRemoved { server: name.clone(), by: by.name };
-    changed(&sessions, &name, &event).await
+    to_its_end(async move {
+        if !sessions.servers.known.remove(&name)? {
+            return Err(nowhere(&name));
+        }
+        let event = Event::ServerRemoved { server: name.clone(), by: by.name };
+        changed(&sessions, &name, &event).await
+    })
+    .await
 }
 
 /// What is said of a server's tools, as TOML.
@@ -109,18 +116,22 @@ pub(super) async fn put_table(
 ) -> Answer<Json<()>> {
     let text: String = json(&body)?;
     sessions.servers.known.one(&name).ok_or_else(|| nowhere(&name))?;
-    let before = sessions.servers.known.table_of(&name)?;
-    let now_said = sessions.servers.known.put_table(&name, &text)?;
-    for (tool, row) in &now_said.tools {
-        if before.tools.get(tool) != Some(row) {
+    to_its_end(async move {
+        let (before, now_said) = sessions.servers.known.put_table(&name, &text)?;
+        // A connection is good for other effects, too; what is pinned isn't.
+        sessions.servers.known.classify(&sessions.tools);
+        let new = now_said.tools.iter().filter(|(tool, row)| before.tools.get(*tool) != Some(*row));
+        let event = |(tool, row): (&ToolName, &Row)| {
             let tool = ToolRef { server: name.clone(), tool: tool.clone() };
-            let event = Event::ToolClassified { tool, effects: row.effects, by: by.name.clone() };
-            sessions.store().record(&About::default(), &event, None, now()).await.map_err(internal)?;
+            (About::default(), Event::ToolClassified { tool, effects: row.effects, by: by.name.clone() })
+        };
+        let said: Vec<_> = new.map(event).collect();
+        if !said.is_empty() {
+            sessions.store().record_all(&said, now()).await.map_err(internal)?;
         }
-    }
-    // A connection is good for other effects, too; what is pinned isn't.
-    sessions.servers.known.classify(&sessions.tools);
-    Ok(Json(()))
+        Ok(Json(()))
+    })
+    .await
 }
 
 async fn changed(sessions: &crate::session::Sessions, name: &ServerName, event: &Event) -> Answer<Json<()>> {
@@ -148,6 +159,9 @@ pub(super) async fn apply(
 ) -> Answer<Json<()>> {
     let request: ApplyRequest = json(&body)?;
     let found = sessions.agents.find(&agent)?;
-    applied::apply(&sessions, &found, &request, &by.name).await?;
-    Ok(Json(()))
+    to_its_end(async move {
+        applied::apply(&sessions, &found, &request, &by.name).await?;
+        Ok(Json(()))
+    })
+    .await
 }

@@ -298,22 +298,24 @@ impl Store {
         newest(&self.backend).await
     }
 
-    /// Makes an entry's sealed part unreadable for good: its key is deleted. The chain still verifies, and tells who did it.
+    /// Makes an entry's sealed part unreadable for good: its key is deleted. The chain still verifies, and tells who did it. One
+    /// that is erased already is forgotten where it was not.
     ///
     /// # Errors
-    /// There is nothing sealed in it, or not any more; or it is erased, but not forgotten yet: see [`StoreError::StillInLog`].
+    /// There is nothing sealed in it; or it is erased, but not forgotten yet: see [`StoreError::StillInLog`].
     pub async fn erase(&self, seq: u64, by: &PersonName, why: &str, now: u64) -> Result<(), StoreError> {
         let mut change = Change::begin(self, now).await?;
         let delete = Statement::new("DELETE FROM record_keys WHERE seq = $1").number(signed(seq));
-        if change.changed(delete).await? == 0 {
+        if change.changed(delete).await? > 0 {
+            let event = Event::Erased { seq, by: by.clone(), why: why.to_owned() };
+            change.record(&About::default(), &event, None)?;
+            change.commit().await?;
+        } else {
             drop(change);
-            // It may be erased, but not forgotten.
-            self.backend.forget_deleted().await?;
-            return Err(StoreError::Unknown { what: "sealed ledger entry", name: seq.to_string() });
+            if self.entry(seq).await?.sealed == Sealed::None {
+                return Err(StoreError::Unknown { what: "sealed ledger entry", name: seq.to_string() });
+            }
         }
-        let event = Event::Erased { seq, by: by.clone(), why: why.to_owned() };
-        change.record(&About::default(), &event, None)?;
-        change.commit().await?;
         if self.backend.forget_deleted().await? { Ok(()) } else { Err(StoreError::StillInLog(seq)) }
     }
 }
