@@ -6,7 +6,7 @@ use std::time::Instant;
 use domain::{Confidentiality, EgressTarget, Integrity, Labels, Origin, SecretName, ServerName, Target};
 use futures::future::BoxFuture;
 use policy::{
-    Body, Call, Connect, ConnectFacts, Counts, Decision, Grant, Kind, Push, Question, Reason, decide,
+    Body, Call, Connect, ConnectFacts, Counts, Decision, Grant, Kind, Push, Question, Reason, Shown, decide,
     under_rule_of_two,
 };
 use store::{About, CommitError, Event, Private, Reserved, Spend, StoreError, Verdict};
@@ -20,7 +20,7 @@ use super::outside::{Http, Outside};
 use super::{EgressGate, EgressRefusal, Exchange, Gone};
 use crate::daily;
 use crate::permit::{Committed, Committing, Permit};
-use crate::tools::asking::{consequences, origins};
+use crate::tools::asking::{consequences, digest, origins};
 use crate::tools::{CallContext, SessionGate, Turn};
 
 /// Most bytes of a body that is shown to people.
@@ -124,7 +124,7 @@ impl SessionEgress {
         let length = length(&request);
         let action = self.looked_at(request, length).await?;
         let own = self.outside.is_own(&action.target.host);
-        let lent = self.secret_for(&action.target).await?;
+        let mut lent = self.secret_for(&action.target).await?;
         let (decision, turn) = self.decided(&action, own).await?;
         let (right, granted) = match decision {
             Decision::Allow(allowed) => ((allowed, turn), false),
@@ -138,7 +138,9 @@ impl SessionEgress {
                     Decision::Deny(reasons) => return Err(denied(&reasons)),
                     Decision::Ask(question) => {
                         drop(turn);
-                        (self.ask((*question, own), lent.as_ref(), exchange).await?, true)
+                        let (right, now) = self.ask((*question, own), lent, exchange).await?;
+                        lent = now;
+                        (right, true)
                     }
                 }
             }
@@ -254,16 +256,19 @@ impl SessionEgress {
         Err(EgressRefusal { status, why, hint: Some(hint.to_owned()) })
     }
 
-    /// Holds the request until people answered, and decides once more: what is approved is what was shown, or nothing.
+    /// Holds the request until people answered, and decides once more: what is approved is what was shown, or nothing. With it
+    /// goes the secret that they were told of, as it is by then.
     async fn ask(
         &self,
         (question, own): (Question<Connect>, bool),
-        lent: Option<&Injection>,
+        lent: Option<Injection>,
         exchange: &Exchange,
-    ) -> Result<(policy::Allowed<Connect>, Turn), EgressRefusal> {
+    ) -> Result<((policy::Allowed<Connect>, Turn), Option<Injection>), EgressRefusal> {
         let action = question.action().clone();
+        let question = question.showing(with_secret(lent.as_ref()));
         let mut consequences = question.effects().map(consequences).unwrap_or_default();
-        consequences.extend(lent.map(|lent| format!("goes with the host's secret `{}`", lent.secret)));
+        consequences
+            .extend(lent.as_ref().map(|lent| format!("goes with the host's secret `{}`", lent.secret)));
         let shown = store::Shown {
             arguments: Private::new(action.arguments()),
             content: Private::new(String::new()),
@@ -275,17 +280,38 @@ impl SessionEgress {
         let context = CallContext { cancelled: exchange.cancelled.clone(), ..CallContext::unheard() };
         self.gate.answered(approval, &action.target, &context).await.map_err(failed)?;
         let grant = Grant { approval, binding: question.binding(), ceiling: question.labels().clone() };
+        // A token lasts for less time than people have, and a secret may be rotated meanwhile.
+        let lent = self.same_secret(&action.target, lent.as_ref()).await?;
         let (decision, turn) = self.decided(&action, own).await?;
         let allowed = match decision {
             Decision::Allow(allowed) => allowed,
             Decision::Deny(reasons) => return Err(denied(&reasons)),
-            Decision::Ask(now) => now.granted(&grant).map_err(|error| EgressRefusal {
-                status: 403,
-                why: error.to_string(),
-                hint: Some("send it again, so that people are asked about what it is now".to_owned()),
-            })?,
+            Decision::Ask(now) => {
+                now.showing(with_secret(lent.as_ref())).granted(&grant).map_err(|error| EgressRefusal {
+                    status: 403,
+                    why: error.to_string(),
+                    hint: Some(ASK_AGAIN.to_owned()),
+                })?
+            }
         };
-        Ok((allowed, turn))
+        Ok(((allowed, turn), lent))
+    }
+
+    /// The secret for a request that waited: it goes with none but that which people were told of.
+    async fn same_secret(
+        &self,
+        target: &EgressTarget,
+        asked: Option<&Injection>,
+    ) -> Result<Option<Injection>, EgressRefusal> {
+        let now = self.secret_for(target).await?;
+        let name = |lent: Option<&Injection>| lent.map(|lent| lent.secret.clone());
+        if name(now.as_ref()) == name(asked) {
+            return Ok(now);
+        }
+        let told = |lent| name(lent).map_or("no secret".to_owned(), |name| format!("the secret `{name}`"));
+        let (then, now) = (told(asked), told(now.as_ref()));
+        let why = format!("people were asked about it with {then}, and it would go with {now} now");
+        self.refuse(target, 403, why, ASK_AGAIN).await
     }
 
     /// Uses the right, sets bytes aside and writes the entry, in one.
@@ -463,6 +489,7 @@ impl EgressGate for SessionEgress {
 }
 
 const NO_OWN_KEYS: &str = "leave it out: the host adds the secret that the agent may use there";
+const ASK_AGAIN: &str = "send it again, so that people are asked about what it is now";
 const PERSON_DECIDES: &str = "a person who owns the agent decides what it may reach";
 
 fn target(request: &EgressRequest) -> EgressTarget {
@@ -550,6 +577,15 @@ async fn whole(action: Connect, exchange: &mut Exchange) -> Result<Connect, Egre
     }
     let body = if bytes.is_empty() { Body::None } else { Body::Whole(bytes) };
     Ok(Connect { body, ..action })
+}
+
+/// What people are told of the secret that goes with a request, so that their answer is bound to it.
+fn with_secret(lent: Option<&Injection>) -> Vec<Shown> {
+    let shown = |lent: &Injection| Shown {
+        place: "secret".to_owned(),
+        digest: digest(&[lent.secret.as_str().as_bytes()]),
+    };
+    lent.map(shown).into_iter().collect()
 }
 
 /// What an answer brings to the session.

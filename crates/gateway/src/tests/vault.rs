@@ -1,6 +1,7 @@
 //! Models asked with a key that the vault lends: only where it is bound, whose team's it is, and only while it is there.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use ::vault::{Key, Login, Tokens, Vault};
 use domain::{SecretBinding, SecretName};
@@ -228,6 +229,14 @@ pub(super) fn logged_in(vault: &Vault, token_url: String, to: &str, expires: Opt
 /// Who lends a vault's secrets when they are old enough to be renewed.
 pub(super) fn late_lender(vault: &Arc<Vault>) -> Arc<Lender> {
     let means = Means { now: Arc::new(|| 3_600_000), random: |_| Ok(()) };
+/// Who lends a vault's secrets, and the clock that tells when they end.
+pub(super) fn lender_with_a_clock(vault: &Arc<Vault>) -> (Arc<Lender>, Arc<AtomicU64>) {
+    let clock = Arc::new(AtomicU64::new(1));
+    let now = Arc::clone(&clock);
+    let means = Means { now: Arc::new(move || now.load(Ordering::SeqCst)), random: |_| Ok(()) };
+    (Lender::new(Arc::clone(vault), dialer(), means, Arc::new(Nobody)), clock)
+}
+
     Lender::new(Arc::clone(vault), dialer(), means, Arc::new(Nobody))
 }
 

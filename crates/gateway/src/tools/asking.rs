@@ -398,7 +398,7 @@ fn at<'v>(value: &'v Value, place: &str) -> Vec<&'v Value> {
     })
 }
 
-pub(super) fn digest(parts: &[&[u8]]) -> Digest {
+pub(crate) fn digest(parts: &[&[u8]]) -> Digest {
     let mut hash = Sha256::new();
     for part in parts {
         hash.update((part.len() as u64).to_be_bytes());

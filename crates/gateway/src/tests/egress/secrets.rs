@@ -140,12 +140,81 @@ async fn each_time_that_a_request_leaves_counts() {
 async fn a_question_names_the_secret_that_would_go_with_the_request() {
     let (mut rig, _folder) = lending().await;
     let _open = rig.begun(rig.request("PUT api.example/page"), Vec::new());
-    let approval = loop {
-        if let ToolEvent::Waits { approval, .. } = rig.events.recv().await.unwrap() {
-            break approval;
-        }
-    };
+    let approval = rig.question().await;
     let asked = rig.store.approval(approval, NOW).await.unwrap();
     let told = asked.shown.unwrap().consequences.join("; ");
     assert!(told.contains("goes with the host's secret `api`"), "{told}");
+}
+
+impl Rig {
+    /// The next question that is asked.
+    async fn question(&mut self) -> domain::ApprovalId {
+        loop {
+            if let ToolEvent::Waits { approval, .. } = self.events.recv().await.unwrap() {
+                return approval;
+            }
+        }
+    }
+
+    async fn says_yes(&self, approval: domain::ApprovalId) {
+        let answer = store::Answer { person: self.owner.clone(), yes: true, for_session: false, why: None };
+        self.store.answer(approval, &answer, NOW).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn what_waited_for_people_goes_with_the_secret_as_it_is_when_they_have_answered() {
+    // Rotated by a person.
+    let (vault, _folder) = crate::tests::vault::vault();
+    let lending = format!("{EGRESS}[secrets]\napi = [\"https://api.example:PORT\"]\n");
+    let mut rig = Rig::with(&lending, false, Bounds::default(), Some(Arc::clone(&vault))).await;
+    let place = format!("https://api.example:{}", rig.site.port);
+    crate::tests::vault::set(&vault, "api", CANARY, &place, "bearer");
+    let open = rig.begun(rig.request("PUT api.example/guarded"), Vec::new());
+    let approval = rig.question().await;
+    vault.rotate(&"api".parse().unwrap(), "canary-key-of-the-host".into(), 2).unwrap();
+    rig.says_yes(approval).await;
+    let back = open.await.unwrap();
+    assert_eq!((back.status, rig.hits()), (200, 1), "{back:?}");
+    // A token that ended while they thought.
+    let (vault, _folder) = crate::tests::vault::vault();
+    let mut rig =
+        Rig::with(&lending.replace("api =", "claude ="), false, Bounds::default(), Some(Arc::clone(&vault)))
+            .await;
+    let (lender, clock) = crate::tests::vault::lender_with_a_clock(&vault);
+    rig.outside.lender = Some(lender);
+    rig.egress = Arc::new(SessionEgress::new(Arc::clone(&rig.gate), rig.outside.clone()));
+    let place = format!("https://api.example:{}", rig.site.port);
+    let endpoint = crate::tests::vault::token_endpoint(crate::tests::vault::GIVEN).await;
+    crate::tests::vault::logged_in(&vault, endpoint, &place, Some(3_000_000));
+    let request = EgressRequest { body: BodyLength::Known(1), ..rig.request("PUT api.example/guarded") };
+    let open = rig.begun(request, vec![b"x".to_vec()]);
+    let approval = rig.question().await;
+    clock.store(3_600_000, Ordering::SeqCst);
+    rig.says_yes(approval).await;
+    let back = open.await.unwrap();
+    assert_eq!((back.status, rig.hits()), (200, 1), "{back:?}");
+}
+
+#[tokio::test]
+async fn an_answer_about_one_secret_is_none_about_another() {
+    let (vault, _folder) = crate::tests::vault::vault();
+    let both = "[secrets]\napi = [\"https://api.example:PORT\"]\nother = [\"https://api.example:PORT\"]\n";
+    let lending = format!("{EGRESS}{both}");
+    let mut rig = Rig::with(&lending, false, Bounds::default(), Some(Arc::clone(&vault))).await;
+    let place = format!("https://api.example:{}", rig.site.port);
+    crate::tests::vault::set(&vault, "api", CANARY, &place, "bearer");
+    let open = rig.begun(rig.request("PUT api.example/page"), Vec::new());
+    let approval = rig.question().await;
+    vault.remove(&"api".parse().unwrap()).unwrap();
+    crate::tests::vault::set(&vault, "other", CANARY, &place, "bearer");
+    rig.says_yes(approval).await;
+    let back = open.await.unwrap();
+    let told =
+        "people were asked about it with the secret `api`, and it would go with the secret `other` now";
+    assert!(back.refused && back.text().contains(told), "{back:?}");
+    // Nor is it one when the request is sent once more.
+    let _open = rig.begun(rig.request("PUT api.example/page"), Vec::new());
+    assert_ne!(rig.question().await, approval);
+    assert_eq!(rig.hits(), 0);
 }
