@@ -486,7 +486,9 @@ fn checked_head(
         let value = String::from_utf8_lossy(&scrubber.whole(value.as_bytes())).into_owned();
         (value.len() <= 256).then(|| ((*name).to_owned(), value))
     });
-    let content_type = content_type.chars().take(100).collect();
+    // Its parameters are the provider's words.
+    let content_type = scrubber.whole(content_type.as_bytes());
+    let content_type = String::from_utf8_lossy(&content_type).chars().take(100).collect();
     Ok(ModelAnswer::Head { status: status.as_u16(), content_type, headers: passed.collect() })
 }
 

@@ -216,6 +216,56 @@ fn step(bytes: &[u8], borders: &[u32], mut border: u32, byte: u8) -> u32 {
     }
 }
 
+/// The letters of a charset of single bytes that aren't those of the first 256 of Unicode, by their bytes.
+type Charset = &'static [(char, u8)];
+
+const LATIN_1: Charset = &[];
+const ISO_8859_15: Charset =
+    &[('€', 0xa4), ('Š', 0xa6), ('š', 0xa8), ('Ž', 0xb4), ('ž', 0xb8), ('Œ', 0xbc), ('œ', 0xbd), ('Ÿ', 0xbe)];
+const WINDOWS_1252: Charset = &[
+    ('€', 0x80),
+    ('‚', 0x82),
+    ('ƒ', 0x83),
+    ('„', 0x84),
+    ('…', 0x85),
+    ('†', 0x86),
+    ('‡', 0x87),
+    ('ˆ', 0x88),
+    ('‰', 0x89),
+    ('Š', 0x8a),
+    ('‹', 0x8b),
+    ('Œ', 0x8c),
+    ('Ž', 0x8e),
+    ('‘', 0x91),
+    ('’', 0x92),
+    ('“', 0x93),
+    ('”', 0x94),
+    ('•', 0x95),
+    ('–', 0x96),
+    ('—', 0x97),
+    ('˜', 0x98),
+    ('™', 0x99),
+    ('š', 0x9a),
+    ('›', 0x9b),
+    ('œ', 0x9c),
+    ('ž', 0x9e),
+    ('Ÿ', 0x9f),
+];
+
+/// A text in such a charset; none if that lacks one of its letters.
+fn in_charset(text: &str, charset: Charset) -> Option<Zeroizing<Vec<u8>>> {
+    let byte = |letter: char| {
+        let own = charset.iter().find(|(own, _)| *own == letter).map(|(_, byte)| *byte);
+        own.or_else(|| u8::try_from(letter).ok())
+    };
+    // Of the right size from the start: nothing is left behind where it would have grown.
+    let mut bytes = Zeroizing::new(Vec::with_capacity(text.len()));
+    for letter in text.chars() {
+        bytes.push(byte(letter)?);
+    }
+    Some(bytes)
+}
+
 /// All that a secret may look like.
 fn forms(secret: &Secret) -> Vec<Zeroizing<Vec<u8>>> {
     let bytes = secret.reveal();
@@ -230,8 +280,9 @@ fn forms(secret: &Secret) -> Vec<Zeroizing<Vec<u8>>> {
         // In other charsets such letters are other bytes.
         let wide = |bytes: fn(u16) -> [u8; 2]| Zeroizing::new(text.encode_utf16().flat_map(bytes).collect());
         forms.extend([wide(u16::to_le_bytes), wide(u16::to_be_bytes)]);
-        let latin: Result<Vec<u8>, _> = text.chars().map(u8::try_from).collect();
-        forms.extend(latin.ok().map(Zeroizing::new));
+        forms.extend(
+            [LATIN_1, WINDOWS_1252, ISO_8859_15].iter().filter_map(|charset| in_charset(text, charset)),
+        );
     }
     for before in 0..3 {
         let mut shifted = Zeroizing::new(vec![0; before]);

@@ -12,6 +12,8 @@ const CHARSETS: &[&str] =
     &["utf-8", "utf8", "us-ascii", "ascii", "iso-8859-1", "latin1", "iso-8859-15", "windows-1252"];
 /// Parameters of what a program accepts that say which version or profile, never which bytes.
 const PARAMETERS: &[&str] = &["q", "version", "v", "api-version", "profile", "odata", "odata.metadata"];
+/// Most letters of a charset's name that are told.
+const MAX_NAMED: usize = 40;
 /// How a text begins that says of itself that it is UTF-16 or UTF-32.
 const WIDE: &[&[u8]] = &[b"\xff\xfe", b"\xfe\xff", b"\0\0\xfe\xff"];
 
@@ -85,8 +87,8 @@ fn media_range(text: &str) -> Option<String> {
     Some(std::iter::once(kind).chain(kept).collect::<Vec<_>>().join(";"))
 }
 
-/// Why an answer with this head can't be searched.
-pub(super) fn unsearchable(head: &HeaderMap) -> Option<String> {
+/// Why an answer with this head can't be searched, in words that have nothing of the secret.
+pub(super) fn unsearchable(head: &HeaderMap, scrubber: &Scrubber) -> Option<String> {
     if head.contains_key(CONTENT_ENCODING) {
         let why =
             "the server packed an answer that must be searched for a secret, though it was asked not to";
@@ -99,9 +101,11 @@ pub(super) fn unsearchable(head: &HeaderMap) -> Option<String> {
         if name.trim().eq_ignore_ascii_case("charset")
             && !CHARSETS.iter().any(|known| charset.eq_ignore_ascii_case(known))
         {
+            let named = scrubber.whole(charset.as_bytes());
+            let named: String = String::from_utf8_lossy(&named).chars().take(MAX_NAMED).collect();
             return Some(format!(
                 "the server answered in the charset `{}`, and the answer must be searched for a secret: ask for UTF-8",
-                charset.escape_default()
+                named.escape_default()
             ));
         }
     }
@@ -137,9 +141,10 @@ mod tests {
 
     #[test]
     fn an_answer_in_a_charset_that_is_not_searched_is_refused() {
+        let unsearchable = |head| super::unsearchable(&head, &Scrubber::new([]));
         for fine in ["text/html", "text/html; charset=utf-8", "a/b;charset=\"ISO-8859-1\"", "a/b; boundary=x"]
         {
-            assert_eq!(unsearchable(&head(&CONTENT_TYPE, &[fine])), None, "{fine}");
+            assert_eq!(unsearchable(head(&CONTENT_TYPE, &[fine])), None, "{fine}");
         }
         for unfit in [
             "text/html; charset=utf-16",
@@ -147,8 +152,27 @@ mod tests {
             "a/b; CharSet = \"UTF-7\"",
             "a;charset=ibm037",
         ] {
-            assert!(unsearchable(&head(&CONTENT_TYPE, &[unfit])).is_some(), "{unfit}");
+            assert!(unsearchable(head(&CONTENT_TYPE, &[unfit])).is_some(), "{unfit}");
         }
-        assert!(unsearchable(&head(&CONTENT_TYPE, &["a/b", "a/b;charset=utf-16le"])).is_some());
+        assert!(unsearchable(head(&CONTENT_TYPE, &["a/b", "a/b;charset=utf-16le"])).is_some());
+    }
+
+    #[test]
+    fn a_charset_is_told_in_short_and_without_the_secret() {
+        let secret = vault::Secret::from("canary/of+the=vault");
+        let told = |charset: &str| {
+            let head = head(&CONTENT_TYPE, &[&format!("text/plain; charset={charset}")]);
+            unsearchable(&head, &Scrubber::new([&secret])).unwrap()
+        };
+        for written in
+            ["canary/of+the=vault", "x-canary%2Fof%2Bthe%3Dvault", "63616e6172792f6f662b7468653d7661756c74"]
+        {
+            let told = told(written);
+            assert!(
+                told.contains(vault::REDACTED) && !told.contains("canary") && !told.contains("6361"),
+                "{told}"
+            );
+        }
+        assert!(told(&"x".repeat(60 << 10)).len() < 200);
     }
 }

@@ -225,7 +225,8 @@ impl SessionEgress {
             return Err(refused(502, format!("the server wants to speak something else ({})", head.status)));
         }
         let mut search = lent.map(Search::new);
-        if let (Some(_), Some(why)) = (&search, search::unsearchable(&head.headers)) {
+        let unsearchable = |search: &Search| search::unsearchable(&head.headers, search.scrubber());
+        if let Some(why) = search.as_ref().and_then(unsearchable) {
             return Err(refused(502, why));
         }
         let headers = fields(&head.headers, search.as_ref().map(Search::scrubber));

@@ -160,7 +160,7 @@ async fn a_provider_that_says_the_key_is_not_heard() {
         let base = format!("http://{}", listener.local_addr().unwrap());
         let text = answer(&written);
         let response = format!(
-            "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\nrequest-id: {KEY}\r\ncontent-length: {}\r\n\r\n{text}",
+            "HTTP/1.1 200 OK\r\ncontent-type: application/json; a={written}\r\nrequest-id: {KEY}\r\ncontent-length: {}\r\n\r\n{text}",
             text.len()
         );
         tokio::spawn(async move {
@@ -173,7 +173,10 @@ async fn a_provider_that_says_the_key_is_not_heard() {
         rig.service = Arc::new(ModelService::new(vec![provider], quick(), &dialer()).unwrap());
         let answers = rig.ask(anthropic()).await;
         assert_eq!(body(&answers), answer("[redacted]"));
-        let Some(ModelAnswer::Head { headers, .. }) = answers.first() else { panic!("{answers:?}") };
+        let Some(ModelAnswer::Head { headers, content_type, .. }) = answers.first() else {
+            panic!("{answers:?}")
+        };
+        assert_eq!(content_type, "application/json; a=[redacted]");
         assert_eq!(headers, &[("request-id".to_owned(), "[redacted]".to_owned())]);
     }
 }
@@ -226,9 +229,6 @@ pub(super) fn logged_in(vault: &Vault, token_url: String, to: &str, expires: Opt
     vault.log_in(&name("claude"), (login, tokens), vec![binding], 0).unwrap();
 }
 
-/// Who lends a vault's secrets when they are old enough to be renewed.
-pub(super) fn late_lender(vault: &Arc<Vault>) -> Arc<Lender> {
-    let means = Means { now: Arc::new(|| 3_600_000), random: |_| Ok(()) };
 /// Who lends a vault's secrets, and the clock that tells when they end.
 pub(super) fn lender_with_a_clock(vault: &Arc<Vault>) -> (Arc<Lender>, Arc<AtomicU64>) {
     let clock = Arc::new(AtomicU64::new(1));
@@ -237,6 +237,9 @@ pub(super) fn lender_with_a_clock(vault: &Arc<Vault>) -> (Arc<Lender>, Arc<Atomi
     (Lender::new(Arc::clone(vault), dialer(), means, Arc::new(Nobody)), clock)
 }
 
+/// Who lends a vault's secrets when they are old enough to be renewed.
+pub(super) fn late_lender(vault: &Arc<Vault>) -> Arc<Lender> {
+    let means = Means { now: Arc::new(|| 3_600_000), random: |_| Ok(()) };
     Lender::new(Arc::clone(vault), dialer(), means, Arc::new(Nobody))
 }
 

@@ -125,6 +125,15 @@ fn letters_beyond_ascii_are_found_in_other_charsets() {
     for written in [latin, wide] {
         assert_eq!(streamed(&secret, &written, &[3, 4]).iter().filter(|byte| **byte == b'7').count(), 0);
     }
+    for (text, others) in [
+        // As Windows-1252 and as ISO-8859-15 write them.
+        ("clé-€uro-Šžœ-7", [&b"cl\xe9-\x80uro-\x8a\x9e\x9c-7"[..], b"cl\xe9-\xa4uro-\xa6\xb8\xbd-7"]),
+        ("“quoted”…–-7", [&b"\x93quoted\x94\x85\x96-7"[..], b"\x93quoted\x94\x85\x96-7"]),
+    ] {
+        for written in others {
+            assert_eq!(streamed(&Secret::from(text), written, &[3, 4]), REDACTED.as_bytes(), "{text}");
+        }
+    }
     let text = "ключ-от-дома-7";
     for bytes in [u16::to_le_bytes, u16::to_be_bytes] {
         let written: Vec<u8> = text.encode_utf16().flat_map(bytes).collect();
