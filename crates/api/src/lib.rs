@@ -5,7 +5,7 @@
 //! |---|---|---|
 //! | `GET /v1/status` | | [`Status`] |
 //! | `POST /v1/shutdown` | | |
-//! | `GET /v1/agents`, `GET /v1/agents/{name}` | | [`AgentView`] (a list, one) |
+//! | `GET /v1/agents`, `GET /v1/agents/{name}` | | [`AgentView`] list, [`AgentDetails`] |
 //! | `POST /v1/sessions` | [`NewSession`] | [`SessionView`] |
 //! | `GET /v1/sessions`, `GET /v1/sessions/{id}` | | [`SessionView`] (a list, one) |
 //! | `PUT /v1/sessions/{id}/workspace` | a tar archive | |
@@ -73,13 +73,14 @@ pub use secrets::{
     RotateRequest, SecretText, SecretView,
 };
 pub use session::{
-    AgentRef, AgentView, Event, ExecRequest, Input, NewSession, OutputStream, SessionView, Stamped,
-    StartOptions, StopRequest, TerminalSize,
+    AgentFiles, AgentRef, AgentView, Event, ExecRequest, Input, NewSession, OutputStream, SessionView,
+    Stamped, StartOptions, StopRequest, TerminalSize,
 };
 
 pub use tools::{
-    AgentTools, ApplyRequest, ChangeView, PasswordIn, PinState, RunningServer, ServerCell, ServerDetails,
-    ServerLimits, ServerMailbox, ServerState, ServerTool, ServerView, ToolView,
+    AgentDetails, AgentTools, ApplyRequest, CallsView, ChangeView, Earlier, FilesCount, PasswordIn, PinState,
+    RunningServer, ServerCell, ServerDetails, ServerLimits, ServerMailbox, ServerState, ServerTool,
+    ServerView, ToolView,
 };
 
 /// The version in every path.

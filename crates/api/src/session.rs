@@ -49,8 +49,18 @@ impl AgentView {
 pub enum AgentRef {
     /// The agent of this name in the configuration folder, else the example of this name.
     Name(AgentName),
-    /// The text of an `agent.toml`, at most [`AgentFile::MAX_BYTES`].
-    File(String),
+    /// The files of a folder.
+    Files(AgentFiles),
+}
+
+/// An agent's files, each of at most [`AgentFile::MAX_BYTES`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AgentFiles {
+    /// The text of its `agent.toml`.
+    pub text: String,
+    /// That of the `policy.cedar` beside it.
+    pub cedar: Option<String>,
 }
 
 /// A session to start.

@@ -5,10 +5,12 @@ use std::fmt;
 use std::str::FromStr;
 
 use domain::{
-    ByteSize, CellId, Digest, Effects, ImageName, Isolation, SecretName, ServerName, Span, TeamName,
-    ToolName, ToolRef,
+    Answer, ByteSize, CellId, Digest, Effects, ImageName, Isolation, SecretName, ServerName, Span, TeamName,
+    Term, ToolName, ToolRef,
 };
 use serde::{Deserialize, Serialize};
+
+use crate::AgentView;
 
 /// A tool server that this installation knows.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -232,11 +234,55 @@ pub struct AgentTools {
     pub digest: Digest,
     /// Whether exactly these files were applied.
     pub applied: bool,
+    /// What is known of those that were applied last.
+    pub earlier: Earlier,
     /// How they differ from those that were applied last; none if these aren't known.
     #[serde(default)]
     pub change: Option<ChangeView>,
+    /// All that its files say, line by line, each marked against those that were applied last.
+    pub terms: Vec<Term>,
     /// The tools of the servers that its file names.
     pub tools: Vec<ToolView>,
+}
+
+/// What is known of an agent's files that were applied last.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Earlier {
+    /// None were.
+    Never,
+    /// Some were, which are not kept, or can't be held against those of now: all lines count as new.
+    Unknown,
+    /// What they say.
+    Known,
+}
+
+/// An agent in full: what may count of its files, and whether it does.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AgentDetails {
+    /// Its file, as it is now.
+    #[serde(flatten)]
+    pub agent: AgentView,
+    /// Whether its files count.
+    pub counts: FilesCount,
+    /// All that they say, as in [`AgentTools`].
+    pub terms: Vec<Term>,
+}
+
+/// Whether an agent's files count as they are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum FilesCount {
+    /// They give it neither tools nor a way out, and so they count.
+    Freely,
+    /// They were applied.
+    Applied,
+    /// They allow no more than those that were applied, and so they count, too.
+    Narrower,
+    /// None were applied: none of its sessions starts.
+    NeverApplied,
+    /// They allow more than those that were applied, or may: none of its sessions starts.
+    Waiting,
 }
 
 /// How what an agent may do changes with its files.
@@ -244,10 +290,19 @@ pub struct AgentTools {
 pub struct ChangeView {
     /// In a word: `same`, `narrower`, `wider`, `both wider and narrower`.
     pub verdict: String,
-    /// A call that becomes possible, or easier.
-    pub wider: Option<String>,
-    /// A call that becomes impossible, or harder.
-    pub narrower: Option<String>,
+    /// Calls that become possible, or easier.
+    pub wider: CallsView,
+    /// Calls that become impossible, or harder.
+    pub narrower: CallsView,
+}
+
+/// Calls, for people.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CallsView {
+    /// Each in a line.
+    pub calls: Vec<String>,
+    /// How many more there are.
+    pub more: usize,
 }
 
 /// A tool of an agent.
@@ -261,6 +316,8 @@ pub struct ToolView {
     pub classified: bool,
     /// Whether the agent is offered it at all.
     pub offered: bool,
+    /// What the strictest rule of the agent's file says of it; none if only rules in Cedar may allow it.
+    pub answer: Option<Answer>,
     /// What the model is told about it.
     pub description: String,
     /// Of its name, description, schema and effects as they are now.

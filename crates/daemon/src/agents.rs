@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::{ErrorKind, Read as _};
 use std::path::{Path, PathBuf};
 
-use api::{AgentView, Problem, ProblemKind};
+use api::{AgentFiles, AgentView, Problem, ProblemKind};
 use domain::{AgentFile, AgentName};
 use include_dir::{Dir, include_dir};
 
@@ -61,7 +61,7 @@ impl Agents {
         }
         let path = path.with_file_name("policy.cedar");
         let cedar = match read(&path) {
-            Ok(cedar) => Some(cedar),
+            Ok(cedar) => Some(rules(cedar, &path.display().to_string())?),
             Err(error) if error.kind() == ErrorKind::NotFound => None,
             Err(error) => {
                 return Err(Problem::new(ProblemKind::Invalid, format!("`{}`: {error}", path.display())));
@@ -100,6 +100,23 @@ impl Agents {
         Problem::new(ProblemKind::NotFound, format!("no agent is called `{name}`"))
             .hint(format!("there are {}; `lazaret agent new {name}` makes one", names.join(", ")))
     }
+}
+
+/// The agent of a folder that somebody sent.
+pub(crate) fn of_files(files: AgentFiles) -> Result<Found, Problem> {
+    let AgentFiles { text, cedar } = files;
+    let source = "agent.toml".to_owned();
+    let cedar = cedar.map(|cedar| rules(cedar, "policy.cedar")).transpose()?;
+    Ok(Found { file: parse(&text, &source)?, text, cedar, source })
+}
+
+/// The text of a `policy.cedar`, all of it: one that is cut off may have lost what it forbids.
+fn rules(text: String, source: &str) -> Result<String, Problem> {
+    if text.len() > AgentFile::MAX_BYTES {
+        let message = format!("`{source}` has more than {} bytes", AgentFile::MAX_BYTES);
+        return Err(Problem::new(ProblemKind::Invalid, message).hint("shorten it: no more is read"));
+    }
+    Ok(text)
 }
 
 /// The agent of a file's text.

@@ -2,10 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use api::{AgentTools, ApplyRequest, ChangeView, PinState, Problem, ProblemKind, ToolView};
-use domain::{AgentFile, AgentName, Digest, PersonName, ToolRef};
+use api::{
+    AgentDetails, AgentTools, AgentView, ApplyRequest, CallsView, ChangeView, Earlier, FilesCount, PinState,
+    Problem, ProblemKind, ToolView,
+};
+use domain::{AgentFile, AgentName, Answer, Digest, Mark, PersonName, Term, ToolRef};
 use gateway::tools::{Candidate, Servers};
-use policy::{AgentPolicy, Difference, KnownModel, KnownTool, Pin, Sources, Text, Verdict};
+use policy::{AgentPolicy, Calls, Difference, KnownModel, KnownTool, Pin, Sources, Text, Verdict};
 use sha2::{Digest as _, Sha256};
 use store::{About, Event, Filter, Scope, Store};
 
@@ -78,7 +81,11 @@ pub(crate) async fn view(sessions: &Sessions, found: &Found) -> Result<AgentTool
     let (servers, file) = (&sessions.tools, &found.file);
     let cedar = found.cedar.as_deref();
     let digest = digest(&found.text, cedar);
-    let policy = compile(file, &found.source, cedar, &known(servers, file).await?, &[])?;
+    // As if all were approved: what the agent would be offered then is what a person decides on.
+    let pinned = |tool| KnownTool { pin: Some(Digest::from_bytes([0; 32])), ..tool };
+    let tools: Vec<KnownTool> = known(servers, file).await?.into_iter().map(pinned).collect();
+    let policy = compile(file, &found.source, cedar, &tools, &[])?;
+    let offered = policy.offered();
     let pins = servers.store().pins(&file.name).await.map_err(internal)?;
     let mut tools = Vec::new();
     for rules in &file.tools {
@@ -93,8 +100,8 @@ pub(crate) async fn view(sessions: &Sessions, found: &Found) -> Result<AgentTool
             tools.push(ToolView {
                 effects: pin.effects,
                 classified,
-                offered: policy.offered().contains(&&pin.tool)
-                    || pinned != Some(digest) && named(file, &pin.tool),
+                offered: offered.contains(&&pin.tool),
+                answer: answer(file, &pin.tool),
                 description: pin.description,
                 digest,
                 pin: match pinned {
@@ -108,20 +115,61 @@ pub(crate) async fn view(sessions: &Sessions, found: &Found) -> Result<AgentTool
         }
     }
     tools.retain(|tool| tool.offered);
-    let applied = applied(servers.store(), &file.name).await? == Some(digest);
+    let last = applied(servers.store(), &file.name).await?;
+    let (terms, earlier) = terms(sessions, found, last);
     let change = change(sessions, found).await?.map(|change| ChangeView {
         verdict: change.verdict.to_string(),
-        wider: change.wider,
-        narrower: change.narrower,
+        wider: calls(change.wider),
+        narrower: calls(change.narrower),
     });
-    Ok(AgentTools { digest, applied, change, tools })
+    Ok(AgentTools { digest, applied: last == Some(digest), earlier, change, terms, tools })
 }
 
-/// Whether a rule of the agent's file would let it call the tool.
-fn named(file: &AgentFile, tool: &ToolRef) -> bool {
+fn calls(calls: Calls) -> CallsView {
+    CallsView { calls: calls.told, more: calls.more }
+}
+
+/// All that an agent's files say, held against those that were applied last, and what is known of these.
+fn terms(sessions: &Sessions, found: &Found, last: Option<Digest>) -> (Vec<Term>, Earlier) {
+    let cedar = found.cedar.as_deref();
+    let Some(last) = last else { return (found.file.terms(cedar), Earlier::Never) };
+    if last == digest(&found.text, cedar) {
+        let kept = |term| Term { mark: Mark::Kept, ..term };
+        return (found.file.terms(cedar).into_iter().map(kept).collect(), Earlier::Known);
+    }
+    let kept = sessions.agents.applied.last(&found.file.name, last);
+    match kept.as_ref().and_then(|kept| Some((kept.file().ok()?, kept))) {
+        Some((file, kept)) => (found.file.terms_since(cedar, (&file, kept.cedar())), Earlier::Known),
+        None => (found.file.terms(cedar), Earlier::Unknown),
+    }
+}
+
+/// An agent in full. Tool servers are asked only where its files are not those that were applied.
+pub(crate) async fn details(sessions: &Sessions, found: Found) -> Result<AgentDetails, Problem> {
+    let last = applied(sessions.store(), &found.file.name).await?;
+    let (terms, _) = terms(sessions, &found, last);
+    let counts = match last {
+        _ if found.file.is_given_nothing() => FilesCount::Freely,
+        None => FilesCount::NeverApplied,
+        Some(last) if last == digest(&found.text, found.cedar.as_deref()) => FilesCount::Applied,
+        // What can't be compared, such as while a tool server is gone, starts no session either.
+        Some(_) => match change(sessions, &found).await {
+            Ok(Some(change)) if narrows(&change) => FilesCount::Narrower,
+            Ok(_) | Err(_) => FilesCount::Waiting,
+        },
+    };
+    Ok(AgentDetails { agent: AgentView::new(found.file, found.source), counts, terms })
+}
+
+/// Whether a change counts without a person.
+pub(crate) fn narrows(change: &Difference) -> bool {
+    matches!(change.verdict, Verdict::Same | Verdict::Narrower)
+}
+
+/// What the strictest rule of the agent's file says of a tool.
+fn answer(file: &AgentFile, tool: &ToolRef) -> Option<Answer> {
     let rules = file.tools.iter().filter(|rules| rules.server == tool.server).flat_map(|rules| &rules.rules);
-    let strictest = rules.filter(|rule| rule.pattern.names(&tool.tool)).map(|rule| rule.answer).max();
-    strictest.is_some_and(|answer| answer != domain::Answer::Deny)
+    rules.filter(|rule| rule.pattern.names(&tool.tool)).map(|rule| rule.answer).max()
 }
 
 async fn changes(store: &Store, pin: &Pin, old: Digest) -> Result<Vec<String>, Problem> {
@@ -134,15 +182,25 @@ async fn changes(store: &Store, pin: &Pin, old: Digest) -> Result<Vec<String>, P
     })
 }
 
-/// How an agent's files compare with those that were applied last; none if these aren't known.
+/// How an agent's files compare with those that were applied last; none if these aren't known, or don't go together any more
+/// with the tools that there are.
 pub(crate) async fn change(sessions: &Sessions, found: &Found) -> Result<Option<Difference>, Problem> {
     let name = &found.file.name;
-    let Some(digest) = applied(sessions.store(), name).await? else { return Ok(None) };
-    let Some(kept) = sessions.agents.applied.last(name, digest) else { return Ok(None) };
+    let Some(last) = applied(sessions.store(), name).await? else { return Ok(None) };
+    let Some(kept) = sessions.agents.applied.last(name, last) else { return Ok(None) };
     let tools = known(&sessions.tools, &found.file).await?;
     let models = sessions.config.known(&found.file.models);
-    let now = Version { file: &found.file, source: &found.source, cedar: found.cedar.as_deref() };
-    kept.compare(now, &tools, &models).map(Some)
+    let cedar = found.cedar.as_deref();
+    compile(&found.file, &found.source, cedar, &tools, &models)?;
+    let now = Version { file: &found.file, source: &found.source, cedar };
+    match kept.compare(now, &tools, &models) {
+        Ok(change) => Ok(Some(change)),
+        // The mistake is in what was applied: rules in Cedar about a tool that is gone, say. A person may apply another.
+        Err(problem) => {
+            tracing::info!(agent = %name, %problem, "what was applied can't be compared any more");
+            Ok(None)
+        }
+    }
 }
 
 /// Applies the files as they were shown, and pins the tools as they were shown.

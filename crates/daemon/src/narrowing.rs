@@ -7,7 +7,7 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 use domain::{AgentFile, AgentName, Digest};
-use policy::{Difference, KnownModel, KnownTool, Sources, Text, Verdict, difference};
+use policy::{Difference, KnownModel, KnownTool, Sources, Text, difference};
 use serde::{Deserialize, Serialize};
 
 use api::{Problem, ProblemKind};
@@ -78,6 +78,17 @@ impl AppliedFiles {
 }
 
 impl Kept {
+    /// Its file.
+    pub(crate) fn file(&self) -> Result<AgentFile, Problem> {
+        AgentFile::parse(&self.text)
+            .map_err(|e| Problem::new(ProblemKind::Invalid, format!("what was applied: {e}")))
+    }
+
+    /// Its `policy.cedar`.
+    pub(crate) fn cedar(&self) -> Option<&str> {
+        self.cedar.as_deref()
+    }
+
     /// How the files of now compare with these.
     pub(crate) fn compare(
         &self,
@@ -85,13 +96,12 @@ impl Kept {
         tools: &[KnownTool],
         models: &[KnownModel],
     ) -> Result<Difference, Problem> {
-        let file = AgentFile::parse(&self.text)
-            .map_err(|e| Problem::new(ProblemKind::Invalid, format!("what was applied: {e}")))?;
-        compare(Version { file: &file, source: "applied", cedar: self.cedar.as_deref() }, now, tools, models)
+        let file = self.file()?;
+        compare(Version { file: &file, source: "applied", cedar: self.cedar() }, now, tools, models)
     }
 }
 
-/// Compares two versions. What the policy doesn't tell, such as another image or higher limits, counts as wider.
+/// Compares two versions.
 pub(crate) fn compare(
     old: Version<'_>,
     new: Version<'_>,
@@ -115,19 +125,5 @@ pub(crate) fn compare(
         own: new.cedar.map(|text| Text { name: "policy.cedar", text }),
         ..before
     };
-    let mut found =
-        difference(&before, &now).map_err(|e| Problem::new(ProblemKind::Invalid, e.to_string()))?;
-    let same_but_for_rules = AgentFile {
-        models: new.file.models.clone(),
-        tools: new.file.tools.clone(),
-        egress: new.file.egress.clone(),
-        approvals: new.file.approvals.clone(),
-        secrets: new.file.secrets.clone(),
-        ..old.file.clone()
-    };
-    if same_but_for_rules != *new.file && found.wider.is_none() {
-        found.wider = Some("what runs it, its instructions or its limits changed".to_owned());
-        found.verdict = if found.narrower.is_some() { Verdict::Both } else { Verdict::Wider };
-    }
-    Ok(found)
+    difference(&before, &now).map_err(|e| Problem::new(ProblemKind::Invalid, e.to_string()))
 }

@@ -4,8 +4,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use api::{
-    AgentRef, Attachment, Client, Data, Event, ExecRequest, NewSession, OutputStream, StartOptions,
-    StopRequest,
+    AgentFiles, AgentRef, Attachment, Client, Data, Event, ExecRequest, NewSession, OutputStream,
+    StartOptions, StopRequest,
 };
 use domain::{EndReason, SessionId};
 use tokio::time::timeout;
@@ -206,7 +206,7 @@ impl<'a> Cell<'a> {
              [limits]\nmemory = \"384MiB\"\ndisk = \"128MiB\"\nwall_clock = \"3h\"\n"
         );
         let request = NewSession {
-            agent: AgentRef::File(agent),
+            agent: AgentRef::Files(AgentFiles { text: agent, cedar: None }),
             prompt: None,
             terminal: None,
             stdin: false,

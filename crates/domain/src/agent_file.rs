@@ -13,9 +13,11 @@ use crate::{AgentName, ByteSize, Egress, ImageName, Limits, ModelName, Span, Tea
 mod egress;
 mod rules;
 mod secrets;
+mod terms;
 
 pub use rules::{Answer, ApprovalRule, ServerRules, ToolRule};
 pub use secrets::SecretUse;
+pub use terms::{Mark, Term};
 
 /// The program in the cell that drives the model.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -105,6 +107,12 @@ pub struct AgentFileError {
 impl AgentFile {
     /// Most bytes in an agent file.
     pub const MAX_BYTES: usize = 64 * 1024;
+
+    /// Whether it has neither tools nor a way out: then nobody need have applied it.
+    #[must_use]
+    pub fn is_given_nothing(&self) -> bool {
+        self.tools.is_empty() && self.egress.is_none()
+    }
 
     /// Reads the text of an `agent.toml`.
     ///

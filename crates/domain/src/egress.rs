@@ -369,6 +369,22 @@ impl EgressPattern {
         matches!(self.git, Some(Git::Push { no_ci: true, .. }))
     }
 
+    /// Whether the agent chooses what such requests say: by a method that does more than read, by any query, or by what is
+    /// pushed.
+    #[must_use]
+    pub fn speaks(&self) -> bool {
+        let reads = |method: &String| ["GET", "HEAD"].contains(&method.as_str());
+        match &self.git {
+            Some(Git::Push { .. }) => true,
+            Some(Git::Fetch) => false,
+            None => {
+                self.query.as_deref() == Some("*")
+                    || self.methods.is_empty()
+                    || !self.methods.iter().all(reads)
+            }
+        }
+    }
+
     /// A rule about pushes as it would be if it said that nothing runs on them.
     #[must_use]
     pub fn with_no_ci(&self) -> Option<Self> {
@@ -475,6 +491,18 @@ impl EgressPattern {
         let query = self.query.as_ref().map(|query| query.replace('*', "any=thing"));
         let method = self.methods.first().cloned().unwrap_or_else(|| "GET".to_owned());
         EgressTarget { method, secure, host, port, path, query, refs: vec![] }
+    }
+
+    /// A request that it names for each of its methods, for people.
+    #[must_use]
+    pub fn examples(&self) -> Vec<EgressTarget> {
+        let first = self.example();
+        let others = self
+            .methods
+            .iter()
+            .skip(1)
+            .map(|method| EgressTarget { method: method.clone(), ..first.clone() });
+        std::iter::once(first.clone()).chain(others.collect::<Vec<_>>()).collect()
     }
 
     /// Reads a rule about git.

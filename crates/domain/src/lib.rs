@@ -26,7 +26,7 @@ mod tool;
 mod units;
 
 pub use agent_file::{
-    AgentFile, AgentFileError, Answer, ApprovalRule, Harness, SecretUse, ServerRules, ToolRule,
+    AgentFile, AgentFileError, Answer, ApprovalRule, Harness, Mark, SecretUse, ServerRules, Term, ToolRule,
 };
 pub use approval::{AnswerError, ApprovalEvent, ApprovalLife, ApprovalState, Quorum};
 pub use bare::{UserInAddress, refuse_user, without_user};

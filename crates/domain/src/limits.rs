@@ -29,6 +29,26 @@ pub struct Limits {
     pub usd_per_day: Option<UsdMicros>,
 }
 
+impl Limits {
+    /// Each with its key in an agent file, for people.
+    #[must_use]
+    pub fn told(&self) -> Vec<(&'static str, String)> {
+        let Self { memory, cpus, disk, pids, wall_clock, output, tokens, tokens_per_day, usd_per_day } = self;
+        let usd = usd_per_day.map_or_else(|| "not limited".to_owned(), |usd| usd.to_string());
+        vec![
+            ("memory", memory.to_string()),
+            ("cpus", cpus.to_string()),
+            ("disk", disk.to_string()),
+            ("pids", pids.to_string()),
+            ("wall_clock", wall_clock.to_string()),
+            ("output", output.to_string()),
+            ("tokens", tokens.to_string()),
+            ("tokens_per_day", tokens_per_day.to_string()),
+            ("usd_per_day", usd),
+        ]
+    }
+}
+
 impl Default for Limits {
     fn default() -> Self {
         Self {

@@ -4,22 +4,23 @@ use std::fs::{DirBuilder, File};
 use std::io::{ErrorKind, Write as _};
 use std::os::unix::fs::DirBuilderExt as _;
 
-use api::{AgentRef, AgentView};
-use domain::{AgentFile, AgentName, ModelName};
+use api::{AgentDetails, AgentFiles, AgentRef, AgentView, FilesCount};
+use domain::{AgentFile, AgentName, Mark, ModelName, Term};
 
+use crate::apply::{self, Shown};
 use crate::args::AgentCommand;
 use crate::background;
 use crate::failure::{Failure, Outcome, note};
-use crate::output::{print_json, print_table};
+use crate::output::{print_json, print_lines, print_table};
 use crate::run;
-use crate::servers;
+use crate::terminal::escape;
 
 /// One of them.
 pub(crate) async fn command(command: AgentCommand) -> Outcome {
     match command {
         AgentCommand::New { name, harness, model } => new(&name, &harness, model.as_ref()),
         AgentCommand::Ls { json } => ls(json).await,
-        AgentCommand::Apply { agent, yes, json } => servers::apply(&agent, yes, json).await,
+        AgentCommand::Apply(args) => apply::apply(args).await,
         AgentCommand::Show { agent, json } => show(&agent, json).await,
     }
 }
@@ -69,35 +70,52 @@ async fn ls(json: bool) -> Outcome {
 }
 
 async fn show(agent: &str, json: bool) -> Outcome {
-    let view = match run::agent(agent)? {
+    let details = match run::agent(agent)? {
         AgentRef::Name(name) => background::client().await?.agent(&name).await?,
-        AgentRef::File(text) => {
+        AgentRef::Files(AgentFiles { text, cedar }) => {
             let file = AgentFile::parse(&text).map_err(|e| Failure::new(e.to_string()))?;
-            AgentView::new(file, format!("{agent}/agent.toml"))
+            let counts = if file.is_given_nothing() { FilesCount::Freely } else { FilesCount::NeverApplied };
+            let terms = file.terms(cedar.as_deref());
+            AgentDetails { agent: AgentView::new(file, format!("{agent}/agent.toml")), counts, terms }
         }
     };
     if json {
-        return print_json(&view);
+        return print_json(&details);
     }
-    let models: Vec<String> = view.models.iter().map(ModelName::to_string).collect();
-    let limits = &view.limits;
-    let row = |key: &str, value: String| [key.to_owned(), value];
-    print_table(
-        ["AGENT", view.name.as_str()],
-        &[
-            row("team", view.team.to_string()),
-            row("harness", view.harness.clone()),
-            row("models", models.join(" ")),
-            row("image", view.image.to_string()),
-            row("memory", limits.memory.to_string()),
-            row("cpus", limits.cpus.to_string()),
-            row("disk", limits.disk.to_string()),
-            row("pids", limits.pids.to_string()),
-            row("wall_clock", limits.wall_clock.to_string()),
-            row("output", limits.output.to_string()),
-            row("tokens", limits.tokens.to_string()),
-            row("usd_per_day", limits.usd_per_day.map_or_else(|| "-".to_owned(), |usd| usd.to_string())),
-            row("file", view.source.clone()),
-        ],
-    )
+    print_lines(described(&details))
+}
+
+/// What counts of an agent's files.
+fn described(details: &AgentDetails) -> Vec<String> {
+    let AgentDetails { agent, counts, terms } = details;
+    // Until the files of now are applied, what is new in them is not what it may do, and what is gone still is.
+    let waits = *counts == FilesCount::Waiting;
+    let not = if waits { Mark::New } else { Mark::Gone };
+    let terms = terms.iter().filter(|term| term.mark != not);
+    let terms: Vec<Term> = terms.map(|term| Term { mark: Mark::Kept, ..term.clone() }).collect();
+    let stands = match counts {
+        FilesCount::Freely => {
+            "its files count as they are: they give it neither tools nor a way out".to_owned()
+        }
+        FilesCount::Applied => "its files were applied".to_owned(),
+        FilesCount::Narrower => {
+            "its files allow no more than those that were applied, and so they count".to_owned()
+        }
+        FilesCount::NeverApplied => {
+            format!("NOT applied: it doesn't start until an owner says lazaret agent apply {}", agent.name)
+        }
+        FilesCount::Waiting => format!(
+            "its files were CHANGED: it doesn't start until an owner says lazaret agent apply {}; applied last was",
+            agent.name
+        ),
+    };
+    let mut lines = vec![agent.name.to_string()];
+    lines.push(format!("  {:<14} {}", "file", escape(&agent.source)));
+    lines.push(format!("  {:<14} {stands}", "counts"));
+    if waits && terms.is_empty() {
+        lines.push(format!("  {:<14} what isn't known here any more", ""));
+    } else {
+        lines.extend(Shown::terms(&terms, usize::MAX).lines);
+    }
+    lines
 }

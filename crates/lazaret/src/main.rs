@@ -1,6 +1,7 @@
 //! `lazaret`: the command line. It talks to the daemon, and starts it when it isn't running.
 
 mod agent;
+mod apply;
 mod approvals;
 mod args;
 mod background;

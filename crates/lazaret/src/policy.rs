@@ -9,18 +9,19 @@ use std::fs::File;
 use std::io::{ErrorKind, Read as _};
 use std::path::{Path, PathBuf};
 
-use api::Folders;
+use api::{CallsView, Folders};
 use domain::{
     AgentFile, Confidentiality, Digest, EgressTarget, HostPattern, Integrity, Labels, Origin, ServerName,
     ToolName, ToolRef,
 };
 use policy::{
-    AgentPolicy, Arguments, Body, Call, Case, Connect, ConnectFacts, Counts, Explanation, Kind, KnownModel,
-    KnownTool, Row, Seen, Sources, Table, Text, ToolCall, ToolFacts, Verdict, difference, explain,
-    explain_connect,
+    AgentPolicy, Arguments, Body, Call, Calls, Case, Connect, ConnectFacts, Counts, Explanation, Kind,
+    KnownModel, KnownTool, Row, Seen, Sources, Table, Text, ToolCall, ToolFacts, Verdict, difference,
+    explain, explain_connect,
 };
 use serde_json::{Value, json};
 
+use crate::apply::calls;
 use crate::args::{PolicyArgs, PolicyCommand};
 use crate::background;
 use crate::failure::{Failure, Outcome, note};
@@ -181,6 +182,7 @@ fn own_hosts(config: &Path) -> Result<Vec<HostPattern>, Failure> {
 fn diff(old: &str, new: &str, how: &PolicyArgs) -> Outcome {
     let (old, new) = (Agent::read(old, how)?, Agent::read(new, how)?);
     let found = difference(&old.sources(), &new.sources()).map_err(|e| Failure::new(e.to_string()))?;
+    let view = |calls: Calls| CallsView { calls: calls.told, more: calls.more };
     let verdict = match found.verdict {
         Verdict::Same => "same",
         Verdict::Narrower => "narrower",
@@ -189,12 +191,12 @@ fn diff(old: &str, new: &str, how: &PolicyArgs) -> Outcome {
     };
     if how.json {
         print_json(
-            &json!({"verdict": verdict, "wider": found.wider, "narrower": found.narrower, "certain": found.certain}),
+            &json!({"verdict": verdict, "wider": view(found.wider), "narrower": view(found.narrower), "certain": found.certain}),
         )?;
     } else {
         let mut lines = vec![found.verdict.to_string()];
-        lines.extend(found.wider.iter().map(|call| format!("  possible now  {}", escape(call))));
-        lines.extend(found.narrower.iter().map(|call| format!("  harder now    {}", escape(call))));
+        lines.extend(calls("  possible now ", &view(found.wider)));
+        lines.extend(calls("  harder now   ", &view(found.narrower)));
         print_lines(lines)?;
     }
     Ok(u8::from(found.verdict != Verdict::Same))

@@ -5,7 +5,7 @@ use std::fs::File;
 use std::io::{self, BufRead as _, IsTerminal as _, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 
-use api::{AgentRef, Client, NewSession, StartOptions};
+use api::{AgentFiles, AgentRef, Client, NewSession, StartOptions};
 use domain::{AgentFile, EndReason, SessionId};
 
 use crate::args::{RunArgs, WorkspaceArgs};
@@ -61,7 +61,7 @@ fn tell_end(end: &End) {
     }
 }
 
-/// The agent of this name, or of the file in this folder.
+/// The agent of this name, or of the files in this folder.
 pub(crate) fn agent(text: &str) -> Result<AgentRef, Failure> {
     if !text.contains('/') && text != "." {
         return text.parse().map(AgentRef::Name).map_err(|e| {
@@ -70,24 +70,30 @@ pub(crate) fn agent(text: &str) -> Result<AgentRef, Failure> {
         });
     }
     let path = Path::new(text).join("agent.toml");
-    let failed = |e: io::Error| Failure::new(format!("`{}`: {e}", path.display()));
-    let mut file = String::new();
-    let most = AgentFile::MAX_BYTES as u64;
-    File::open(&path)
-        .map_err(failed)?
-        .take(most.saturating_add(1))
-        .read_to_string(&mut file)
-        .map_err(failed)?;
-    match AgentFile::parse(&file) {
-        Ok(_) => Ok(AgentRef::File(file)),
-        Err(error) => {
-            let failure = Failure::new(format!("`{}`: {error}", path.display()));
-            Err(match error.hint {
-                Some(hint) => failure.hint(hint),
-                None => failure,
-            })
-        }
+    let failed = |path: &Path, e: io::Error| Failure::new(format!("`{}`: {e}", path.display()));
+    let file = read(&path).map_err(|e| failed(&path, e))?;
+    if let Err(error) = AgentFile::parse(&file) {
+        let failure = Failure::new(format!("`{}`: {error}", path.display()));
+        return Err(match error.hint {
+            Some(hint) => failure.hint(hint),
+            None => failure,
+        });
     }
+    let path = path.with_file_name("policy.cedar");
+    let cedar = match read(&path) {
+        Ok(cedar) => Some(cedar),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+        Err(error) => return Err(failed(&path, error)),
+    };
+    Ok(AgentRef::Files(AgentFiles { text: file, cedar }))
+}
+
+/// A file of an agent's, up to where it is too long.
+fn read(path: &Path) -> io::Result<String> {
+    let mut text = String::new();
+    let most = AgentFile::MAX_BYTES as u64;
+    File::open(path)?.take(most.saturating_add(1)).read_to_string(&mut text)?;
+    Ok(text)
 }
 
 fn collect(folder: &Path) -> Result<Collected, Failure> {

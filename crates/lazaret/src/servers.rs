@@ -1,14 +1,9 @@
-//! `server` and `agent apply`: tool servers, and what agents may do with their tools, shown before it counts.
+//! `server`: the tool servers that are known, and all that is known of one.
 
 use std::collections::BTreeMap;
-use std::fs::File;
-use std::io::{self, BufRead as _, Write as _};
 
-use api::{
-    AgentTools, ApplyRequest, Client, PinState, RunningServer, ServerCell, ServerDetails, ServerMailbox,
-    ServerState, ServerView, ToolView,
-};
-use domain::{AgentName, ServerName, TeamName};
+use api::{Client, RunningServer, ServerCell, ServerDetails, ServerMailbox, ServerState, ServerView};
+use domain::{ServerName, TeamName};
 
 use crate::args::{MailboxArgs, ServerAddArgs, ServerCommand};
 use crate::background;
@@ -192,67 +187,4 @@ fn described(details: &ServerDetails) -> Vec<String> {
         lines.extend(log.iter().map(|line| format!("    | {}", escape(line))));
     }
     lines
-}
-
-/// Shows what an agent's files ask for, and applies them on a yes.
-pub(crate) async fn apply(agent: &AgentName, yes: bool, json: bool) -> Outcome {
-    let client = background::client().await?;
-    let asked = client.agent_tools(agent).await?;
-    if json {
-        return print_json(&asked);
-    }
-    print_lines(lines(agent, &asked))?;
-    if asked.applied && asked.tools.iter().all(|tool| tool.pin == PinState::Approved) {
-        note("applied already: nothing has changed");
-        return Ok(0);
-    }
-    if !yes && !ask("Apply exactly this?")? {
-        note("not applied");
-        return Ok(1);
-    }
-    let tools = asked.tools.iter().map(|tool| (tool.tool.clone(), tool.digest)).collect();
-    client.apply_agent(agent, &ApplyRequest { digest: asked.digest, tools }).await?;
-    note(format!("{agent} is applied"));
-    Ok(0)
-}
-
-fn lines(agent: &AgentName, asked: &AgentTools) -> Vec<String> {
-    let mut lines = vec![format!("{agent} asks for {} tools", asked.tools.len())];
-    for tool in &asked.tools {
-        lines.push(format!("  {}  {}", escape(&tool.tool.to_string()), state(tool)));
-        let classified =
-            if tool.classified { "" } else { ", as nobody has classified it: the worst is assumed" };
-        lines.push(format!("    effects: {}{classified}", tool.effects));
-        let description = tool.description.lines().take(3).map(|line| format!("    | {}", escape(line)));
-        lines.extend(description);
-        lines.extend(tool.changes.iter().map(|change| format!("    ! {}", escape(change))));
-    }
-    if let Some(change) = asked.change.as_ref().filter(|_| !asked.applied) {
-        lines.push(format!("Against what was applied last, its files are: {}", change.verdict));
-        lines.extend(change.wider.iter().map(|call| format!("  + {}", escape(call))));
-        lines.extend(change.narrower.iter().map(|call| format!("  - {}", escape(call))));
-    }
-    lines
-}
-
-fn state(tool: &ToolView) -> &'static str {
-    match tool.pin {
-        PinState::Approved => "approved",
-        PinState::New => "NEW",
-        PinState::Changed => "CHANGED since it was approved",
-    }
-}
-
-/// Asks at the terminal. Without one, nothing is applied.
-fn ask(question: &str) -> Result<bool, Failure> {
-    let Ok(terminal) = File::options().read(true).write(true).open("/dev/tty") else {
-        return Err(
-            Failure::new("there is no terminal to ask at").hint("read it, then say --yes to apply it")
-        );
-    };
-    let mut answer = String::new();
-    let mut out = &terminal;
-    write!(out, "{question} [y/N] ")?;
-    io::BufReader::new(&terminal).read_line(&mut answer)?;
-    Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
 }

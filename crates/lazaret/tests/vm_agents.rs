@@ -49,6 +49,20 @@ fn the_built_in_harness_edits_a_file() {
 }
 
 #[test]
+fn what_rules_in_cedar_forbid_an_agent_that_is_run_by_its_folder_does_not_do() {
+    let lab = Lab::start(env!("CARGO_BIN_EXE_lazaret"), Vec::new());
+    let folder = lab.path("home/mine");
+    fs::create_dir(&folder).unwrap();
+    let file = "name = \"mine\"\nharness = \"builtin\"\nmodels = [\"scripted/greeter\"]\n";
+    fs::write(folder.join("agent.toml"), file).unwrap();
+    let forbid = "@reason(\"no model today\")\nforbid (principal, action == Action::\"model\", resource);\n";
+    fs::write(folder.join("policy.cedar"), forbid).unwrap();
+    let done = lab.session(&["./mine", "change the greeting"], "");
+    assert!(done.code() != 0 && done.stderr.contains("no model today"), "{done:?}");
+    assert_eq!(lab.model.recorded().len(), 0, "no model was asked");
+}
+
+#[test]
 fn claude_code_edits_a_file() {
     edits_a_file(
         "claude-editor",

@@ -1,13 +1,16 @@
-//! The difference between two versions of an agent's policy: whether the newer is narrower, wider, both or the same, with
-//! a call that became possible. A wider one waits for a person; a narrower one applies at once.
+//! The difference between two versions of an agent: whether the newer is narrower, wider, both or the same, with every
+//! kind of call that became possible. A wider one waits for a person; a narrower one applies at once.
 //!
 //! The answer comes from asking both versions about every tool, known or only matched by a pattern, in every session
 //! and with every kind of origin that the built-in rules and the tables can tell apart. Rules written in Cedar can look
 //! at more than that, such as an argument's value; where those differ, the answer is not certain and counts as wider.
 //! Where they are the same, both versions are also asked without them, and with a permit for everything in their place.
 
+mod calls;
 mod egress;
+mod rest;
 
+use std::cmp::Ordering;
 use std::collections::BTreeSet;
 use std::fmt;
 
@@ -22,6 +25,8 @@ use crate::agent::{AgentPolicy, KnownTool, PolicyError, Sources, Text};
 use crate::decide::{Call, Counts, Decision, ModelCall, ModelFacts, ToolCall, ToolFacts, decide};
 use crate::origins::{Judged, Origins, Role};
 use crate::table::Kind;
+pub use calls::Calls;
+use calls::Collected;
 
 /// How a newer version compares with an older.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -52,16 +57,16 @@ impl fmt::Display for Verdict {
 pub struct Difference {
     /// Which is wider.
     pub verdict: Verdict,
-    /// A call that became possible, or easier.
-    pub wider: Option<String>,
-    /// A call that became impossible, or harder.
-    pub narrower: Option<String>,
+    /// Calls that became possible, or easier; of a tool or model one example of each step, such as from asked to allowed.
+    pub wider: Calls,
+    /// Calls that became impossible, or harder.
+    pub narrower: Calls,
     /// False if rules in Cedar, or the tools or names that they are about, differ: these are not compared but counted as
     /// wider.
     pub certain: bool,
 }
 
-/// Compares two versions of an agent's policy.
+/// Compares two versions of an agent. Another image, other instructions or limits count as wider.
 ///
 /// # Errors
 /// One of them doesn't compile.
@@ -69,36 +74,41 @@ pub fn difference(old: &Sources<'_>, new: &Sources<'_>) -> Result<Difference, Po
     let (old_tools, new_tools) = tools(old, new);
     let (old, new) = (Sources { tools: &old_tools, ..*old }, Sources { tools: &new_tools, ..*new });
     let mut found = Found::default();
-    found.versions(&old, &new)?;
-    found.secrets(&old.agent.secrets, &new.agent.secrets);
-    found.egress(old.agent, new.agent);
     let (cedar, now) = (texts(&old), texts(&new));
-    if !cedar.is_empty() && cedar == now {
-        // The same rules in Cedar add permits and forbids to both versions. Whatever those look at, a version that is
-        // narrower with none of them, and with all permits that there could be, is narrower with them.
-        let all = Text { name: "policy.cedar", text: "permit (principal, action, resource);" };
-        for own in [None, Some(all)] {
-            let before = Sources { own, organisation: &[], ..old };
-            found.versions(&before, &Sources { own, organisation: &[], ..new })?;
-        }
-    }
     let same_subject =
         old.tools == new.tools && old.agent.name == new.agent.name && old.agent.team == new.agent.team;
     // Rules in Cedar can look at which rules of [egress] name a request.
     let same_egress =
         old.agent.egress == new.agent.egress || !cedar.iter().any(|text| text.contains("rules"));
     let certain = cedar == now && (cedar.is_empty() || (same_subject && same_egress));
-    if !certain && found.wider.is_none() {
-        found.wider =
-            Some("rules in Cedar, or what they are about, differ; what they allow can't be told".to_owned());
+    if !certain {
+        let what = if cedar == now { "what the rules in Cedar are about" } else { "the rules in Cedar" };
+        found.wider.add(format!("{what} changed; what they allow now can't be told"));
     }
-    let verdict = match (&found.wider, &found.narrower) {
-        (None, None) => Verdict::Same,
-        (None, Some(_)) => Verdict::Narrower,
-        (Some(_), None) => Verdict::Wider,
-        (Some(_), Some(_)) => Verdict::Both,
+    // What is told first is told of anything, however much there is.
+    found.secrets(&old.agent.secrets, &new.agent.secrets);
+    found.egress(old.agent, new.agent);
+    rest::changed(old.agent, new.agent).into_iter().for_each(|what| found.wider.add(what));
+    found.versions(&old, &new, "")?;
+    if !cedar.is_empty() && cedar == now {
+        // The same rules in Cedar add permits and forbids to both versions. Whatever those look at, a version that is
+        // narrower with none of them, and with all permits that there could be, is narrower with them.
+        let all = Text { name: "policy.cedar", text: "permit (principal, action, resource);" };
+        for (own, how) in
+            [(None, ", but for rules in Cedar"), (Some(all), ", where a rule in Cedar permits it")]
+        {
+            let before = Sources { own, organisation: &[], ..old };
+            found.versions(&before, &Sources { own, organisation: &[], ..new }, how)?;
+        }
+    }
+    let (wider, narrower) = (found.wider.calls(), found.narrower.calls());
+    let verdict = match (wider.is_empty(), narrower.is_empty()) {
+        (true, true) => Verdict::Same,
+        (true, false) => Verdict::Narrower,
+        (false, true) => Verdict::Wider,
+        (false, false) => Verdict::Both,
     };
-    Ok(Difference { verdict, wider: found.wider, narrower: found.narrower, certain })
+    Ok(Difference { verdict, wider, narrower, certain })
 }
 
 fn texts(from: &Sources<'_>) -> Vec<String> {
@@ -107,44 +117,41 @@ fn texts(from: &Sources<'_>) -> Vec<String> {
 
 #[derive(Default)]
 struct Found {
-    wider: Option<String>,
-    narrower: Option<String>,
+    wider: Collected,
+    narrower: Collected,
 }
 
 impl Found {
-    fn versions(&mut self, old: &Sources<'_>, new: &Sources<'_>) -> Result<(), PolicyError> {
+    /// Asks both about everything; `how` is what was assumed.
+    fn versions(&mut self, old: &Sources<'_>, new: &Sources<'_>, how: &str) -> Result<(), PolicyError> {
         let (before, after) = (AgentPolicy::compile(old)?, AgentPolicy::compile(new)?);
         let names: BTreeSet<&ToolRef> = old.tools.iter().chain(new.tools).map(|known| &known.tool).collect();
         for tool in names {
-            self.tool(&before, &after, tool);
+            self.tool(&before, &after, tool, how);
         }
         for model in old.agent.models.iter().chain(&new.agent.models) {
-            self.model(&before, &after, model);
+            self.model(&before, &after, model, how);
         }
         Ok(())
     }
 
     /// Where a secret may go now and could not, and the other way round.
     fn secrets(&mut self, old: &[SecretUse], new: &[SecretUse]) {
-        if let Some((secret, to)) = beyond(new, old)
-            && self.wider.is_none()
-        {
-            self.wider = Some(format!("the secret {secret} could not go to {to}, and now may"));
+        for (secret, to) in beyond(new, old) {
+            self.wider.add(format!("the secret {secret} could not go to {to}, and now may"));
         }
-        if let Some((secret, to)) = beyond(old, new)
-            && self.narrower.is_none()
-        {
-            self.narrower = Some(format!("the secret {secret} could go to {to}, and now may not"));
+        for (secret, to) in beyond(old, new) {
+            self.narrower.add(format!("the secret {secret} could go to {to}, and now may not"));
         }
     }
 
-    fn tool(&mut self, before: &AgentPolicy, after: &AgentPolicy, tool: &ToolRef) {
+    fn tool(&mut self, before: &AgentPolicy, after: &AgentPolicy, tool: &ToolRef, how: &str) {
         for origins in every_origin() {
             for labels in [Labels::default(), exposed()] {
                 let (old, new) =
                     (ask_tool(before, tool, &origins, &labels), ask_tool(after, tool, &origins, &labels));
-                self.compare(old, new, || {
-                    format!("{tool} in a session that is {labels}, {}", told(&origins))
+                self.compare(tool, [old, new], || {
+                    format!("{tool} in a session that is {labels}, {}{how}", told(&origins))
                 });
                 if old == Answer::Ask && new == Answer::Ask {
                     self.quorum(before.approvals(tool), after.approvals(tool), tool);
@@ -153,36 +160,40 @@ impl Found {
         }
     }
 
-    fn model(&mut self, before: &AgentPolicy, after: &AgentPolicy, model: &ModelName) {
+    fn model(&mut self, before: &AgentPolicy, after: &AgentPolicy, model: &ModelName, how: &str) {
         for labels in every_level() {
             let ask = |policy: &AgentPolicy| {
                 let facts = ModelFacts { labels: labels.clone(), calls: Counts::default() };
                 answer(&decide(policy, Call { action: ModelCall { model: model.clone() }, facts }))
             };
-            self.compare(ask(before), ask(after), || format!("{model} in a session that is {labels}"));
+            let answers = [ask(before), ask(after)];
+            self.compare(model, answers, || format!("{model} in a session that is {labels}{how}"));
         }
     }
 
     fn egress(&mut self, old: &AgentFile, new: &AgentFile) {
         let (before, after) = (old.egress.as_ref(), new.egress.as_ref());
-        if self.wider.is_none() {
-            self.wider = egress::gained(before, after, ["was", "is now"]);
+        for told in egress::gained(before, after, ["was", "is now"]) {
+            self.wider.add(told);
         }
-        if self.narrower.is_none() {
-            self.narrower = egress::gained(after, before, ["is now", "was"]);
+        for told in egress::gained(after, before, ["is now", "was"]) {
+            self.narrower.add(told);
         }
         if let (Some(before), Some(after)) = (before, after) {
             self.quorum(Some(&before.approvals), Some(&after.approvals), &"[egress]");
         }
     }
 
-    fn compare(&mut self, old: Answer, new: Answer, call: impl Fn() -> String) {
-        if new < old && self.wider.is_none() {
-            self.wider = Some(format!("{} was {}, is now {}", call(), past(old), past(new)));
-        }
-        if new > old && self.narrower.is_none() {
-            self.narrower = Some(format!("{} was {}, is now {}", call(), past(old), past(new)));
-        }
+    /// Of one subject, one example of each step is told.
+    fn compare(&mut self, subject: &dyn fmt::Display, answers: [Answer; 2], call: impl Fn() -> String) {
+        let [old, new] = answers;
+        let to = match new.cmp(&old) {
+            Ordering::Less => &mut self.wider,
+            Ordering::Greater => &mut self.narrower,
+            Ordering::Equal => return,
+        };
+        let step = format!("was {}, is now {}", past(old), past(new));
+        to.add_once(format!("{subject} {step}"), || format!("{} {step}", call()));
     }
 
     /// Another group may be more lenient, and whether it is can't be told here: it counts as wider.
@@ -197,23 +208,26 @@ impl Found {
             || new.within < old.within
             || new.from != old.from
             || (!old.exclude_author && new.exclude_author);
-        if wider && self.wider.is_none() {
-            self.wider = Some(told());
+        if wider {
+            self.wider.add(told());
         }
-        if narrower && self.narrower.is_none() {
-            self.narrower = Some(told());
+        if narrower {
+            self.narrower.add(told());
         }
     }
 }
 
-/// A place of some secrets' uses that is not within the others'.
-fn beyond<'u>(uses: &'u [SecretUse], others: &[SecretUse]) -> Option<(&'u SecretName, &'u Destination)> {
+/// The places of some secrets' uses that are not within the others'.
+fn beyond<'u>(
+    uses: &'u [SecretUse],
+    others: &'u [SecretUse],
+) -> impl Iterator<Item = (&'u SecretName, &'u Destination)> {
     let within = |secret: &SecretName, to: &Destination| {
         let others = others.iter().filter(|other| other.secret == *secret);
         others.flat_map(|other| &other.to).any(|other| other.includes(to))
     };
-    let all = uses.iter().flat_map(|used| used.to.iter().map(|to| (&used.secret, to)));
-    all.into_iter().find(|(secret, to)| !within(secret, to))
+    let all = uses.iter().flat_map(|used| used.to.iter().map(move |to| (&used.secret, to)));
+    all.filter(move |(secret, to)| !within(secret, to))
 }
 
 fn past(answer: Answer) -> &'static str {

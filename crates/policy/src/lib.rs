@@ -31,7 +31,7 @@ pub use decide::{
     Act, Allowed, Call, Counts, Decision, Grant, GrantError, ModelCall, ModelFacts, Question, Reason, Shown,
     ToolCall, ToolFacts, decide,
 };
-pub use difference::{Difference, Verdict, difference};
+pub use difference::{Calls, Difference, Verdict, difference};
 pub use explain::{Explanation, explain};
 pub use learn::{Learned, Proposal, propose};
 pub use origins::{Judged, Origins, Refused, Role, Seen, Unclear, is_invisible};

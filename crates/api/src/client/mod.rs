@@ -22,8 +22,9 @@ use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::{self, Message, protocol::WebSocketConfig};
 
 use crate::{
-    AgentView, DoctorReport, ExecRequest, ImageRequest, ImageView, Input, MAX_JSON, MAX_MESSAGE,
-    MAX_WORKSPACE, NewSession, Problem, SessionView, Stamped, Status, Step, StopRequest, VERSION,
+    AgentDetails, AgentView, DoctorReport, ExecRequest, ImageRequest, ImageView, Input, MAX_JSON,
+    MAX_MESSAGE, MAX_WORKSPACE, NewSession, Problem, SessionView, Stamped, Status, Step, StopRequest,
+    VERSION,
 };
 
 /// Why a request has no answer.
@@ -102,7 +103,7 @@ impl Client {
     ///
     /// # Errors
     /// [`ClientError`].
-    pub async fn agent(&self, name: &AgentName) -> Result<AgentView> {
+    pub async fn agent(&self, name: &AgentName) -> Result<AgentDetails> {
         self.get(&format!("agents/{name}")).await
     }
 

@@ -12,7 +12,8 @@ mod tools;
 use std::sync::Arc;
 
 use api::{
-    AgentView, MAX_JSON, MAX_WORKSPACE, NewSession, Problem, ProblemKind, SessionView, Status, StopRequest,
+    AgentDetails, AgentView, MAX_JSON, MAX_WORKSPACE, NewSession, Problem, ProblemKind, SessionView, Status,
+    StopRequest,
 };
 use axum::body::{Body, Bytes};
 use axum::extract::{DefaultBodyLimit, Path, Query, State};
@@ -24,6 +25,7 @@ use domain::{AgentName, Role, SessionId};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
+use crate::applied;
 use crate::session::Sessions;
 use caller::Caller;
 
@@ -163,12 +165,13 @@ async fn agents(State(sessions): Shared) -> Json<Vec<AgentView>> {
     Json(sessions.agents.list())
 }
 
-async fn agent(State(sessions): Shared, Path(name): Path<String>) -> Answer<Json<AgentView>> {
+async fn agent(State(sessions): Shared, Path(name): Path<String>) -> Answer<Json<AgentDetails>> {
     let name: AgentName = name.parse().map_err(|e: domain::NameError| {
         Failed(Problem::new(ProblemKind::Invalid, format!("`{name}` names no agent: {e}")))
     })?;
     let found = sessions.agents.find(&name)?;
-    Ok(Json(AgentView::new(found.file, found.source)))
+    sessions.servers.known.classify(&sessions.tools);
+    Ok(Json(applied::details(&sessions, found).await?))
 }
 
 async fn list(State(sessions): Shared) -> Json<Vec<SessionView>> {

@@ -179,13 +179,7 @@ impl Sessions {
         }
         let (mut found, named) = match &request.agent {
             AgentRef::Name(name) => (self.agents.find(name)?, true),
-            AgentRef::File(text) => {
-                let source = "agent.toml".to_owned();
-                (
-                    Found { file: agents::parse(text, &source)?, text: text.clone(), cedar: None, source },
-                    false,
-                )
-            }
+            AgentRef::Files(files) => (agents::of_files(files.clone())?, false),
         };
         let agent = &mut found.file;
         if let Some(model) = &request.options.model {

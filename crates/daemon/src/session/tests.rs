@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use api::{DoctorReport, Event, ImageRequest, ImageView, Stamped, StartOptions};
+use api::{AgentFiles, DoctorReport, Event, ImageRequest, ImageView, Stamped, StartOptions};
 use domain::{Confidentiality, EndReason, ImageName, Integrity, Isolation};
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
@@ -285,7 +285,7 @@ fn agent(does: &str, limits: &str) -> String {
 
 fn request(file: String) -> NewSession {
     NewSession {
-        agent: AgentRef::File(file),
+        agent: AgentRef::Files(AgentFiles { text: file, cedar: None }),
         prompt: None,
         terminal: None,
         stdin: false,

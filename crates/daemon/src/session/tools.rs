@@ -3,9 +3,9 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use domain::{AgentFile, Confidentiality, EndReason, Integrity, Labels};
+use domain::{Confidentiality, EndReason, Integrity, Labels};
 use gateway::tools::{Session as GateSession, SessionGate, ToolEvent};
-use policy::{Seen, Verdict};
+use policy::Seen;
 use store::{Event, Keeper, Randomness as _};
 use tokio::sync::{mpsc, watch};
 
@@ -67,7 +67,7 @@ impl Owner {
             gate.met(&labels).await.map_err(|e| failed(&e))?;
         }
         let any = !self.agent.tools.is_empty();
-        if !is_given_nothing(&self.agent) {
+        if !self.agent.is_given_nothing() {
             let sessions = Arc::clone(&self.sessions);
             self.sessions.tasks.spawn(async move {
                 followed.follow(&sessions.agents, sessions.store(), &told).await;
@@ -79,7 +79,7 @@ impl Owner {
     /// An agent that was given tools or a way out has them only as it was applied.
     async fn may_have_tools(&self) -> Result<(), EndReason> {
         let name = &self.agent.name;
-        if is_given_nothing(&self.agent) {
+        if self.agent.is_given_nothing() {
             return Ok(());
         }
         if !self.named {
@@ -95,9 +95,9 @@ impl Owner {
         }
         let found = self.sessions.agents.find(name).map_err(refused)?;
         let change = applied::change(&self.sessions, &found).await.map_err(refused)?;
-        let narrows =
-            change.is_some_and(|change| matches!(change.verdict, Verdict::Same | Verdict::Narrower));
-        if !narrows || applied::digest(&found.text, found.cedar.as_deref()) != self.files.digest {
+        if !change.is_some_and(|change| applied::narrows(&change))
+            || applied::digest(&found.text, found.cedar.as_deref()) != self.files.digest
+        {
             return Err(EndReason::Refused {
                 why: format!("what {name} may do was changed, and nobody has applied it"),
                 hint: format!("an owner looks at it and applies it: lazaret agent apply {name}"),
@@ -119,11 +119,6 @@ impl Owner {
         seen.year(u16::try_from(year).unwrap_or(u16::MAX));
         Ok(seen)
     }
-}
-
-/// Whether there is nothing that a person must have applied.
-fn is_given_nothing(agent: &AgentFile) -> bool {
-    agent.tools.is_empty() && agent.egress.is_none()
 }
 
 fn refused(problem: api::Problem) -> EndReason {

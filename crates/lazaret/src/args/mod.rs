@@ -215,17 +215,8 @@ pub(crate) enum AgentCommand {
         #[arg(long)]
         json: bool,
     },
-    /// Show what an agent's files ask for, and apply them on a yes: until then it runs with no tools.
-    Apply {
-        /// Its name.
-        agent: AgentName,
-        /// Don't ask. What is applied is shown all the same.
-        #[arg(short, long)]
-        yes: bool,
-        /// Only show it, as one JSON document.
-        #[arg(long, conflicts_with = "yes")]
-        json: bool,
-    },
+    /// Show all that an agent's files ask for, and apply them on a yes: with tools or a way out it starts only then.
+    Apply(ApplyArgs),
     /// Show what an agent may do.
     Show {
         /// Its name, or the folder of its agent.toml (with a `/`).
@@ -234,6 +225,22 @@ pub(crate) enum AgentCommand {
         #[arg(long)]
         json: bool,
     },
+}
+
+/// `agent apply`.
+#[derive(Debug, Args)]
+pub(crate) struct ApplyArgs {
+    /// Its name.
+    pub(crate) agent: AgentName,
+    /// Don't ask. What is applied is shown all the same.
+    #[arg(short, long)]
+    pub(crate) yes: bool,
+    /// Show all of it, however long it is: what isn't shown can't be applied.
+    #[arg(long)]
+    pub(crate) all: bool,
+    /// Only show it, as one JSON document.
+    #[arg(long, conflicts_with_all = ["yes", "all"])]
+    pub(crate) json: bool,
 }
 
 /// `ps`.

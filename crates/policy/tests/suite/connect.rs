@@ -357,7 +357,7 @@ fn a_wider_egress_is_shown_by_a_request_that_became_possible() {
             Verdict::Both,
             "GET https://any.corp.example/any/thing was denied, is now allowed",
         ),
-        (deny, "", Verdict::Wider, "secret/any/thing was denied, is now perhaps not"),
+        (deny, "", Verdict::Wider, "secret/any/thing was denied, is now perhaps not, by `* https"),
         (ask, "", Verdict::Both, "PUT https://api.example.com/any/thing was asked, is now allowed"),
         (ask, "ask = []\nbody = \"1MiB\"\n", Verdict::Both, "was asked"),
         ("[egress]\n", "[egress]\nbody = \"2MiB\"\n", Verdict::Wider, "`body` was 1MiB, is now 2MiB"),

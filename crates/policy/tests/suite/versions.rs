@@ -65,14 +65,17 @@ fn a_change_is_narrower_wider_both_or_neither() {
 fn a_wider_change_is_shown_by_a_call_that_became_possible() {
     let found = change("\"delete\"]", "\"delete\", \"empty_trash\"]");
     assert_eq!(
-        found.wider.as_deref(),
-        Some(
+        found.wider.told,
+        [
             "mail__empty_trash in a session that is public, person, to a recipient of person origin, in the person's own \
-             words was denied, is now allowed"
-        )
+             words was denied, is now allowed",
+            "mail__empty_trash in a session that is public, person, to a recipient of person origin, in other words was \
+             denied, is now asked"
+        ],
+        "each step once"
     );
     let found = change("\"draft_*\"", "\"d*\"");
-    assert!(found.wider.unwrap().starts_with("mail__d in a session"));
+    assert!(found.wider.told.iter().any(|call| call.starts_with("mail__d in a session")), "{found:?}");
 }
 
 #[test]
@@ -92,7 +95,82 @@ fn a_secret_that_may_go_further_is_wider() {
     }
     let found = compare(CLERK, &with(narrow), [None, None]).unwrap();
     let told = "the secret github could not go to https://a.example/x, and now may";
-    assert_eq!(found.wider.as_deref(), Some(told));
+    assert_eq!(found.wider.told, [told]);
+}
+
+#[test]
+fn an_edit_of_many_kinds_is_told_of_each_and_in_the_same_order_each_time() {
+    let old = format!(
+        "{CLERK}\n[egress]\npresets = [\"npm\"]\nallow = [\"GET https://a.example/**\"]\nask = [\"PUT https://a.example/x\"]\n\
+         [secrets]\nold = [\"https://old.example\"]\n"
+    );
+    let new = old
+        .replace("\"delete\"]", "\"delete\", \"empty_trash\", \"archive\"]")
+        .replace("need = 2", "need = 1")
+        .replace("[\"scripted/model\"]", "[\"scripted/model\", \"scripted/other\"]")
+        .replace(
+            "\"GET https://a.example/**\"",
+            "\"GET,POST https://a.example/**\", \"PUSH https://g.example/app refs/heads/a/* no-ci\"",
+        )
+        .replace("[\"npm\"]", "[\"pip\"]")
+        .replace(
+            "old = [\"https://old.example\"]",
+            "git = [\"https://g.example/app\", \"https://h.example\"]",
+        )
+        .replace("name = ", "image = \"codex\"\nname = ")
+        + "[limits]\nmemory = \"1GiB\"\npids = 64\n";
+    let found = compare(&old, &new, [None, None]).unwrap();
+    assert_eq!((found.verdict, found.certain), (Verdict::Both, true));
+    let starts = [
+        "the secret git could not go to https://g.example/app, and now may",
+        "the secret git could not go to https://h.example, and now may",
+        // Not GET, which was allowed before.
+        "POST https://a.example/any/thing was denied, is now allowed, by `GET,POST https://a.example/**`",
+        "POST https://g.example/app/git-receive-pack refs/heads/a/any was denied, is now allowed, and taken to run nothing",
+        "GET https://pypi.org/simple/any/thing was denied, is now allowed, by `GET,HEAD https://pypi.org/simple/**` (preset \
+         pip, and 3 more of its rules)",
+        "its image was base, is now codex",
+        "[limits] `memory` was 512MiB, is now 1GiB",
+        "[limits] `pids` was 256, is now 64",
+        "mail__archive in a session that is public, person",
+        "mail__archive in a session that is public, person",
+        "mail__empty_trash in a session that is public, person",
+        "mail__empty_trash in a session that is public, person",
+    ];
+    for start in starts {
+        assert!(found.wider.told.iter().any(|call| call.starts_with(start)), "{start}: {found:#?}");
+    }
+    let others: Vec<&String> =
+        found.wider.told.iter().filter(|call| !starts.iter().any(|start| call.starts_with(start))).collect();
+    assert!(
+        others.iter().all(|call| call.contains("asked were 2") || call.starts_with("scripted/other")),
+        "{others:#?}"
+    );
+    assert!(others.len() >= 2, "{others:#?}");
+    for start in [
+        "the secret old could go to https://old.example, and now may not",
+        "GET https://registry.npmjs.org/any is now denied, was allowed",
+    ] {
+        assert!(found.narrower.told.iter().any(|call| call.starts_with(start)), "{start}: {found:#?}");
+    }
+    assert_eq!(compare(&old, &new, [None, None]).unwrap(), found);
+}
+
+#[test]
+fn so_many_calls_that_not_all_are_told_are_counted() {
+    let many: Vec<String> = (0..200).map(|at| format!("\"GET https://h{at}.example/\"")).collect();
+    let more: Vec<String> = (0..20)
+        .map(|at| {
+            format!(
+                "s{at} = [{}]",
+                (0..30).map(|host| format!("\"https://h{host}.example\"")).collect::<Vec<_>>().join(", ")
+            )
+        })
+        .collect();
+    let new = format!("{CLERK}\n[egress]\nallow = [{}]\n[secrets]\n{}\n", many.join(", "), more.join("\n"));
+    let found = compare(CLERK, &new, [None, None]).unwrap();
+    assert_eq!(found.wider.told.len() + found.wider.more, 800);
+    assert!(found.wider.more > 0 && found.wider.told.len() >= 100);
 }
 
 #[test]
