@@ -323,7 +323,12 @@ impl Store {
         let mut change = Change::begin(self, now).await?;
         let binding = self.keys.stored_binding(&question.binding);
         let open = change.open_questions(&question.agent).await?;
-        let same = |stored: &&Stored| stored.binding == binding && question.ceiling.within(&stored.ceiling);
+        // Who may not answer it is part of it: a yes of theirs to another's would be one to their own.
+        let same = |stored: &&Stored| {
+            stored.binding == binding
+                && stored.quorum.excluded == question.quorum.excluded
+                && question.ceiling.within(&stored.ceiling)
+        };
         if let Some(stored) = open.iter().find(same) {
             change.record(&question.about, &Event::AskedAgain { approval: stored.id }, None)?;
             change.commit().await?;

@@ -328,10 +328,25 @@ async fn the_same_question_is_merged_and_open_ones_are_few(empty: Empty) {
     let mut above = question(1);
     above.ceiling.integrity = Integrity::Web;
     assert_eq!(lab.store.ask(approval_id(4), &above, 13).await.unwrap(), Asking::New(approval_id(4)));
+    // A yes that bob gave to what ada's prompt led to is none to what his own leads to.
+    for (n, author) in [(5, "ada"), (6, "bob")] {
+        let mut of_author = question(2);
+        of_author.quorum.excluded = Some(person(author));
+        let asked = lab.store.ask(approval_id(n), &of_author, 13).await.unwrap();
+        assert_eq!(asked, Asking::New(approval_id(n)), "{author}");
+        let again = lab.store.ask(approval_id(9), &of_author, 13).await.unwrap();
+        assert_eq!(again.id(), approval_id(n), "{author}");
+        let own = lab.store.answer(approval_id(n), &yes(author), 13).await.unwrap_err().to_string();
+        assert!(own.contains("wrote the prompt"), "{own}");
+        lab.store
+            .answer(approval_id(n), &yes(if author == "ada" { "bob" } else { "cleo" }), 13)
+            .await
+            .unwrap();
+    }
     lab.store.commit(&commit(1, 1, ByRight::Approval(id)), 14).await.unwrap();
-    assert_eq!(lab.count("asked-again").await, 2);
+    assert_eq!(lab.count("asked-again").await, 4);
 
-    for n in 0..MAX_OPEN - 1 {
+    for n in 0..MAX_OPEN - 3 {
         let n = u8::try_from(n).unwrap();
         lab.store.ask(approval_id(100 + u128::from(n)), &question(100 + n), 20).await.unwrap();
     }
