@@ -198,6 +198,11 @@ impl<A: Committed> Permit<A> {
         &self.action
     }
 
+    /// The commit that made it.
+    pub(crate) fn id(&self) -> CommitId {
+        self.commit
+    }
+
     /// What was set aside of a budget, with this amount of it used.
     pub(crate) fn used_of(&self, budget: &str, amount: u64) -> Option<Reserved> {
         let reserved = self.reserved.iter().find(|reserved| reserved.budget == budget)?;

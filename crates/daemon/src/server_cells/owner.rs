@@ -108,6 +108,9 @@ impl Owner {
                 }
             }
         };
+        if let Some(way_out) = self.way_out.take() {
+            way_out.end().await;
+        }
         self.place.show(None);
         tracing::info!(%team, %server, ?ended, "a tool server's cell is gone");
         ended

@@ -153,6 +153,14 @@ impl Ways {
 }
 
 impl WayOut {
+    /// Ends what it still carries, and has written that nobody knows what came of it.
+    pub(super) async fn end(mut self) {
+        self.requests.shutdown().await;
+        if let Err(error) = self.egress.end().await {
+            tracing::error!(%error, "the requests of a tool server's cell that were cut count as unknown at the next start only");
+        }
+    }
+
     /// What it goes by now.
     #[cfg(test)]
     pub(super) fn policy(&self) -> Arc<AgentPolicy> {

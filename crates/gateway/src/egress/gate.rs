@@ -1,15 +1,18 @@
 //! The gate of one session's requests: limits, facts, the decision, people, the commit; then it is sent.
 
-use std::sync::Arc;
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-use domain::{Confidentiality, EgressTarget, Integrity, Labels, Origin, SecretName, ServerName, Target};
+use domain::{
+    CommitId, Confidentiality, EgressTarget, Integrity, Labels, Origin, SecretName, ServerName, Target,
+};
 use futures::future::BoxFuture;
 use policy::{
     Body, Call, Connect, ConnectFacts, Counts, Decision, Grant, Kind, Push, Question, Reason, Shown, decide,
     under_rule_of_two,
 };
-use store::{About, CommitError, Event, Private, Reserved, Spend, StoreError, Verdict};
+use store::{About, CommitError, Event, Outcome, Private, Reserved, Spend, StoreError, Verdict};
 use vault::Injection;
 use wire::egress::{BodyLength, EgressRequest, Scheme};
 use wire::git::RefChange;
@@ -74,6 +77,8 @@ pub struct SessionEgress {
     pub(super) outside: Outside,
     pub(super) client: Http,
     frequency: Frequency,
+    /// The requests of a tool server's cell that are committed to, and not ended: no session says whose they are.
+    open: Mutex<BTreeSet<CommitId>>,
 }
 
 /// What may be sent, and by what right.
@@ -103,7 +108,38 @@ impl SessionEgress {
 
     fn of(whose: Whose, gate: Arc<SessionGate>, outside: Outside) -> Self {
         let client = outside.client();
-        Self { whose, gate, outside, client, frequency: Frequency::new(Instant::now()) }
+        Self {
+            whose,
+            gate,
+            outside,
+            client,
+            frequency: Frequency::new(Instant::now()),
+            open: Mutex::default(),
+        }
+    }
+
+    /// What is left to do at the end of a tool server's cell, when nothing of it runs any more: requests that were cut short
+    /// have an unknown outcome.
+    ///
+    /// # Errors
+    /// The store failed.
+    pub async fn end(&self) -> Result<(), StoreError> {
+        self.gate.concluded().await;
+        let (store, now) = (self.gate.servers.store(), self.gate.servers.now());
+        let open = std::mem::take(&mut *self.open());
+        for id in open {
+            let why = "its tool server's cell ended before its answer".to_owned();
+            match store.outcome(id, &Outcome::Unknown { why }, &[], None, now).await {
+                // It was never committed to.
+                Ok(()) | Err(StoreError::Unknown { .. }) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    fn open(&self) -> MutexGuard<'_, BTreeSet<CommitId>> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     async fn carry(&self, request: EgressRequest, mut exchange: Exchange) -> Result<(), EgressRefusal> {
@@ -339,7 +375,14 @@ impl SessionEgress {
         };
         let also = lent.map(used).into_iter().collect();
         let with = Committing { id, about, grant: None, labels, spend, idempotent, also, now };
-        let permit = match Permit::commit(self.gate.servers.store(), allowed, with).await {
+        if matches!(self.whose, Whose::Server(_)) {
+            self.open().insert(id);
+        }
+        let committed = Permit::commit(self.gate.servers.store(), allowed, with).await;
+        if committed.is_err() {
+            self.open().remove(&id);
+        }
+        let permit = match committed {
             Ok(permit) => permit,
             Err(CommitError::Budget { left, wanted, .. }) => {
                 let why = format!(
@@ -360,6 +403,14 @@ impl SessionEgress {
         *reached = reached.saturating_add(1);
         drop(turn);
         Ok(permit)
+    }
+
+    /// Has written what came of a request. The answer need not wait for the disk again: without its outcome the act is found,
+    /// and nothing more.
+    pub(super) fn ended(&self, permit: Permit<Connect>, outcome: &Outcome, spent: &[Reserved]) {
+        let id = permit.id();
+        self.gate.conclude(permit.ended_soon(outcome, spent, self.gate.servers.now()));
+        self.open().remove(&id);
     }
 }
 

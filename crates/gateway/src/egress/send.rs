@@ -59,8 +59,7 @@ impl SessionEgress {
         let used = heads.saturating_add(sent.bytes());
         let budget = self.whose.budget(&self.gate.session.about);
         let spent = budget.and_then(|budget| permit.used_of(&budget, used));
-        // The answer need not wait for the disk again: without its outcome the act is found, and nothing more.
-        self.gate.conclude(permit.ended_soon(&came.outcome, spent.as_slice(), self.gate.servers.now()));
+        self.ended(permit, &came.outcome, spent.as_slice());
         came.told
     }
 

@@ -339,4 +339,14 @@ async fn what_a_session_leaves_open_is_concluded_at_its_end() {
     assert!(rig.kept.store.unfinished().await.unwrap().is_empty());
     let used = rig.kept.store.used("agent:clerk/tokens", 20_775).await.unwrap();
     assert_eq!(used, 10, "nobody knows what it used");
+
+    // Whoever is faster with one of them keeps nobody from the others.
+    for _ in 0..12 {
+        drop(rig.kept.gate.permit_model(&model, AtWorst { tokens: 10, cost: None }).await.unwrap());
+    }
+    let (one, other) = tokio::join!(rig.kept.gate.end(), rig.kept.gate.end());
+    assert!(one.is_ok() && other.is_ok(), "{one:?} {other:?}");
+    assert!(rig.kept.store.unfinished().await.unwrap().is_empty());
+    let ended = |event: &Event| matches!(event, Event::Ended { .. });
+    assert_eq!(rig.kept.ledger().await.into_iter().filter(ended).count(), 13);
 }

@@ -464,7 +464,11 @@ impl SessionGate {
             if act.about.session == Some(session) {
                 let outcome =
                     store::Outcome::Unknown { why: "its session ended before its answer".to_owned() };
-                store.outcome(act.id, &outcome, &[], None, now).await?;
+                match store.outcome(act.id, &outcome, &[], None, now).await {
+                    // Somebody was faster: what was being written of it when it was looked for.
+                    Ok(()) | Err(store::StoreError::Unknown { .. }) => {}
+                    Err(error) => return Err(error),
+                }
             }
         }
         Ok(())

@@ -463,3 +463,28 @@ async fn requests_at_once_do_not_pass_what_a_policy_counts_together() {
         assert_eq!((rig.hits(), refused), (1, 15), "{counted}");
     }
 }
+
+#[tokio::test]
+async fn what_a_tool_servers_cell_leaves_open_is_concluded_at_its_end() {
+    let mut rig = Rig::new().await;
+    rig.be_cell("crm").await;
+    assert_eq!(rig.ask("GET api.example/a").await.status, 200);
+    rig.egress.end().await.unwrap();
+    assert!(rig.store.unfinished().await.unwrap().is_empty());
+    rig.be_cell("crm").await;
+    let (door, daemon) = tokio::io::duplex(1 << 16);
+    let (egress, request) = (Arc::clone(&rig.egress), rig.request("GET api.example/never"));
+    let cut = tokio::spawn(async move { drop(crate::egress::serve(request, daemon, egress.as_ref()).await) });
+    while rig.hits() < 2 {
+        tokio::task::yield_now().await;
+    }
+    // As the cell's end does.
+    cut.abort();
+    assert!(cut.await.unwrap_err().is_cancelled());
+    assert_eq!(rig.store.unfinished().await.unwrap().len(), 1);
+    rig.egress.end().await.unwrap();
+    assert!(rig.store.unfinished().await.unwrap().is_empty());
+    let unknown = |event: &Event| matches!(event, Event::Ended { outcome: Outcome::Unknown { .. }, .. });
+    assert_eq!(rig.ledger().await.iter().filter(|event| unknown(event)).count(), 1);
+    drop(door);
+}

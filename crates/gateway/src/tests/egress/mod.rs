@@ -126,6 +126,17 @@ impl Rig {
         self.egress = Arc::new(SessionEgress::of_server(name.parse().unwrap(), gate, outside));
     }
 
+    /// The same for a cell that no session is of.
+    async fn be_cell(&mut self, name: &str) {
+        let about = About { agent: None, team: Some("sales".parse().unwrap()), session: None };
+        let session = Session { about, by: None, disk: None, tokens_per_day: 0, usd_per_day: None };
+        let servers = Servers::new(self.store.clone(), Arc::new(random), || NOW, Arc::new(Nowhere));
+        let (seen, (events, _)) = (Seen::new([7; 32]), mpsc::channel(1));
+        let gate = SessionGate::open(Arc::new(servers), session, self.policy.subscribe(), seen, events);
+        self.gate = Arc::new(gate.await.unwrap());
+        self.be_server(name);
+    }
+
     async fn with(egress: &str, http2: bool, bounds: Bounds, vault: Option<Arc<Vault>>) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let site = Site::start(folder.path(), http2).await;
