@@ -10,6 +10,8 @@ use tokio::fs::File;
 use tokio::io::{AsyncReadExt as _, AsyncSeekExt as _, AsyncWriteExt as _};
 use tokio::sync::watch;
 
+/// Most bytes that a line with output has beside it.
+const LINE: u64 = 96;
 /// Bytes read from the file at a time.
 const BLOCK: usize = 64 * 1024;
 /// Most bytes of one note, and of all notes of a session.
@@ -20,6 +22,24 @@ const MAX_NOTES: usize = 1 << 20;
 pub(crate) fn now() -> u64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// Most bytes that a journal takes for a session that may print so many: what is printed in small pieces, or has control
+/// characters in it, takes many times its own bytes.
+pub(crate) fn room(output: u64) -> u64 {
+    output.saturating_mul(2).saturating_add(1 << 20)
+}
+
+/// Most bytes that a piece of output takes.
+pub(crate) fn taken(piece: &[u8]) -> u64 {
+    let escaped = |byte: &u8| match byte {
+        b'"' | b'\\' | b'\n' | b'\r' | b'\t' | 0x08 | 0x0c => 2,
+        0..0x20 => 6,
+        _ => 1,
+    };
+    let as_text: u64 = piece.iter().map(escaped).sum();
+    let in_base64 = (piece.len() as u64).div_ceil(3).saturating_mul(4);
+    LINE.saturating_add(as_text.max(in_base64))
 }
 
 /// How far the file is written, and whether more will come.
@@ -77,7 +97,12 @@ impl Journal {
                 Some(message) => Event::Progress { message },
                 None => return Ok(()),
             },
-            Event::Started { .. } | Event::Limit { .. } => event,
+            // The guest says how often.
+            Event::Limit { what } => match self.noted(what) {
+                Some(what) => Event::Limit { what },
+                None => return Ok(()),
+            },
+            Event::Started { .. } => event,
         };
         self.write(event, ended).await
     }
@@ -257,6 +282,40 @@ mod tests {
         assert!(written.len() < 2 * MAX_NOTES, "{}", written.len());
         let lines: Vec<&str> = written.lines().rev().take(2).collect();
         assert!(lines[1].contains("no further notes") && !lines[0].contains("note"), "{lines:?}");
+        journal.push(Event::Limit { what: "memory".to_owned() }).await.unwrap();
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), written);
+
+        let path = folder.path().join("limits");
+        let (mut journal, _) = Journal::create(&path).await.unwrap();
+        for _ in 0..20_000 {
+            journal.push(Event::Limit { what: "memory".to_owned() }).await.unwrap();
+        }
+        let kept = std::fs::read_to_string(&path).unwrap();
+        assert_eq!(kept.lines().count(), MAX_NOTES / 64);
+    }
+
+    #[tokio::test]
+    async fn a_piece_of_output_takes_no_more_than_is_counted() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("events");
+        let (mut journal, _) = Journal::create(&path).await.unwrap();
+        let mut half = [1_u8; 1000];
+        half[999] = 0xc3;
+        let all: Vec<u8> = (0..=255).collect();
+        for piece in [
+            b"x".as_slice(),
+            &[1; 1000],
+            &half,
+            b"\x84 and more",
+            &[0xff; 1000],
+            &all,
+            b"\"\\\n\r\t\x08\x0c\x7f",
+        ] {
+            let before = path.metadata().unwrap().len();
+            journal.push(output(piece)).await.unwrap();
+            let took = path.metadata().unwrap().len() - before;
+            assert!(took <= taken(piece), "{took} {}", piece.escape_ascii());
+        }
     }
 
     #[tokio::test]

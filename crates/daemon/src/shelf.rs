@@ -12,8 +12,10 @@ use crate::journal::Journals;
 
 /// Most sessions that are kept.
 const MAX_KEPT: usize = 500;
-/// Most bytes that kept sessions take, the newest counted first.
+/// Most bytes that kept sessions take, the newest counted first; and what is counted of one at most, so that none takes the
+/// others' place by itself.
 const MAX_BYTES: u64 = 4 << 30;
+const MAX_SHARE: u64 = 512 << 20;
 
 /// The folder of all sessions' folders.
 #[derive(Debug, Clone)]
@@ -89,7 +91,7 @@ impl Shelf {
     pub(crate) fn make_room(&self) {
         let mut bytes = 0_u64;
         for (place, id) in self.ids().into_iter().rev().enumerate() {
-            bytes = bytes.saturating_add(size(&self.session(id)));
+            bytes = bytes.saturating_add(size(&self.session(id)).min(MAX_SHARE));
             let ended = self.view(id).is_none_or(|view| view.state == SessionState::Ended);
             if ended
                 && (place >= MAX_KEPT || bytes > MAX_BYTES)
@@ -140,5 +142,28 @@ mod tests {
         assert_eq!(views.len(), MAX_KEPT);
         assert_eq!(views[0].created, 2);
         assert!(views.iter().all(|view| view.ended.is_some()));
+    }
+
+    #[test]
+    fn one_large_session_takes_no_others_place() {
+        let state = tempfile::tempdir().unwrap();
+        let shelf = Shelf::open(state.path()).unwrap();
+        let large = |millis: u64, bytes: u64| {
+            let view = view(millis, SessionState::Ended);
+            shelf.make(&view).unwrap();
+            fs::File::create(shelf.events(view.id)).unwrap().set_len(bytes).unwrap();
+        };
+        large(0, 1);
+        for millis in 1..8 {
+            large(millis, MAX_SHARE - 1000);
+        }
+        shelf.make_room();
+        assert_eq!(shelf.views().len(), 8);
+        large(8, 3 * MAX_BYTES);
+        shelf.make_room();
+        assert_eq!(shelf.views().len(), 9, "it takes one place");
+        large(9, MAX_SHARE);
+        shelf.make_room();
+        assert_eq!(shelf.views()[0].created, 2, "the oldest make room");
     }
 }

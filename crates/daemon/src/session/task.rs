@@ -26,7 +26,7 @@ use super::tools::Tools;
 use super::{Sessions, workspace};
 use crate::applied::Files;
 use crate::harness::{self, EGRESS_PORT, MODEL_PORT, TOOLS_PORT, Task};
-use crate::journal::Journal;
+use crate::journal::{self, Journal};
 
 /// How long the client may take to send the workspace.
 const WORKSPACE_WITHIN: Duration = Duration::from_secs(120);
@@ -390,8 +390,8 @@ impl Owner {
         if !bytes.is_empty() {
             self.tell(Event::Output { stream, data: Data(bytes) }).await;
         }
-        if over && watch.cause.is_none() {
-            let what = format!("output of {}", self.agent.limits.output);
+        if let (Some(how), None) = (over, &watch.cause) {
+            let what = format!("output of {}{how}", self.agent.limits.output);
             watch.end(EndReason::Limit { what }, process);
         }
         None
@@ -558,14 +558,17 @@ fn container_memory(machine: u64) -> u64 {
 struct Watch {
     cause: Option<EndReason>,
     grace: Option<Instant>,
+    /// Bytes that it may still print, and that these may still take in the journal.
     room: u64,
+    journal: u64,
     memory_hit: bool,
     disk_told: bool,
 }
 
 impl Watch {
     fn new(room: u64) -> Self {
-        Self { cause: None, grace: None, room, memory_hit: false, disk_told: false }
+        let journal = journal::room(room);
+        Self { cause: None, grace: None, room, journal, memory_hit: false, disk_told: false }
     }
 
     /// Asks the harness to end, for this reason.
@@ -582,12 +585,20 @@ impl Watch {
         }
     }
 
-    /// As much of the output as the limit still allows, and whether there was more.
-    fn within(&mut self, mut bytes: Vec<u8>) -> (Vec<u8>, bool) {
+    /// As much of the output as the limit still allows, and how there was more, if there was.
+    fn within(&mut self, mut bytes: Vec<u8>) -> (Vec<u8>, Option<&'static str>) {
         let room = usize::try_from(self.room).unwrap_or(usize::MAX);
-        let over = bytes.len() > room;
+        let over = (bytes.len() > room).then_some("");
         bytes.truncate(room);
         self.room = self.room.saturating_sub(bytes.len() as u64);
+        let Some(left) = self.journal.checked_sub(journal::taken(&bytes)) else {
+            self.room = 0;
+            return (
+                Vec::new(),
+                Some(": in pieces so small, or of such characters, that they take twice that"),
+            );
+        };
+        self.journal = left;
         (bytes, over)
     }
 

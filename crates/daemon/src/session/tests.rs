@@ -183,6 +183,10 @@ async fn harness(mut stream: Stream, spec: ProcessSpec, report: tokio::sync::mps
             say = vec![FromProcess::Stdout(vec![b'x'; 1000]); 20];
             exit = None;
         }
+        "drip" => {
+            say = vec![FromProcess::Stdout(vec![b'x']); 20_000];
+            exit = None;
+        }
         "oom" => {
             report.send(DoorReport::Guest(FromGuest::LimitHit { limit: GuestLimit::Memory })).await.unwrap();
             exit = Some(Exit::Signal(9));
@@ -368,6 +372,11 @@ async fn each_limit_of_the_host_stops_a_runaway_and_says_which() {
         })
         .sum();
     assert_eq!(printed, 4096);
+    let id = lab.start("drip", "output = \"64KiB\"").await;
+    let EndReason::Limit { what } = lab.end(id).await else { panic!("not ended") };
+    assert!(what.starts_with("output of 64KiB: in pieces so small"), "{what}");
+    let kept = lab.sessions.shelf.events(id).metadata().unwrap().len();
+    assert!(kept < (1 << 20) + (128 << 10) + 4096, "{kept}");
     let id = lab.start("hello", "disk = \"64MiB\"").await;
     let full = Event::Limit { what: "disk of 64MiB: it is full".to_owned() };
     assert!(lab.all(id).await.contains(&full), "a disk that is full at the end is told");
