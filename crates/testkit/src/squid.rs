@@ -67,8 +67,10 @@ impl Squid {
             let owned = Command::new("chown").args(["-R", "proxy"]).arg(at).status().expect("chown runs");
             assert!(owned.success(), "squid gets its folder");
         }
+        // It names its shared memory after its service: by the usual name it would meet that of any other squid here, another
+        // user's too.
         let running = Command::new(SQUID)
-            .args(["-N", "-f"])
+            .args(["-N", "-n", &format!("lazaret{}", ports[0]), "-f"])
             .arg(at.join("squid.conf"))
             .stdout(Stdio::null())
             .stderr(Stdio::null())
@@ -113,7 +115,13 @@ impl Squid {
 
 impl Drop for Squid {
     fn drop(&mut self) {
-        drop(self.running.kill());
-        drop(self.running.wait());
+        if !matches!(self.running.try_wait(), Ok(None)) {
+            return;
+        }
+        // So asked, it takes its shared memory with it.
+        let pid = rustix::process::Pid::from_child(&self.running);
+        if rustix::process::kill_process(pid, rustix::process::Signal::TERM).is_ok() {
+            drop(self.running.wait());
+        }
     }
 }

@@ -23,8 +23,11 @@ pub struct Proxy {
 
 impl Drop for Proxy {
     fn drop(&mut self) {
-        drop(self.child.kill());
-        drop(self.child.wait());
+        let pid = rustix::process::Pid::from_child(&self.child);
+        // So asked, squid takes its shared memory with it.
+        if rustix::process::kill_process(pid, rustix::process::Signal::TERM).is_ok() {
+            drop(self.child.wait());
+        }
     }
 }
 
@@ -72,8 +75,9 @@ pub async fn squid(folder: &Path, origin: &Authority) -> Result<Proxy> {
     if !opened.success() || (rustix::process::getuid().is_root() && !owned.success()) {
         return Err("squid's folder can't be given to it".into());
     }
+    // It names its shared memory after its service: by the usual name it would meet that of any other squid here.
     let child = Command::new(SQUID)
-        .args(["-N", "-f"])
+        .args(["-N", "-n", &format!("lazaret{port}"), "-f"])
         .arg(at("squid.conf"))
         .stdout(Stdio::null())
         .stderr(Stdio::null())
