@@ -1,12 +1,15 @@
 //! Real mail servers in a folder of their own: Dovecot for IMAP, Exim for SMTP, as the distribution has them, on loopback,
 //! with a certificate made for them. They run without any right of root, also where the tests have it.
 
+mod dovecot;
+
 use std::fs;
 use std::net::{TcpListener, TcpStream};
 use std::os::unix::fs::{PermissionsExt as _, chown};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::thread;
 use std::time::Duration;
 
 use crate::authorization::Authorization;
@@ -34,34 +37,6 @@ struct Tokens<'a> {
 }
 
 impl Tokens<'_> {
-    /// What Dovecot's configuration says of them.
-    fn dovecot(&self, at: &Path) -> String {
-        if self.mechanisms.is_empty() {
-            return String::new();
-        }
-        let args = at.join("oauth2.conf");
-        let asked_at = &self.asked_at;
-        let text = format!(
-            "introspection_mode = post
-introspection_url = http://{asked_at}/as/introspect
-username_attribute = username
-active_attribute = active
-active_value = true
-"
-        );
-        fs::write(&args, text).expect("a file");
-        let (mechanisms, args) = (self.mechanisms.join(" "), args.display());
-        format!(
-            "auth_mechanisms = plain login {mechanisms}
-passdb {{
-  driver = oauth2
-  mechanisms = {mechanisms}
-  args = {args}
-}}
-"
-        )
-    }
-
     /// What Exim's configuration says of them, at its end.
     fn exim(&self) -> String {
         let one = |mechanism: &&str| {
@@ -123,9 +98,8 @@ impl MailServers {
             format!("{USER}:{{PLAIN}}{PASSWORD}:{id}:{id}::{}\n", at.join("home").display()),
         )
         .expect("a file");
-        let [imap, smtp] = [tokens.dovecot(at), tokens.exim()];
-        fs::write(at.join("dovecot.conf"), dovecot(at, &user_name(id), ports[0]) + &imap).expect("a file");
-        fs::write(at.join("exim.conf"), exim(at, id, [ports[1], ports[2]]) + &smtp).expect("a file");
+        dovecot::write(at, &user_name(id), ports[0], tokens);
+        fs::write(at.join("exim.conf"), exim(at, id, [ports[1], ports[2]]) + &tokens.exim()).expect("a file");
         if ours == 0 {
             fs::set_permissions(at, fs::Permissions::from_mode(0o755)).expect("its mode");
             give(at, id);
@@ -203,19 +177,32 @@ impl MailServers {
 
 impl Drop for MailServers {
     fn drop(&mut self) {
-        for child in &mut self.running {
-            let pid = rustix::process::Pid::from_child(child);
-            // Its own processes end with it.
-            if rustix::process::kill_process(pid, rustix::process::Signal::TERM).is_ok() {
-                drop(child.wait());
+        self.running.iter_mut().for_each(end);
+    }
+}
+
+/// Ends it, and its own processes with it. Exim misses a signal that comes just before it waits for the next connection, so
+/// it is told again.
+fn end(child: &mut Child) {
+    let pid = rustix::process::Pid::from_child(child);
+    while rustix::process::kill_process(pid, rustix::process::Signal::TERM).is_ok() {
+        for _ in 0..250 {
+            if !matches!(child.try_wait(), Ok(None)) {
+                return;
             }
+            thread::sleep(Duration::from_millis(20));
         }
     }
 }
 
+/// Where the distribution has it.
+fn installed(program: &str) -> PathBuf {
+    Path::new("/usr/sbin").join(program)
+}
+
 fn start(at: &Path, program: &str, args: &[&str], config: &str, id: Option<u32>) -> Child {
     let log = fs::File::create(at.join(format!("{program}.out"))).expect("a file");
-    let mut command = Command::new(Path::new("/usr/sbin").join(program));
+    let mut command = Command::new(installed(program));
     command
         .args(args)
         .arg(at.join(config))
@@ -258,68 +245,6 @@ fn certificate(at: &Path) {
     write("cert.pem", cert.pem());
     write("key.pem", key.serialize_pem());
     fs::set_permissions(at.join("key.pem"), fs::Permissions::from_mode(0o600)).expect("its mode");
-}
-
-fn dovecot(at: &Path, user: &str, port: u16) -> String {
-    let at = at.display();
-    format!(
-        "base_dir = {at}/run
-state_dir = {at}/state
-log_path = {at}/log/dovecot
-protocols = imap
-listen = 127.0.0.1
-default_internal_user = {user}
-default_login_user = {user}
-default_internal_group =
-first_valid_uid = 1
-mail_location = maildir:~/Maildir
-ssl = required
-ssl_cert = <{at}/cert.pem
-ssl_key = <{at}/key.pem
-passdb {{
-  driver = passwd-file
-  args = {at}/users
-}}
-userdb {{
-  driver = passwd-file
-  args = {at}/users
-}}
-service imap-login {{
-  chroot =
-  inet_listener imap {{
-    port = 0
-  }}
-  inet_listener imaps {{
-    port = {port}
-    ssl = yes
-  }}
-}}
-service anvil {{
-  chroot =
-}}
-service stats {{
-  chroot =
-}}
-namespace inbox {{
-  inbox = yes
-  mailbox Drafts {{
-    auto = create
-    special_use = \\Drafts
-  }}
-  mailbox Sent {{
-    auto = create
-    special_use = \\Sent
-  }}
-  mailbox Trash {{
-    auto = create
-    special_use = \\Trash
-  }}
-  mailbox Entwürfe {{
-    auto = create
-  }}
-}}
-"
-    )
 }
 
 fn exim(at: &Path, id: u32, [smtps, smtp]: [u16; 2]) -> String {
