@@ -54,19 +54,24 @@ pub(crate) struct PriceEntry {
     input: f64,
     /// Tokens that it reads from the provider's cache; as others where nothing is said.
     cache_read: Option<f64>,
-    /// Tokens that it reads and puts into the provider's cache; twice as much as others where nothing is said.
+    /// Tokens that it reads and puts into the provider's cache; where nothing is said, twice as much as others at Anthropic's API,
+    /// and as others at OpenAI's, which doesn't always tell which these are.
     cache_write: Option<f64>,
     /// Tokens that it writes.
     output: f64,
 }
 
 impl PriceEntry {
-    /// The price; none if a number is no amount.
-    fn price(&self) -> Option<Price> {
+    /// The price at a provider that is asked so; none if a number is no amount.
+    fn price(&self, api: Option<ProviderApi>) -> Option<Price> {
+        let written = match api {
+            Some(ProviderApi::Anthropic) | None => self.input * 2.0,
+            Some(ProviderApi::Responses | ProviderApi::Chat) => self.input,
+        };
         Some(Price {
             input: UsdMicros::dollars(self.input)?,
             cache_read: UsdMicros::dollars(self.cache_read.unwrap_or(self.input))?,
-            cache_write: UsdMicros::dollars(self.cache_write.unwrap_or(self.input * 2.0))?,
+            cache_write: UsdMicros::dollars(self.cache_write.unwrap_or(written))?,
             output: UsdMicros::dollars(self.output)?,
             dearer_above: None,
         })
@@ -206,7 +211,9 @@ impl Config {
 
     /// What models cost, as this host says.
     pub(crate) fn prices(&self) -> Prices {
-        let price = |(model, entry): (&ModelName, &PriceEntry)| Some((model.clone(), entry.price()?));
+        let price = |(model, entry): (&ModelName, &PriceEntry)| {
+            Some((model.clone(), entry.price(self.api(model.provider()))?))
+        };
         Prices::new(self.prices.iter().filter_map(price).collect())
     }
 
@@ -218,7 +225,7 @@ impl Config {
         if let Some(socket) = config.shared_socket.as_deref().filter(|socket| !socket.is_absolute()) {
             return Err(format!("`shared_socket` is an absolute path, not `{}`", socket.display()));
         }
-        if let Some((model, _)) = config.prices.iter().find(|(_, entry)| entry.price().is_none()) {
+        if let Some((model, _)) = config.prices.iter().find(|(_, entry)| entry.price(None).is_none()) {
             return Err(format!("`prices.\"{model}\"` has a number that is no amount of US dollars"));
         }
         if let Some(ca) = config.network.ca.as_deref().filter(|ca| !ca.is_absolute()) {
@@ -268,9 +275,14 @@ mod tests {
     #[test]
     fn prices_are_dollars_for_a_million_tokens() {
         let config = Config::parse("[prices.\"local/a\"]\ninput = 0.25\noutput = 2\n").unwrap();
-        let price = config.prices[&"local/a".parse().unwrap()].price().unwrap();
-        let micros = [price.input, price.cache_read, price.cache_write, price.output].map(UsdMicros::as_u64);
-        assert_eq!(micros, [250_000, 250_000, 500_000, 2_000_000]);
+        for (api, written) in
+            [(None, 500_000), (Some(ProviderApi::Anthropic), 500_000), (Some(ProviderApi::Chat), 250_000)]
+        {
+            let price = config.prices[&"local/a".parse().unwrap()].price(api).unwrap();
+            let micros =
+                [price.input, price.cache_read, price.cache_write, price.output].map(UsdMicros::as_u64);
+            assert_eq!(micros, [250_000, 250_000, written, 2_000_000]);
+        }
     }
 
     #[test]

@@ -31,14 +31,15 @@ pub struct Prices {
 }
 
 impl Price {
-    /// What a call cost.
+    /// What a call cost. Where the provider doesn't say what it put into its cache, that may be all that wasn't there.
     pub(crate) fn of(&self, usage: &Usage) -> UsdMicros {
         let dear = self.dearer_above.is_some_and(|above| usage.prompt() > above);
         let (read, written) = if dear { (200, 150) } else { (100, 100) };
+        let input = if usage.cache_write.is_some() { self.input } else { self.input.max(self.cache_write) };
         let parts = [
-            (usage.input, self.input, read),
+            (usage.input, input, read),
             (usage.cache_read, self.cache_read, read),
-            (usage.cache_write, self.cache_write, read),
+            (usage.cache_write.unwrap_or(0), self.cache_write, read),
             (usage.output, self.output, written),
         ];
         let cost = |(tokens, price, percent): (u64, UsdMicros, u64)| {
@@ -126,12 +127,18 @@ mod tests {
     #[test]
     fn a_call_costs_what_the_table_says() {
         let sonnet = price("anthropic/claude-sonnet-4-5").unwrap();
-        let usage = Usage { input: 1_000, cache_read: 10_000, cache_write: 2_000, output: 500 };
+        let usage = Usage { input: 1_000, cache_read: 10_000, cache_write: Some(2_000), output: 500 };
         // $0.003 + $0.003 + $0.012 + $0.0075.
         assert_eq!(sonnet.of(&usage), UsdMicros::micros(25_500));
-        let long = Usage { input: 200_001, output: 1_000, ..Usage::default() };
+        let long = Usage { input: 200_001, cache_write: Some(0), output: 1_000, ..Usage::default() };
         assert_eq!(sonnet.of(&long), UsdMicros::micros(1_200_006 + 22_500));
         assert_eq!(sonnet.of(&Usage { output: 1, ..Usage::default() }), UsdMicros::micros(15));
+        // What is put into the cache is told, or could be all of it.
+        let astra = price("openai/gpt-6-astra").unwrap();
+        let cost = |input, cache_write| astra.of(&Usage { input, cache_write, ..Usage::default() });
+        assert_eq!(cost(1_000, Some(0)), UsdMicros::micros(10_000));
+        assert_eq!(cost(600, Some(400)), UsdMicros::micros(11_000));
+        assert_eq!(cost(1_000, None), UsdMicros::micros(12_500));
         let mini = price("openai/gpt-5-mini").unwrap();
         assert_eq!(
             mini.of(&Usage { input: 1, ..Usage::default() }),
@@ -168,7 +175,7 @@ mod tests {
         ) {
             let price = price(&format!("{}/{}", LISTED[row].0, LISTED[row].1)).unwrap();
             let [input, cache_read, cache_write, output] = parts;
-            let cache_write = if cached { cache_write } else { 0 };
+            let cache_write = cached.then_some(cache_write);
             let usage = Usage { input, cache_read, cache_write, output };
             prop_assert!(price.of(&usage) <= price.at_worst(usage.prompt(), output));
         }

@@ -13,8 +13,8 @@ pub struct Usage {
     pub input: u64,
     /// Read from the provider's cache.
     pub cache_read: u64,
-    /// Read and put into the provider's cache.
-    pub cache_write: u64,
+    /// Read and put into the provider's cache; none: the provider doesn't say, and these are among `input`.
+    pub cache_write: Option<u64>,
     /// Written by the model.
     pub output: u64,
 }
@@ -23,7 +23,7 @@ impl Usage {
     /// All that the model read.
     #[must_use]
     pub fn prompt(&self) -> u64 {
-        self.input.saturating_add(self.cache_read).saturating_add(self.cache_write)
+        self.input.saturating_add(self.cache_read).saturating_add(self.cache_write.unwrap_or(0))
     }
 
     /// All tokens together.
@@ -139,7 +139,9 @@ impl UsageReader {
         };
         take("input_tokens", &mut self.usage.input);
         take("cache_read_input_tokens", &mut self.usage.cache_read);
-        take("cache_creation_input_tokens", &mut self.usage.cache_write);
+        let mut written = self.usage.cache_write.unwrap_or(0);
+        take("cache_creation_input_tokens", &mut written);
+        self.usage.cache_write = Some(written);
         take("output_tokens", &mut self.usage.output);
         self.prompt_known |= usage.get("input_tokens").is_some_and(Value::is_u64);
         self.whole |=
@@ -150,10 +152,13 @@ impl UsageReader {
         let Some(usage) = value.get("usage") else { return };
         let count = |key: &str| usage.get(key).and_then(Value::as_u64);
         let (Some(input), Some(output)) = (count(input), count(output)) else { return };
-        let cached =
-            usage.get(details).and_then(|details| details.get("cached_tokens")).and_then(Value::as_u64);
-        let cached = cached.unwrap_or(0).min(input);
-        self.usage = Usage { input: input - cached, cache_read: cached, cache_write: 0, output };
+        let detail =
+            |key: &str| usage.get(details).and_then(|details| details.get(key)).and_then(Value::as_u64);
+        let cache_read = detail("cached_tokens").unwrap_or(0).min(input);
+        let input = input - cache_read;
+        let cache_write = detail("cache_write_tokens").map(|written| written.min(input));
+        let input = input - cache_write.unwrap_or(0);
+        self.usage = Usage { input, cache_read, cache_write, output };
         self.prompt_known = true;
         self.whole = true;
     }
@@ -186,22 +191,36 @@ mod tests {
                      \"cache_read_input_tokens\":100,\"cache_creation_input_tokens\":20,\"output_tokens\":1}}}\r\n\r\n";
         all(Dialect::AnthropicMessages, true, start, (None, Some(127)));
         let end = "data: {\"type\":\"message_delta\",\"usage\":{\"output_tokens\":40}}\n\ndata: {\"type\":\"message_stop\"}\n\n";
-        let usage = Usage { input: 7, cache_read: 100, cache_write: 20, output: 40 };
+        let usage = Usage { input: 7, cache_read: 100, cache_write: Some(20), output: 40 };
         all(Dialect::AnthropicMessages, true, &format!("{start}{end}"), (Some(usage), Some(127)));
         let whole = r#"{"content":[],"usage":{"input_tokens":3,"output_tokens":4}}"#;
-        let usage = Usage { input: 3, output: 4, ..Usage::default() };
+        let usage = Usage { input: 3, cache_read: 0, cache_write: Some(0), output: 4 };
         all(Dialect::AnthropicMessages, false, whole, (Some(usage), Some(3)));
     }
 
     #[test]
     fn openai_tells_at_the_end() {
-        let usage = Usage { input: 6, cache_read: 4, cache_write: 0, output: 5 };
+        let usage = Usage { input: 6, cache_read: 4, cache_write: None, output: 5 };
         let done = "data: {\"type\":\"response.completed\",\"response\":{\"usage\":{\"input_tokens\":10,\
                     \"input_tokens_details\":{\"cached_tokens\":4},\"output_tokens\":5}}}\n\n";
         all(Dialect::OpenAiResponses, true, done, (Some(usage), Some(10)));
         let chunk = "data: {\"choices\":[],\"usage\":null}\n\ndata: {\"choices\":[],\"usage\":{\"prompt_tokens\":10,\
                      \"completion_tokens\":5,\"prompt_tokens_details\":{\"cached_tokens\":4}}}\n\ndata: [DONE]\n\n";
         all(Dialect::OpenAiChat, true, chunk, (Some(usage), Some(10)));
+        let wrote = Usage { input: 1, cache_read: 4, cache_write: Some(5), output: 5 };
+        all(
+            Dialect::OpenAiResponses,
+            true,
+            &done.replace("4}", "4,\"cache_write_tokens\":5}"),
+            (Some(wrote), Some(10)),
+        );
+        let more = Usage { input: 0, cache_read: 4, cache_write: Some(6), output: 5 };
+        all(
+            Dialect::OpenAiChat,
+            true,
+            &chunk.replace("4}", "4,\"cache_write_tokens\":99}"),
+            (Some(more), Some(10)),
+        );
         let text = "data: {\"choices\":[{\"delta\":{\"content\":\"\\\"usage\\\": 1\"}}]}\n\n";
         all(Dialect::OpenAiChat, true, text, (None, None));
     }
