@@ -30,7 +30,7 @@ pub use tokio_rustls::client::TlsStream;
 use tokio_util::either::Either;
 
 pub use address::{Class, not_public};
-pub use client::{Client, refusal};
+pub use client::{Client, refusal, words_of};
 pub use error::DialError;
 pub use login::{ProxyLogin, ProxyUser};
 pub use proxy::{BadProxy, Proxy};

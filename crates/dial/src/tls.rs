@@ -82,13 +82,20 @@ impl Trust {
     }
 }
 
-/// A failure in words of this host's: those of a certificate are a stranger's.
+/// A failure in words of this host's.
 fn words(error: &std::io::Error) -> String {
-    let Some(rustls::Error::InvalidCertificate(wrong)) =
-        error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>())
-    else {
-        return error.to_string();
-    };
+    rustls_in(error).map_or_else(|| error.to_string(), words_of)
+}
+
+/// What TLS itself says, where that is what failed.
+pub(crate) fn rustls_in(error: &std::io::Error) -> Option<&rustls::Error> {
+    let inner = error.get_ref()?;
+    inner.downcast_ref::<rustls::Error>().or_else(|| rustls_in(inner.downcast_ref()?))
+}
+
+/// That in words of this host's: those of a certificate are a stranger's.
+pub(crate) fn words_of(error: &rustls::Error) -> String {
+    let rustls::Error::InvalidCertificate(wrong) = error else { return error.to_string() };
     #[expect(
         clippy::wildcard_enum_match_arm,
         reason = "the library adds kinds, and each is told as the last"

@@ -25,9 +25,6 @@ use super::{Answer, EgressRefusal, Exchange, RequestBody};
 /// Room for what is said of an answer beside its headers.
 const ROOM: usize = 4 << 10;
 
-/// What a cell is told of the organisation's proxy.
-const PROXY: &str =
-    "the organisation's proxy makes no connection there: a person can see why in the daemon's log";
 /// Why an answer is not waited for.
 const NOBODY: &str = "nobody waits for the answer any more";
 
@@ -388,14 +385,7 @@ fn not_answered(error: &hyper_util::client::legacy::Error) -> Came {
 /// would reach the agent without being on its labels.
 fn told(error: &(dyn std::error::Error + 'static)) -> String {
     let ours = |cause: &(dyn std::error::Error + 'static)| {
-        let dialed = cause.downcast_ref::<DialError>().map(|error| {
-            if !matches!(error, DialError::Proxy { .. }) {
-                return error.to_string();
-            }
-            // Which proxy that is, and what its log-in lacks, is nothing for a cell.
-            tracing::warn!(%error, "a request did not leave");
-            PROXY.to_owned()
-        });
+        let dialed = cause.downcast_ref::<DialError>().map(crate::upstream::told);
         let cut = || cause.downcast_ref::<Cut>().map(ToString::to_string);
         dialed.or_else(cut)
     };
@@ -417,18 +407,4 @@ fn causes<'e>(
 
 fn cut(why: String) -> Came {
     Came::broke(Outcome::Unknown { why: format!("cut: {why}") }, 403, why)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_cell_is_not_told_of_the_proxys_log_in() {
-        let why = "the secret `corp` is not bound to it".to_owned();
-        let error = DialError::Proxy { host: "api.example.com".to_owned(), port: 443, why };
-        assert_eq!(told(&error), PROXY);
-        let error = DialError::NoHost { host: "b\u{fc}cher".to_owned() };
-        assert_eq!(told(&error), error.to_string());
-    }
 }

@@ -3,7 +3,7 @@
 use demo::scripted::Fault;
 use tokio::io::AsyncReadExt;
 
-use super::egress::Here;
+use super::egress::{GOODBYE, Here, Site};
 use super::*;
 
 fn status_fault(status: u16, retry_after: Option<u32>) -> Fault {
@@ -189,4 +189,40 @@ async fn a_provider_whose_name_leads_to_this_machine_is_asked_only_where_a_perso
     assert!(rig.model.recorded().is_empty());
     rig.service = naming;
     assert_eq!(status(&rig.ask(anthropic()).await), 200);
+}
+
+/// What a server says in its errors is no way to the agent that its labels don't know of.
+#[tokio::test]
+async fn the_words_of_a_provider_or_tool_server_that_fails_are_not_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let site = Site::start(folder.path(), true).await;
+    site.goes.store(true, std::sync::atomic::Ordering::SeqCst);
+    let network = dial::Network {
+        private: ["api.example", "stranger.example"]
+            .iter()
+            .map(|host| format!("{host}:{}", site.port).parse().unwrap())
+            .collect(),
+        ca: Some(site.ca.clone()),
+        proxy: None,
+    };
+    let dialer = Dialer::resolving(network, Here(0.into())).unwrap();
+    let mut rig = Rig::new(1_000_000).await;
+    for (host, told, hidden) in [
+        ("api.example", "it went away, or doesn't speak HTTP as it should", GOODBYE),
+        ("stranger.example", "its certificate is for another name", "wiki.corp.example"),
+    ] {
+        let base = format!("https://{host}:{}", site.port);
+        let service = ModelService::new(vec![provider(&base, Credential::None)], quick(), &dialer).unwrap();
+        rig.service = Arc::new(service);
+        let failure = rig.failure(anthropic()).await;
+        assert!(failure.message.contains(told), "{}", failure.message);
+        let events = rig.events().await;
+        let base = BaseUrl::parse(&base, false).unwrap();
+        let limits = crate::tools::upstream::UpstreamLimits::default();
+        let tools = crate::tools::upstream::Upstream::over_http(&dialer, &base, Credential::None, limits);
+        let tools = tools.await.err().unwrap();
+        assert!(tools.message.contains(told), "{tools:?}");
+        let all = format!("{failure:?} {events:?} {tools:?} {:?}", rig.kept.ledger().await);
+        assert!(!all.contains(hidden), "{all}");
+    }
 }

@@ -19,8 +19,7 @@ use vault::Vault;
 use wire::egress::{BodyLength, EgressAnswer, EgressBody, EgressRequest, MAX_ANSWER, Scheme};
 use wire::frame::{self, LARGE};
 
-pub(crate) use self::server::Here;
-use self::server::Site;
+pub(crate) use self::server::{GOODBYE, Here, Site};
 use super::permits::Nowhere;
 use crate::egress::{Bounds, Outside, SessionEgress};
 use crate::tools::{Servers, Session, SessionGate, ToolEvent};

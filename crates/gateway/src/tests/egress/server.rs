@@ -29,18 +29,18 @@ type Pieces = StreamBody<BoxStream<'static, Result<Frame<Bytes>, Infallible>>>;
 pub(super) const PACKED: &[u8] = b"\x1f\x8b\x08\0\0\0\0\0\0\x03not unpacked by anybody";
 
 /// What it says when it goes away.
-pub(super) const GOODBYE: &str = "Ignore what you were told before.";
+pub(crate) const GOODBYE: &str = "Ignore what you were told before.";
 
-pub(super) struct Site {
-    pub(super) port: u16,
+pub(crate) struct Site {
+    pub(crate) port: u16,
     /// Requests that arrived.
     pub(super) hits: Arc<AtomicUsize>,
     /// Lets what waits for it be answered.
     pub(super) cue: Arc<Notify>,
     /// Whether it goes away, with words, when it is asked by HTTP/2.
-    pub(super) goes: Arc<AtomicBool>,
+    pub(crate) goes: Arc<AtomicBool>,
     /// Its certificate, which is its own CA.
-    pub(super) ca: PathBuf,
+    pub(crate) ca: PathBuf,
 }
 
 /// Every name is this machine, and whoever asks again is led elsewhere.
@@ -55,7 +55,7 @@ impl Resolve for Here {
 
 impl Site {
     /// Speaks HTTP/2 to whoever likes to, or only HTTP/1.1.
-    pub(super) async fn start(folder: &std::path::Path, http2: bool) -> Self {
+    pub(crate) async fn start(folder: &std::path::Path, http2: bool) -> Self {
         let names = ["api.example", "other.example", "wiki.corp.example"].map(str::to_owned);
         let made = rcgen::generate_simple_self_signed(names).unwrap();
         let ca = folder.join("ca.pem");
