@@ -393,7 +393,8 @@ impl EgressPattern {
 
     /// Whether it names a request, by a rule that answers so. A denial without `?` is about any query, everything else
     /// without one about none. A push is allowed by a rule that names all of its refs, and asked about or denied by one
-    /// that names any of them; rules that aren't about git allow none.
+    /// that names any of them; one that says no ref, as git begins it and tries out whether it may, is denied by no rule
+    /// about pushes. Rules that aren't about git allow none.
     #[must_use]
     pub fn names(&self, target: &EgressTarget, answer: Answer) -> bool {
         let denies = answer == Answer::Deny;
@@ -438,12 +439,17 @@ impl EgressPattern {
             Git::Push { refs, .. } if !begins && answer == Answer::Allow => {
                 target.refs.iter().all(|name| named(refs, name))
             }
-            // A push of nothing is how git tries out whether it may.
             Git::Push { refs, .. } if !begins && !target.refs.is_empty() => {
                 target.refs.iter().any(|name| named(refs, name))
             }
-            Git::Fetch | Git::Push { .. } => true,
+            Git::Push { .. } => answer != Answer::Deny,
+            Git::Fetch => true,
         }
+    }
+
+    /// Whether it is about pushes.
+    fn is_push(&self) -> bool {
+        matches!(self.git, Some(Git::Push { .. }))
     }
 
     /// Whether it is about a push to this ref, whatever the repository.
@@ -665,7 +671,8 @@ pub struct Egress {
 }
 
 impl Egress {
-    /// The rules that are about a request. A push one of whose refs no rule allows or asks about is denied whole.
+    /// The rules that are about a request. A push one of whose refs no rule allows or asks about is denied whole. Where a
+    /// push says no ref yet, nobody is asked about other refs than it may come to change.
     #[must_use]
     pub fn about(&self, target: &EgressTarget) -> Vec<&EgressRule> {
         let mut rules: Vec<&EgressRule> = self.rules.iter().filter(|rule| rule.names(target)).collect();
@@ -675,6 +682,9 @@ impl Egress {
         };
         if !target.refs.iter().all(listed) {
             rules.retain(|rule| rule.answer == Answer::Deny);
+        }
+        if target.refs.is_empty() && rules.iter().any(|rule| rule.answer == Answer::Allow) {
+            rules.retain(|rule| rule.answer != Answer::Ask || !rule.pattern.is_push());
         }
         rules
     }

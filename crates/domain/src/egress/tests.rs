@@ -162,6 +162,53 @@ fn a_push_is_denied_whole_where_one_of_its_refs_is_not_listed() {
 }
 
 #[test]
+fn a_push_that_says_no_ref_yet_meets_no_rule_about_some_ref() {
+    use Answer::{Allow, Ask, Deny};
+    let rule = |(answer, pattern): &(Answer, &str)| EgressRule {
+        answer: *answer,
+        pattern: pattern.parse().unwrap(),
+        line: 1,
+        preset: None,
+    };
+    let agents = (Allow, "PUSH https://g.example/app refs/heads/agent/* no-ci");
+    let (asks, denies) = (
+        (Ask, "PUSH https://g.example/app refs/heads/main"),
+        (Deny, "PUSH https://g.example/app refs/heads/main"),
+    );
+    let all = (Allow, "PUSH https://g.example/app refs/**");
+    let closed = (Deny, "* https://g.example/**");
+    for (rules, first, to_main) in [
+        (&[agents, asks][..], &[Allow][..], &[Ask][..]),
+        (&[asks], &[Ask], &[Ask]),
+        (&[denies], &[], &[Deny]),
+        (&[all, denies], &[Allow], &[Allow, Deny]),
+        (&[asks, denies], &[Ask], &[Ask, Deny]),
+        (&[agents, closed], &[Allow, Deny], &[Deny]),
+        (&[(Ask, "GET https://g.example/**?*"), agents], &[Ask, Allow], &[]),
+    ] {
+        let egress = Egress { rules: rules.iter().map(rule).collect(), ..Egress::default() };
+        let answers = |target: &str| -> Vec<Answer> {
+            egress.about(&target.parse().unwrap()).into_iter().map(|rule| rule.answer).collect()
+        };
+        assert_eq!(
+            answers("GET https://g.example/app/info/refs?service=git-receive-pack"),
+            first,
+            "{rules:?}"
+        );
+        let tried = answers("POST https://g.example/app.git/git-receive-pack");
+        assert!(
+            tried == first || rules.iter().any(|(_, rule)| rule.starts_with("GET")),
+            "{rules:?}: {tried:?}"
+        );
+        assert_eq!(
+            answers("POST https://g.example/app.git/git-receive-pack refs/heads/main"),
+            to_main,
+            "{rules:?}"
+        );
+    }
+}
+
+#[test]
 fn every_preset_is_made_of_rules() {
     for preset in crate::PRESETS {
         let all = preset.allow.iter().chain(preset.ask);

@@ -497,6 +497,15 @@ fn pushes_are_decided_by_their_refs_and_never_by_other_rules() {
 }
 
 #[test]
+fn to_begin_a_push_asks_nobody_where_some_push_is_allowed() {
+    let policy = compile(&agent(GIT), None, &[]).unwrap();
+    let begins = "GET https://git.example.com/acme/app/info/refs?service=git-receive-pack";
+    let action = Connect::told(begins.parse().unwrap(), Body::None);
+    let (found, reason) = asked(&policy, action, facts(Labels::default(), false, Origin::Unknown));
+    assert_eq!(found, Answer::Allow, "{reason}");
+}
+
+#[test]
 fn a_push_that_is_asked_about_may_make_something_run() {
     let policy = compile(&agent(GIT), None, &[]).unwrap();
     let call = Call {
