@@ -58,6 +58,9 @@ pub enum PushError {
     /// Its start is no list of commands.
     #[error("the push can't be read: {0}")]
     Malformed(&'static str),
+    /// It changes nothing, and says something all the same.
+    #[error("a push that changes nothing has nothing after that")]
+    MoreThanNothing,
     /// There is too much of something.
     #[error("the push has more than {max} {what}")]
     TooMany {
@@ -191,6 +194,9 @@ impl Push {
         loop {
             match reader.line()? {
                 None => return Ok(false),
+                Some(Line::Flush) if self.changes.is_empty() && !self.shallow.is_empty() => {
+                    return Err(PushError::Malformed("shallow lines come with no command"));
+                }
                 Some(Line::Flush) => return Ok(true),
                 Some(Line::Text(text)) => self.command(text)?,
             }
@@ -389,6 +395,7 @@ mod tests {
             (vec![format!("{OLD} {OLD}\0 quiet")], "no name"),
             (vec![format!("XYZ {OLD} refs/heads/a\0 quiet")], "no object"),
             (vec![first("refs/heads/a"), format!("shallow {OLD}")], "shallow too late"),
+            (vec![format!("shallow {OLD}")], "shallow for nothing"),
         ] {
             let lines: Vec<&str> = lines.iter().map(String::as_str).collect();
             assert!(matches!(read(&lines), Err(PushError::Malformed(_))), "{why}");

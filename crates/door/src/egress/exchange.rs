@@ -76,6 +76,7 @@ impl Exchanges {
         if request.is_push() {
             begun = push::take(&mut request, &mut body, self.patience).await?;
         }
+        let length = request.body;
         let room = Arc::clone(&self.room).acquire_owned().await.map_err(Refusal::failed)?;
         let bodiless = request.method == "HEAD";
         let mut daemon = self.daemon.open().await.map_err(Refusal::failed)?;

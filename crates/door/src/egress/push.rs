@@ -25,12 +25,21 @@ pub(super) async fn take(
     loop {
         match Push::read(&begun) {
             Ok(Start::Whole(push, used)) => {
+                let rest = begun.split_off(used).freeze();
+                let is_nothing = push.changes.is_empty();
+                if is_nothing
+                    && (!rest.is_empty() || next(body, patience).await?.is_some_and(|more| !more.is_empty()))
+                {
+                    return Err(Refusal::malformed(PushError::MoreThanNothing));
+                }
+                request.body = if is_nothing { BodyLength::None } else { BodyLength::Unknown };
                 request.push = Some(push);
-                request.body = BodyLength::Unknown;
-                return Ok(begun.split_off(used).freeze());
+                return Ok(rest);
             }
             Ok(Start::More) => {}
-            Err(error @ PushError::Malformed(_)) => return Err(Refusal::malformed(error)),
+            Err(error @ (PushError::Malformed(_) | PushError::MoreThanNothing)) => {
+                return Err(Refusal::malformed(error));
+            }
             Err(
                 error @ (PushError::TooMany { .. }
                 | PushError::Signed

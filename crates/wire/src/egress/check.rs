@@ -131,6 +131,10 @@ impl EgressRequest {
         match &self.push {
             None if self.is_push() => Err(NotCanonical::Push),
             Some(_) if !self.is_push() => Err(NotCanonical::Push),
+            // Nobody is asked about what would follow: no ref is named.
+            Some(push) if push.changes.is_empty() && self.body != BodyLength::None => {
+                Err(PushError::MoreThanNothing.into())
+            }
             Some(push) => Ok(push.check()?),
             None => Ok(()),
         }

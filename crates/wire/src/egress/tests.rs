@@ -2,7 +2,7 @@
 
 use proptest::prelude::*;
 
-use crate::git::{Push, RefChange};
+use crate::git::{Push, PushError, RefChange};
 
 use super::url::{Authority, Url, host, path, path_and_query, query};
 use super::*;
@@ -352,8 +352,13 @@ proptest! {
 fn a_push_says_what_it_pushes_and_nothing_else_does() {
     let path = "/acme/app.git/git-receive-pack".to_owned();
     let push = || Some(Push { changes: vec![], capabilities: vec![], shallow: vec![] });
-    let pushing = EgressRequest { path: path.clone(), query: None, push: push(), ..request() };
+    let pushing =
+        EgressRequest { path: path.clone(), query: None, push: push(), body: BodyLength::None, ..request() };
     assert_eq!(pushing.check(), Ok(()));
+    for body in [BodyLength::Unknown, BodyLength::Known(1)] {
+        let more = EgressRequest { body, ..pushing.clone() };
+        assert_eq!(more.check(), Err(NotCanonical::Pushed(PushError::MoreThanNothing)));
+    }
     assert_eq!(EgressRequest { push: None, ..pushing.clone() }.check(), Err(NotCanonical::Push));
     assert_eq!(EgressRequest { push: push(), ..request() }.check(), Err(NotCanonical::Push));
 }
@@ -363,9 +368,12 @@ fn a_push_says_what_it_pushes_and_nothing_else_does() {
 fn what_is_nearly_gits_does_not_leave() {
     let check = |method: &str, target: &str, body| {
         let (path, query) = path_and_query(target).unwrap();
+        let id = |digit: &str| digit.repeat(40).try_into().unwrap();
+        let name = "refs/heads/a".to_owned().try_into().unwrap();
+        let changes = vec![RefChange { old: id("1"), new: id("2"), name }];
         let push = (method == "POST" && target.ends_with("/git-receive-pack")).then(|| Push {
-            changes: vec![],
-            capabilities: vec![],
+            changes,
+            capabilities: vec!["quiet".to_owned()],
             shallow: vec![],
         });
         EgressRequest { method: method.into(), path, query, body, push, ..request() }.check()

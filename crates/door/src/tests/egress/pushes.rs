@@ -55,6 +55,8 @@ async fn a_push_that_cannot_be_read_never_reaches_the_daemon() {
         ("x: y", "zzzz".to_owned(), "400"),
         ("x: y", whole[..20].to_owned(), "400"),
         ("x: y", String::new(), "400"),
+        ("x: y", "0000and what nobody is asked about".to_owned(), "400"),
+        ("x: y", format!("0035shallow {SOME}\n0000"), "400"),
         ("x: y", format!("{}x", "0007ab\n".repeat(8)), "400"),
     ] {
         let mut stream = proxy.connect().await;
@@ -64,5 +66,28 @@ async fn a_push_that_cannot_be_read_never_reaches_the_daemon() {
         stream.read_to_string(&mut response).await.unwrap();
         assert!(response.starts_with(&format!("HTTP/1.1 {status}")), "{body}: {response}");
     }
+    assert!(proxy.asked.try_recv().is_err(), "nothing was asked");
+}
+
+#[tokio::test]
+async fn a_push_of_nothing_has_no_body() {
+    let mut proxy = Proxy::usual().await;
+    let mut stream = proxy.connect().await;
+    stream.write_all((head("content-length: 4") + "0000").as_bytes()).await.unwrap();
+    let mut asked = proxy.next().await;
+    let push: Push = asked.request.push.clone().unwrap();
+    assert_eq!((push.changes.len(), asked.request.body), (0, BodyLength::None));
+    asked.ok("done").await;
+    let mut response = String::new();
+    stream.read_to_string(&mut response).await.unwrap();
+    assert!(response.ends_with("\r\n\r\ndone"), "{response}");
+    // What comes later is seen, too.
+    let mut stream = proxy.connect().await;
+    stream.write_all((head("transfer-encoding: chunked") + "4\r\n0000\r\n").as_bytes()).await.unwrap();
+    stream.flush().await.unwrap();
+    stream.write_all(b"4\r\nmore\r\n0\r\n\r\n").await.unwrap();
+    let mut response = String::new();
+    stream.read_to_string(&mut response).await.unwrap();
+    assert!(response.starts_with("HTTP/1.1 400"), "{response}");
     assert!(proxy.asked.try_recv().is_err(), "nothing was asked");
 }

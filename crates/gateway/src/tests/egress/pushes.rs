@@ -42,9 +42,14 @@ async fn a_push_reaches_the_server_as_it_was_decided_on() {
         assert_eq!((back.status, back.refused, rig.hits()), (403, true, 1), "{refs:?}: {back:?}");
         assert!(back.text().contains(refs[0]), "it is told which: {back:?}");
     }
+    // A push of nothing is tried out, and carries nothing.
+    let tried = EgressRequest { body: BodyLength::None, ..rig.push(&[]) };
+    let back = rig.send(tried, vec![]).await;
+    assert!(back.status == 200 && back.text().ends_with("content-length: 4\n0000"), "{back:?}");
+    assert_eq!((rig.send(rig.push(&[]), vec![b"more".to_vec()]).await.status, rig.hits()), (400, 2));
     // No door can say that a push is none.
     let fooled = EgressRequest { push: None, ..rig.push(&["refs/heads/other"]) };
-    assert_eq!((rig.send(fooled, vec![b"PACK".to_vec()]).await.status, rig.hits()), (400, 1));
+    assert_eq!((rig.send(fooled, vec![b"PACK".to_vec()]).await.status, rig.hits()), (400, 2));
 }
 
 #[tokio::test]
