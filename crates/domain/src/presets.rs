@@ -130,7 +130,8 @@ pub const PRESETS: &[Preset] = &[
 ];
 
 /// What makes credentials, keys, hooks, runners or machines at GitHub, reads them, or lets others in: a new exit, which no
-/// rule should open by accident. GitHub knows repositories and organisations by their numbers, too. GraphQL can do much of it
+/// rule should open by accident. What secret scanning found
+/// holds the secrets themselves. Teams may be read. GitHub knows repositories and organisations by their numbers, too. GraphQL can do much of it
 /// in a body that no rule looks into; `hub` makes hooks (PubSubHubbub).
 ///
 /// What only writes or runs something (gists, forks, releases, dispatches of workflows) is not here: no preset opens it, and
@@ -192,6 +193,10 @@ const GITHUB_CREDENTIALS: &[&str] = &[
     "* https://api.github.com/repos/*/*/invitations",
     "* https://api.github.com/repos/*/*/keys/**",
     "* https://api.github.com/repos/*/*/keys",
+    "* https://api.github.com/repos/*/*/pulls/*/codespaces/**",
+    "* https://api.github.com/repos/*/*/pulls/*/codespaces",
+    "* https://api.github.com/repos/*/*/secret-scanning/**",
+    "* https://api.github.com/repos/*/*/secret-scanning",
     "* https://api.github.com/repositories/*/actions/oidc/**",
     "* https://api.github.com/repositories/*/actions/oidc",
     "* https://api.github.com/repositories/*/actions/organization-secrets/**",
@@ -216,6 +221,10 @@ const GITHUB_CREDENTIALS: &[&str] = &[
     "* https://api.github.com/repositories/*/invitations",
     "* https://api.github.com/repositories/*/keys/**",
     "* https://api.github.com/repositories/*/keys",
+    "* https://api.github.com/repositories/*/pulls/*/codespaces/**",
+    "* https://api.github.com/repositories/*/pulls/*/codespaces",
+    "* https://api.github.com/repositories/*/secret-scanning/**",
+    "* https://api.github.com/repositories/*/secret-scanning",
     "* https://api.github.com/orgs/*/actions/**",
     "* https://api.github.com/orgs/*/actions",
     "* https://api.github.com/orgs/*/agents/**",
@@ -238,6 +247,10 @@ const GITHUB_CREDENTIALS: &[&str] = &[
     "* https://api.github.com/orgs/*/private-registries",
     "* https://api.github.com/orgs/*/personal-access-token*/**",
     "* https://api.github.com/orgs/*/personal-access-token*",
+    "* https://api.github.com/orgs/*/secret-scanning/**",
+    "* https://api.github.com/orgs/*/secret-scanning",
+    "POST,PUT,PATCH,DELETE https://api.github.com/orgs/*/teams/**",
+    "POST,PUT,PATCH,DELETE https://api.github.com/orgs/*/teams",
     "* https://api.github.com/organizations/*/actions/**",
     "* https://api.github.com/organizations/*/actions",
     "* https://api.github.com/organizations/*/agents/**",
@@ -260,6 +273,12 @@ const GITHUB_CREDENTIALS: &[&str] = &[
     "* https://api.github.com/organizations/*/private-registries",
     "* https://api.github.com/organizations/*/personal-access-token*/**",
     "* https://api.github.com/organizations/*/personal-access-token*",
+    "* https://api.github.com/organizations/*/secret-scanning/**",
+    "* https://api.github.com/organizations/*/secret-scanning",
+    "POST,PUT,PATCH,DELETE https://api.github.com/organizations/*/team/**",
+    "POST,PUT,PATCH,DELETE https://api.github.com/organizations/*/team",
+    "POST,PUT,PATCH,DELETE https://api.github.com/organizations/*/teams/**",
+    "POST,PUT,PATCH,DELETE https://api.github.com/organizations/*/teams",
     "* https://api.github.com/teams/**",
     "* https://api.github.com/teams",
     "* https://github.com/login/**",

@@ -210,6 +210,38 @@ fn no_credential_is_made_through_an_api_of_a_preset_whatever_else_is_allowed() {
     assert_eq!(answer("POST https://api.github.com/repos/acme/a/issues").0, Answer::Allow);
 }
 
+/// As GitHub's documentation lists them, not as the presets do.
+#[test]
+fn presets_of_github_show_no_secret_that_was_found_and_let_nobody_in() {
+    let open = all_but_what_presets_deny();
+    let answer =
+        |target: &str| asked(&open, request(target), facts(Labels::default(), false, Origin::Unknown)).0;
+    for target in [
+        "GET https://api.github.com/repos/acme/a/secret-scanning/alerts?state=open",
+        "GET https://api.github.com/repos/acme/a/secret-scanning/alerts/1",
+        "GET https://api.github.com/repositories/1/secret-scanning/alerts",
+        "GET https://api.github.com/orgs/acme/secret-scanning/alerts",
+        "GET https://api.github.com/organizations/1/secret-scanning/alerts?page=2",
+        "POST https://api.github.com/orgs/acme/teams",
+        "PATCH https://api.github.com/orgs/acme/teams/core",
+        "PUT https://api.github.com/orgs/acme/teams/core/memberships/eve",
+        "PUT https://api.github.com/orgs/acme/teams/core/repos/acme/a",
+        "PUT https://api.github.com/organizations/1/team/2/memberships/eve",
+        "PUT https://api.github.com/organizations/1/team/2/repos/acme/a",
+        "POST https://api.github.com/repos/acme/a/pulls/1/codespaces",
+        "POST https://api.github.com/repositories/1/pulls/1/codespaces",
+    ] {
+        assert_eq!(answer(target), Answer::Deny, "{target}");
+    }
+    assert_eq!(answer("GET https://api.github.com/orgs/acme/teams/core/members"), Answer::Allow);
+    // By the preset alone, nothing that holds a secret is read.
+    let alone = compile(&agent("[egress]\npresets = [\"github\"]\n"), None, &[]).unwrap();
+    let read =
+        |target: &str| asked(&alone, request(target), facts(Labels::default(), false, Origin::Unknown)).0;
+    assert_eq!(read("GET https://api.github.com/repos/acme/a/pulls?page=2"), Answer::Allow);
+    assert_eq!(read("GET https://api.github.com/repos/acme/a/secret-scanning/alerts"), Answer::Deny);
+}
+
 /// What makes credentials at GitHub, of whoever asks.
 const OWN: &[&str] = &[
     "app",
