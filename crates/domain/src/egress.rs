@@ -96,6 +96,20 @@ impl EgressTarget {
         }
     }
 
+    /// The same as a push of these refs.
+    ///
+    /// # Errors
+    /// It is no push, or one of the refs has a name that no rule can have.
+    pub fn pushing(self, refs: Vec<String>) -> Result<Self, EgressError> {
+        refs.iter().try_for_each(|name| check_ref(name, false))?;
+        let target = Self { refs, ..self };
+        if target.refs.is_empty() || target.pushes() {
+            Ok(target)
+        } else {
+            Err(EgressError::Form(cut(&target.to_string())))
+        }
+    }
+
     /// Whether its method is one that only reads, or it is a `git fetch`.
     #[must_use]
     pub fn reads(&self) -> bool {
@@ -169,7 +183,6 @@ impl FromStr for EgressTarget {
             Some(_) | None => (text, ""),
         };
         let refs: Vec<String> = refs.split(',').filter(|name| !name.is_empty()).map(str::to_owned).collect();
-        refs.iter().try_for_each(|name| check_ref(name, false))?;
         let parts = Parts::of(text)?;
         let method = parts.methods;
         check_method(method)?;
@@ -178,7 +191,7 @@ impl FromStr for EgressTarget {
             return Err(EgressError::Host(HostError::NoHost(cut(parts.host))));
         }
         check_spelling(parts.path, false)?;
-        parts.query.map_or(Ok(()), |query| check_spelling(query, false))?;
+        parts.query.map_or(Ok(()), check_query)?;
         let target = Self {
             method: method.to_owned(),
             secure: parts.secure,
@@ -186,9 +199,9 @@ impl FromStr for EgressTarget {
             port: parts.port,
             path: parts.path.to_owned(),
             query: parts.query.map(str::to_owned),
-            refs,
+            refs: Vec::new(),
         };
-        if target.refs.is_empty() || target.pushes() { Ok(target) } else { Err(EgressError::Form(cut(text))) }
+        target.pushing(refs)
     }
 }
 
@@ -241,10 +254,39 @@ fn check_method(method: &str) -> Result<(), EgressError> {
     if sound { Ok(()) } else { Err(EgressError::Method(cut(method))) }
 }
 
-/// Holds a path or a query against the spelling that requests have; in a pattern, `*` is a wildcard.
+/// Most bytes of a path and of a query, as the door has them.
+const MAX_PATH: usize = 8 << 10;
+const MAX_QUERY: usize = 16 << 10;
+
+/// Holds a path against the spelling that requests have; in a pattern, `*` is a wildcard.
 fn check_spelling(text: &str, pattern: bool) -> Result<(), EgressError> {
     let wrong = |why| Err(EgressError::Spelling { text: cut(text), why });
-    if text.len() > 8 << 10 {
+    check_bytes(text, MAX_PATH, |byte| match byte {
+        b'/' | b'\\' | 0 => Some("an encoded slash, backslash or zero never leaves in a path"),
+        _ => None,
+    })?;
+    if text.starts_with('/') && text.split('/').any(|segment| segment == "." || segment == "..") {
+        return wrong("`.` and `..` never leave");
+    }
+    if pattern && text.contains("***") {
+        return wrong("there are `*` and `**`, no more");
+    }
+    Ok(())
+}
+
+/// Holds a query against the spelling that requests have. It is data: all but a zero may be encoded in it.
+fn check_query(text: &str) -> Result<(), EgressError> {
+    check_bytes(text, MAX_QUERY, |byte| (byte == 0).then_some("an encoded zero never leaves"))
+}
+
+/// Holds each byte against what all of a URL has in common; `never` says which are not even there encoded, and why.
+fn check_bytes(
+    text: &str,
+    most: usize,
+    never: impl Fn(u8) -> Option<&'static str>,
+) -> Result<(), EgressError> {
+    let wrong = |why| Err(EgressError::Spelling { text: cut(text), why });
+    if text.len() > most {
         return wrong("it is too long");
     }
     let mut rest = text;
@@ -259,10 +301,10 @@ fn check_spelling(text: &str, pattern: bool) -> Result<(), EgressError> {
                     Some(b) if b.is_ascii_alphanumeric() || b"-._~".contains(&b) => {
                         return wrong("letters, digits and -._~ are not percent-encoded");
                     }
-                    Some(b'/' | b'\\' | 0) => {
-                        return wrong("an encoded slash, backslash or zero never leaves");
-                    }
-                    Some(_) => length = 3,
+                    Some(b) => match never(b) {
+                        Some(why) => return wrong(why),
+                        None => length = 3,
+                    },
                 }
             }
             b'\\' | b'#' => return wrong("a backslash or `#` never leaves"),
@@ -270,12 +312,6 @@ fn check_spelling(text: &str, pattern: bool) -> Result<(), EgressError> {
             _ => return wrong("other characters than those of ASCII are percent-encoded"),
         }
         rest = rest.get(length..).unwrap_or_default();
-    }
-    if text.starts_with('/') && text.split('/').any(|segment| segment == "." || segment == "..") {
-        return wrong("`.` and `..` never leave");
-    }
-    if pattern && text.contains("***") {
-        return wrong("there are `*` and `**`, no more");
     }
     Ok(())
 }
@@ -596,7 +632,7 @@ impl TryFrom<String> for EgressPattern {
         }
         check_spelling(parts.path, true)?;
         if let Some(query) = parts.query {
-            check_spelling(query, true)?;
+            check_query(query)?;
             if query != "*" && query.contains('*') {
                 let why = "`?*` is any query; else it is written out";
                 return Err(EgressError::Spelling { text: cut(query), why });

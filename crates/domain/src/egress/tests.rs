@@ -72,6 +72,8 @@ fn what_requests_never_look_like_is_a_mistake() {
         "GET https://a.example/#x",
         "GET https://a.example/***",
         "GET https://a.example/?x=*",
+        "GET https://a.example/?x=%00",
+        "GET https://a.example/?x=%2f",
         "GET https://a.example/%",
         "GET https://127.1/",
         "",
@@ -80,6 +82,18 @@ fn what_requests_never_look_like_is_a_mistake() {
     }
     assert!("* https://a.example/".parse::<EgressPattern>().unwrap().is_every_method());
     assert!("GET https://a.example/%C3%A9".parse::<EgressPattern>().is_ok());
+}
+
+#[test]
+fn what_leaves_in_a_query_can_be_named() {
+    let long = format!("GET https://a.example/x?u={}", "a".repeat((16 << 10) - 2));
+    for target in
+        ["GET https://a.example/x?u=https%3A%2F%2Fb%5C", "GET https://a.example/x?a=..%2F..&b?c", &long]
+    {
+        assert_eq!(target.parse::<EgressTarget>().unwrap().to_string(), target);
+        assert!(names(target, target), "{target}");
+    }
+    assert!(format!("{long}a").parse::<EgressTarget>().is_err());
 }
 
 #[test]
