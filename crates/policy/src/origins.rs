@@ -69,6 +69,27 @@ pub struct Judged {
     pub role: Role,
 }
 
+/// Where one is in the arguments.
+#[derive(Default)]
+struct Path<'v> {
+    /// As tables name it: `*` for what is in a list.
+    place: Vec<&'v str>,
+    /// As people are told it: they see the list, and count.
+    shown: Vec<String>,
+}
+
+impl<'v> Path<'v> {
+    fn enter(&mut self, key: &'v str, number: Option<usize>) {
+        self.place.push(key);
+        self.shown.push(number.map_or_else(|| key.to_owned(), |number| number.to_string()));
+    }
+
+    fn leave(&mut self) {
+        self.place.pop();
+        self.shown.pop();
+    }
+}
+
 /// What an argument is, and so what is asked of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Role {
@@ -212,12 +233,12 @@ impl Seen {
     /// The first argument that is refused whatever its origin.
     pub fn judge(&mut self, row: &Row, arguments: &Arguments) -> Result<Origins, Refused> {
         let mut judged = Vec::new();
-        let mut place = Vec::new();
+        let mut path = Path::default();
         for (key, value) in arguments.value() {
-            place.push(key.as_str());
-            self.key(row, &place, &mut judged);
-            self.arguments(row, value, &mut place, &mut judged)?;
-            place.pop();
+            path.enter(key, None);
+            self.key(row, &path, &mut judged);
+            self.arguments(row, value, &mut path, &mut judged)?;
+            path.leave();
         }
         let by_verb = row.verbs.iter().any(|verb| self.words.said(verb, &self.hash));
         for (key, value) in arguments.value() {
@@ -231,26 +252,26 @@ impl Seen {
         &self,
         row: &Row,
         value: &'v Value,
-        place: &mut Vec<&'v str>,
+        path: &mut Path<'v>,
         judged: &mut Vec<Judged>,
     ) -> Result<(), Refused> {
         match value {
             Value::Null => Ok(()),
-            Value::Array(items) => items.iter().try_for_each(|item| {
-                place.push("*");
-                let result = self.arguments(row, item, place, judged);
-                place.pop();
+            Value::Array(items) => items.iter().enumerate().try_for_each(|(number, item)| {
+                path.enter("*", Some(number));
+                let result = self.arguments(row, item, path, judged);
+                path.leave();
                 result
             }),
             Value::Object(entries) => entries.iter().try_for_each(|(key, item)| {
-                place.push(key);
-                self.key(row, place, judged);
-                let result = self.arguments(row, item, place, judged);
-                place.pop();
+                path.enter(key, None);
+                self.key(row, path, judged);
+                let result = self.arguments(row, item, path, judged);
+                path.leave();
                 result
             }),
             Value::Bool(_) | Value::Number(_) | Value::String(_) => {
-                self.argument(row, place, &leaf_text(value), judged)
+                self.argument(row, path, &leaf_text(value), judged)
             }
         }
     }
@@ -258,34 +279,34 @@ impl Seen {
     fn argument(
         &self,
         row: &Row,
-        place: &[&str],
+        path: &Path<'_>,
         text: &str,
         judged: &mut Vec<Judged>,
     ) -> Result<(), Refused> {
-        let one = |role| Judged { place: place.join("/"), value: crate::canonical::shown(text), role };
-        if row.refers(place) {
-            judged.push(one(Role::Refers));
+        let one = |place, role| Judged { place, value: crate::canonical::shown(text), role };
+        if row.refers(&path.place) {
+            judged.push(one(path.place.join("/"), Role::Refers));
         }
-        let role = match row.kind(place) {
+        let role = match row.kind(&path.place) {
             None => Role::Content(self.own_words(text)),
             Some(kind) => {
                 let origin = self.origin_of(text, &kind).map_err(|why| Refused {
-                    place: place.join("/"),
+                    place: path.shown.join("/"),
                     value: crate::canonical::shown(text).chars().take(200).collect(),
                     why,
                 })?;
                 Role::Sensitive(kind, origin)
             }
         };
-        judged.push(one(role));
+        judged.push(one(path.shown.join("/"), role));
         Ok(())
     }
 
     /// A key that the table doesn't name is a text that the agent chose.
-    fn key(&self, row: &Row, place: &[&str], judged: &mut Vec<Judged>) {
-        if let Some(key) = place.last().filter(|_| !row.knows_key(place)) {
+    fn key(&self, row: &Row, path: &Path<'_>, judged: &mut Vec<Judged>) {
+        if let Some(key) = path.place.last().filter(|_| !row.knows_key(&path.place)) {
             let role = Role::Content(self.own_words(key));
-            judged.push(Judged { place: place.join("/"), value: crate::canonical::shown(key), role });
+            judged.push(Judged { place: path.shown.join("/"), value: crate::canonical::shown(key), role });
         }
     }
 

@@ -49,7 +49,7 @@ fn an_injected_forward_is_stopped_with_the_strangers_address() {
         [
             "body Content(false)",
             "subject Content(false)",
-            "to/* Sensitive(Recipient, Stranger(\"mail__read\"))"
+            "to/0 Sensitive(Recipient, Stranger(\"mail__read\"))"
         ]
     );
     let rules: Vec<&str> = asked.reasons().iter().map(|r| r.rule.as_str()).collect();

@@ -228,8 +228,8 @@ fn a_decision_is_explained() {
   effects: irreversible + communicate
   session: confidential, web
   body = "a\nb": text that is not the person's own words
-  to/* = "ada@x.org": recipient, from the person's own words
-  to/* = "eve@x.org": recipient, of unknown origin
+  to/0 = "ada@x.org": recipient, from the person's own words
+  to/1 = "eve@x.org": recipient, of unknown origin
   the call is not wholly in the person's own words
   because built-in, effects: it does more than read, and its arguments are not all of trusted origin and in the person's own words
   because built-in, rule-of-two: the session holds confidential data and has met a stranger's text, and this leaves the organisation or can't be undone
