@@ -1,13 +1,13 @@
 //! Which agents there are: those of the configuration folder, and the examples that came with Lazaret.
 
-use std::fs::File;
-use std::io::{ErrorKind, Read as _};
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use api::{AgentFiles, AgentView, Problem, ProblemKind};
 use domain::{AgentFile, AgentName};
 use include_dir::{Dir, include_dir};
 
+use crate::folders::read_text;
 use crate::narrowing::AppliedFiles;
 
 static EXAMPLES: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/../../agents");
@@ -45,7 +45,7 @@ impl Agents {
     /// The agent of this name.
     pub(crate) fn find(&self, name: &AgentName) -> Result<Found, Problem> {
         let path = self.folder.join(name.as_str()).join("agent.toml");
-        let (text, source) = match read(&path) {
+        let (text, source) = match read_text(&path, AgentFile::MAX_BYTES as u64) {
             Ok(text) => (text, path.display().to_string()),
             Err(error) if error.kind() == ErrorKind::NotFound => {
                 (example(name.as_str()).ok_or_else(|| self.unknown(name))?, "example".to_owned())
@@ -60,8 +60,8 @@ impl Agents {
             return Err(Problem::new(ProblemKind::Invalid, message).hint("name the folder as the agent"));
         }
         let path = path.with_file_name("policy.cedar");
-        let cedar = match read(&path) {
-            Ok(cedar) => Some(rules(cedar, &path.display().to_string())?),
+        let cedar = match read_text(&path, policy::MAX_CEDAR as u64) {
+            Ok(cedar) => Some(cedar),
             Err(error) if error.kind() == ErrorKind::NotFound => None,
             Err(error) => {
                 return Err(Problem::new(ProblemKind::Invalid, format!("`{}`: {error}", path.display())));
@@ -112,9 +112,9 @@ pub(crate) fn of_files(files: AgentFiles) -> Result<Found, Problem> {
 
 /// The text of a `policy.cedar`, all of it: one that is cut off may have lost what it forbids.
 fn rules(text: String, source: &str) -> Result<String, Problem> {
-    if text.len() > AgentFile::MAX_BYTES {
-        let message = format!("`{source}` has more than {} bytes", AgentFile::MAX_BYTES);
-        return Err(Problem::new(ProblemKind::Invalid, message).hint("shorten it: no more is read"));
+    if text.len() > policy::MAX_CEDAR {
+        let message = format!("`{source}` has more than {} bytes", policy::MAX_CEDAR);
+        return Err(Problem::new(ProblemKind::Invalid, message));
     }
     Ok(text)
 }
@@ -133,13 +133,6 @@ pub(crate) fn parse(text: &str, source: &str) -> Result<AgentFile, Problem> {
 fn example(name: &str) -> Option<String> {
     let file = EXAMPLES.get_file(format!("{name}/agent.toml"))?;
     file.contents_utf8().map(str::to_owned)
-}
-
-fn read(path: &Path) -> std::io::Result<String> {
-    let mut text = String::new();
-    let most = AgentFile::MAX_BYTES as u64;
-    File::open(path)?.take(most.saturating_add(1)).read_to_string(&mut text)?;
-    Ok(text)
 }
 
 #[cfg(test)]
@@ -162,6 +155,30 @@ mod tests {
         assert!(agents.find(&reviewer).unwrap_err().message.contains("line 1"));
         let nobody = agents.find(&"nobody".parse().unwrap()).unwrap_err();
         assert_eq!(nobody.kind, ProblemKind::NotFound);
+    }
+
+    #[test]
+    fn a_file_that_is_too_long_is_refused_and_not_cut() {
+        let config = tempfile::tempdir().unwrap();
+        let agents = Agents::new(config.path(), config.path());
+        let folder = config.path().join("agents/own");
+        std::fs::create_dir_all(&folder).unwrap();
+        std::fs::write(folder.join("agent.toml"), "name = \"own\"\nmodels = [\"a/b\"]").unwrap();
+        let last = "forbid (principal, action, resource);\n";
+        let own = "own".parse().unwrap();
+        for (length, read) in [(policy::MAX_CEDAR, true), (policy::MAX_CEDAR + 1, false)] {
+            let cedar = format!("{}\n{last}", "/".repeat(length - last.len() - 1));
+            std::fs::write(folder.join("policy.cedar"), &cedar).unwrap();
+            match agents.find(&own) {
+                Ok(found) => assert!(read && found.cedar.unwrap().ends_with(last)),
+                Err(problem) => {
+                    assert!(!read && problem.message.contains("more than 262144 bytes"), "{problem}")
+                }
+            }
+        }
+        std::fs::remove_file(folder.join("policy.cedar")).unwrap();
+        std::fs::write(folder.join("agent.toml"), "#".repeat(AgentFile::MAX_BYTES + 1)).unwrap();
+        assert!(agents.find(&own).unwrap_err().message.contains("more than 65536 bytes"));
     }
 
     #[test]

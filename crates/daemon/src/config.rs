@@ -1,7 +1,7 @@
 //! `config.toml`: what the person who owns the host decides. Nothing in a workspace, an image or an agent adds to it.
 
 use std::collections::BTreeMap;
-use std::io::{ErrorKind, Read as _};
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use dial::{BadProxy, Network};
@@ -11,6 +11,7 @@ use policy::KnownModel;
 use serde::Deserialize;
 
 use crate::error::DaemonError;
+use crate::folders::read_text;
 use crate::secrets;
 
 /// Most bytes in the file.
@@ -178,14 +179,11 @@ impl Config {
     /// Reads `config.toml` in the configuration folder; without one, all is as usual.
     pub(crate) fn read(folder: &Path) -> Result<Self, DaemonError> {
         let path = folder.join("config.toml");
-        let mut text = String::new();
-        match std::fs::File::open(&path) {
-            Ok(file) => {
-                file.take(MAX_BYTES).read_to_string(&mut text).map_err(DaemonError::file(&path))?;
-            }
-            Err(error) if error.kind() == ErrorKind::NotFound => {}
+        let text = match read_text(&path, MAX_BYTES) {
+            Ok(text) => text,
+            Err(error) if error.kind() == ErrorKind::NotFound => String::new(),
             Err(source) => return Err(DaemonError::File { path, source }),
-        }
+        };
         Self::parse(&text).map_err(|message| DaemonError::Config { path, message })
     }
 
@@ -270,6 +268,14 @@ mod tests {
         assert_eq!(config.api("nobody"), None);
         let config = Config::parse("[providers.chatgpt]\nkey = \"secret:chatgpt\"\n").unwrap();
         assert_eq!(config.api("chatgpt"), Some(ProviderApi::Responses));
+    }
+
+    #[test]
+    fn a_file_that_is_too_long_is_refused_and_not_cut() {
+        let folder = tempfile::tempdir().unwrap();
+        let text = format!("{}\nallow_emulation = true", "#".repeat(MAX_BYTES as usize));
+        std::fs::write(folder.path().join("config.toml"), text).unwrap();
+        assert!(matches!(Config::read(folder.path()), Err(DaemonError::File { .. })));
     }
 
     #[test]

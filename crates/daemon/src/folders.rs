@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 use std::fs::{self, DirBuilder, File, OpenOptions};
-use std::io::ErrorKind;
+use std::io::{ErrorKind, Read as _};
 use std::os::unix::fs::{
     DirBuilderExt as _, FileTypeExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _,
 };
@@ -21,6 +21,19 @@ use crate::listener::People;
 
 /// Most bytes in a socket's path: `sun_path` of unix(7) less its final zero.
 const MAX_SOCKET_PATH: usize = 107;
+
+/// Reads a text whole, or not at all: what is cut says something else.
+///
+/// # Errors
+/// It can't be read, or has more bytes.
+pub(crate) fn read_text(path: &Path, most: u64) -> std::io::Result<String> {
+    let mut text = String::new();
+    File::open(path)?.take(most.saturating_add(1)).read_to_string(&mut text)?;
+    if text.len() as u64 > most {
+        return Err(std::io::Error::new(ErrorKind::FileTooLarge, format!("it has more than {most} bytes")));
+    }
+    Ok(text)
+}
 
 /// The folders, held. Dropping it gives them free and removes the socket.
 #[derive(Debug)]

@@ -18,6 +18,7 @@ use serde::{Deserialize, Serialize};
 use wire::tools::{ToolFailure, ToolFailureKind};
 
 use crate::error::DaemonError;
+use crate::folders::read_text;
 use crate::mailbox;
 use crate::server_cells;
 
@@ -77,12 +78,8 @@ impl KnownServers {
     /// Reads `servers.toml` in the configuration folder; without one, there are none.
     pub(crate) fn read(folder: &Path) -> Result<Self, DaemonError> {
         let path = folder.join("servers.toml");
-        let text = match std::fs::metadata(&path) {
-            Ok(meta) if meta.len() > MAX_BYTES => {
-                let message = format!("the file has {} bytes, {MAX_BYTES} are allowed", meta.len());
-                return Err(DaemonError::Config { path, message });
-            }
-            Ok(_) => std::fs::read_to_string(&path).map_err(DaemonError::file(&path))?,
+        let text = match read_text(&path, MAX_BYTES) {
+            Ok(text) => text,
             Err(error) if error.kind() == ErrorKind::NotFound => String::new(),
             Err(source) => return Err(DaemonError::File { path, source }),
         };
@@ -215,11 +212,8 @@ impl KnownServers {
             return Table::parse(text).map_err(|e| format!("table {name}: {e}"));
         }
         let path = self.path.parent().unwrap_or(Path::new("/")).join(name);
-        let length = std::fs::metadata(&path).map_err(|e| format!("`{}`: {e}", path.display()))?.len();
-        if length > Table::MAX_BYTES as u64 {
-            return Err(format!("`{}` has {length} bytes, {} are allowed", path.display(), Table::MAX_BYTES));
-        }
-        let text = std::fs::read_to_string(&path).map_err(|e| format!("`{}`: {e}", path.display()))?;
+        let text = read_text(&path, Table::MAX_BYTES as u64);
+        let text = text.map_err(|e| format!("`{}`: {e}", path.display()))?;
         Table::parse(&text).map_err(|e| format!("`{}`: {e}", path.display()))
     }
 

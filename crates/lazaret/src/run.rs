@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use api::{AgentFiles, AgentRef, Client, NewSession, StartOptions};
 use domain::{AgentFile, EndReason, SessionId};
+use policy::MAX_CEDAR;
 
 use crate::args::{RunArgs, WorkspaceArgs};
 use crate::background;
@@ -71,7 +72,7 @@ pub(crate) fn agent(text: &str) -> Result<AgentRef, Failure> {
     }
     let path = Path::new(text).join("agent.toml");
     let failed = |path: &Path, e: io::Error| Failure::new(format!("`{}`: {e}", path.display()));
-    let file = read(&path).map_err(|e| failed(&path, e))?;
+    let file = read(&path, AgentFile::MAX_BYTES).map_err(|e| failed(&path, e))?;
     if let Err(error) = AgentFile::parse(&file) {
         let failure = Failure::new(format!("`{}`: {error}", path.display()));
         return Err(match error.hint {
@@ -80,7 +81,7 @@ pub(crate) fn agent(text: &str) -> Result<AgentRef, Failure> {
         });
     }
     let path = path.with_file_name("policy.cedar");
-    let cedar = match read(&path) {
+    let cedar = match read(&path, MAX_CEDAR) {
         Ok(cedar) => Some(cedar),
         Err(error) if error.kind() == io::ErrorKind::NotFound => None,
         Err(error) => return Err(failed(&path, error)),
@@ -89,10 +90,9 @@ pub(crate) fn agent(text: &str) -> Result<AgentRef, Failure> {
 }
 
 /// A file of an agent's, up to where it is too long.
-fn read(path: &Path) -> io::Result<String> {
+fn read(path: &Path, most: usize) -> io::Result<String> {
     let mut text = String::new();
-    let most = AgentFile::MAX_BYTES as u64;
-    File::open(path)?.take(most.saturating_add(1)).read_to_string(&mut text)?;
+    File::open(path)?.take((most as u64).saturating_add(1)).read_to_string(&mut text)?;
     Ok(text)
 }
 

@@ -20,6 +20,7 @@ use serde_json::Value;
 use crate::canonical::digest_of;
 use crate::table::Row;
 pub(crate) use schema::{Types, arguments as seen_arguments};
+pub use statements::MAX_CEDAR;
 pub(crate) use statements::{Rule, Statement};
 
 /// A named text.

@@ -23,7 +23,9 @@ mod pin;
 mod ranges;
 mod table;
 
-pub use agent::{AgentPolicy, BUILT_IN, EgressLimits, KnownModel, KnownTool, PolicyError, Sources, Text};
+pub use agent::{
+    AgentPolicy, BUILT_IN, EgressLimits, KnownModel, KnownTool, MAX_CEDAR, PolicyError, Sources, Text,
+};
 pub use canonical::{Arguments, ArgumentsError, shown};
 pub use case::{Case, CaseError, Mismatch};
 pub use connect::{Body, Connect, ConnectFacts, PLAIN_HEADERS, Push, explain_connect, under_rule_of_two};

@@ -44,15 +44,16 @@ pub(crate) struct Rule {
     pub(crate) says: String,
 }
 
-/// Most bytes of a file of Cedar policies, and most policies in it.
-const MAX_BYTES: usize = 256 * 1024;
+/// Most bytes of a file of Cedar policies.
+pub const MAX_CEDAR: usize = 256 * 1024;
+/// Most policies in one.
 const MAX_POLICIES: usize = 1000;
 
 /// The policies of a file.
 pub(super) fn parse(file: Text<'_>, built_in: bool) -> Result<Vec<Statement>, PolicyError> {
     let error = |at, message| PolicyError { file: file.name.to_owned(), line: line(file.text, at), message };
-    if file.text.len() > MAX_BYTES {
-        return Err(error(0, format!("the file has more than {MAX_BYTES} bytes")));
+    if file.text.len() > MAX_CEDAR {
+        return Err(error(0, format!("the file has more than {MAX_CEDAR} bytes")));
     }
     let pieces = cut(file.text);
     if pieces.len() > MAX_POLICIES {
