@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 use std::fmt;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::PersonName;
 
@@ -83,10 +83,25 @@ pub struct Quorum {
     pub people: BTreeSet<PersonName>,
     /// How many must say yes; at least 1.
     pub need: u8,
-    /// Who may not, though a member: the one whose prompt the session follows, where policy separates the two.
-    pub excluded: Option<PersonName>,
+    /// Who may not, though members: those whose words the session follows, where policy separates the two.
+    #[serde(deserialize_with = "one_or_more")]
+    pub excluded: BTreeSet<PersonName>,
     /// Until when, in milliseconds since 1970.
     pub until: u64,
+}
+
+/// Reads also what was stored when there was one at most.
+fn one_or_more<'de, D: Deserializer<'de>>(from: D) -> Result<BTreeSet<PersonName>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Written {
+        All(BTreeSet<PersonName>),
+        One(Option<PersonName>),
+    }
+    Ok(match Written::deserialize(from)? {
+        Written::All(all) => all,
+        Written::One(one) => one.into_iter().collect(),
+    })
 }
 
 /// Why an answer does nothing.
@@ -101,8 +116,8 @@ pub enum AnswerError {
     /// It is not for this person to answer.
     #[error("{0} is not among those who may answer this question")]
     NotAsked(PersonName),
-    /// This person wrote the prompt.
-    #[error("{0} wrote the prompt, and so may not answer this question")]
+    /// The session follows this person's words.
+    #[error("{0} wrote the prompt or told the session something since, and so may not answer this question")]
     Separated(PersonName),
     /// This person has said yes.
     #[error("{0} has said yes already; somebody else must, too")]
@@ -181,7 +196,7 @@ fn may_answer(person: &PersonName, quorum: &Quorum) -> Result<(), AnswerError> {
     if !quorum.people.contains(person) {
         return Err(AnswerError::NotAsked(person.clone()));
     }
-    if quorum.excluded.as_ref() == Some(person) {
+    if quorum.excluded.contains(person) {
         return Err(AnswerError::Separated(person.clone()));
     }
     Ok(())
@@ -198,7 +213,7 @@ mod tests {
 
     fn quorum(need: u8) -> Quorum {
         let people = ["ada", "bob", "cleo"].map(person).into();
-        Quorum { people, need, excluded: Some(person("cleo")), until: 100 }
+        Quorum { people, need, excluded: [person("cleo")].into(), until: 100 }
     }
 
     #[test]

@@ -647,3 +647,20 @@ impl Store {
         Ok(count)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use domain::{PersonName, Quorum};
+
+    #[test]
+    fn those_who_were_excluded_still_are() {
+        let read = |excluded: &str| {
+            let text = format!(r#"{{"people":["ada"],"need":1,"excluded":{excluded},"until":1}}"#);
+            serde_json::from_str::<Quorum>(&text).unwrap().excluded
+        };
+        let person = |name: &str| name.parse::<PersonName>().unwrap();
+        assert!(read("null").is_empty());
+        assert_eq!(read(r#""ada""#), [person("ada")].into());
+        assert_eq!(read(r#"["ada","bob"]"#), ["ada", "bob"].map(person).into());
+    }
+}

@@ -280,7 +280,7 @@ async fn late_doubled_and_foreign_answers_change_nothing_and_are_recorded(empty:
     let lab = empty.open().await.with_people().await;
     let (id, mut two) = (approval_id(1), question(7));
     two.quorum.need = 2;
-    two.quorum.excluded = Some(person("cleo"));
+    two.quorum.excluded = [person("cleo")].into();
     lab.store.ask(id, &two, 10).await.unwrap();
     lab.store.answer(id, &yes("bob"), 11).await.unwrap();
     let after_one = lab.store.approval(id, 12).await.unwrap();
@@ -331,7 +331,7 @@ async fn the_same_question_is_merged_and_open_ones_are_few(empty: Empty) {
     // A yes that bob gave to what ada's prompt led to is none to what his own leads to.
     for (n, author) in [(5, "ada"), (6, "bob")] {
         let mut of_author = question(2);
-        of_author.quorum.excluded = Some(person(author));
+        of_author.quorum.excluded = [person(author)].into();
         let asked = lab.store.ask(approval_id(n), &of_author, 13).await.unwrap();
         assert_eq!(asked, Asking::New(approval_id(n)), "{author}");
         let again = lab.store.ask(approval_id(9), &of_author, 13).await.unwrap();

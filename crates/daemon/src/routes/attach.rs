@@ -16,6 +16,7 @@ use serde::Deserialize;
 use tokio::sync::mpsc;
 use wire::process::{Exit, FromProcess, Place, ToProcess, TtySize};
 
+use super::caller::Caller;
 use super::{Answer, Shared, id};
 use crate::harness;
 use crate::journal::{Journals, now};
@@ -39,6 +40,7 @@ pub(super) struct Owner {
 /// A session's events from the start, and its input.
 pub(super) async fn attach(
     State(sessions): Shared,
+    Caller(by): Caller,
     Path(session): Path<String>,
     Query(Owner { owner }): Query<Owner>,
     upgrade: WebSocketUpgrade,
@@ -51,9 +53,10 @@ pub(super) async fn attach(
         let outcome = match &live {
             Some(live) => {
                 let guard = owner.then(|| StopOnDrop(Arc::clone(live)));
+                let told = async { sessions.steered(live, &by.name).await.map_err(|e| e.to_string()) };
                 let outcome = tokio::select! {
                     shown = show(&mut out, &journals) => shown,
-                    fed = feed(input, live.input()) => fed,
+                    fed = feed(input, live.input(), told) => fed,
                 };
                 drop(guard);
                 outcome
@@ -67,15 +70,20 @@ pub(super) async fn attach(
 /// A program beside the harness: its first message says which.
 pub(super) async fn exec(
     State(sessions): Shared,
+    Caller(by): Caller,
     Path(session): Path<String>,
     upgrade: WebSocketUpgrade,
 ) -> Answer<Response> {
-    let live = sessions.running(id(&session)?)?.live().ok_or_else(|| {
+    let session = sessions.running(id(&session)?)?;
+    let live = session.live().ok_or_else(|| {
         Problem::new(ProblemKind::Conflict, "the session's harness doesn't run yet, or not any more")
     })?;
     Ok(bounded(upgrade).on_upgrade(move |socket| async move {
         let (mut out, input) = socket.split();
-        let outcome = run(&mut out, input, live).await;
+        let written = async |program: &[String]| {
+            sessions.ran(&session, &by.name, program).await.map_err(|e| e.to_string())
+        };
+        let outcome = run(&mut out, input, live, written).await;
         close(out, outcome).await;
     }))
 }
@@ -113,9 +121,19 @@ async fn show(out: &mut Out, journals: &Journals) -> Result<(), String> {
     Ok(())
 }
 
-/// Passes input on until the client has gone.
-async fn feed(mut from: In, to: mpsc::Sender<ToProcess>) -> Result<(), String> {
+/// Passes input on until the client has gone. Before the first that says something, it is written down whose it is.
+async fn feed(
+    mut from: In,
+    to: mpsc::Sender<ToProcess>,
+    told: impl Future<Output = Result<(), String>>,
+) -> Result<(), String> {
+    let mut told = Some(std::pin::pin!(told));
     while let Some(input) = next::<Input>(&mut from).await? {
+        if matches!(input, Input::Stdin { .. })
+            && let Some(told) = told.take()
+        {
+            told.await?;
+        }
         if to.send(translate(input)?).await.is_err() {
             // The process has ended; its events say how.
             std::future::pending::<()>().await;
@@ -150,7 +168,12 @@ fn translate(input: Input) -> Result<ToProcess, String> {
     })
 }
 
-async fn run(out: &mut Out, mut input: In, live: Live) -> Result<(), String> {
+async fn run(
+    out: &mut Out,
+    mut input: In,
+    live: Live,
+    written: impl AsyncFnOnce(&[String]) -> Result<(), String>,
+) -> Result<(), String> {
     let Some(request) = next::<ExecRequest>(&mut input).await? else { return Ok(()) };
     let length: usize = request.argv.iter().map(String::len).sum();
     if request.argv.is_empty() || length > MAX_PROMPT || request.argv.iter().any(|arg| arg.contains('\0')) {
@@ -163,13 +186,14 @@ async fn run(out: &mut Out, mut input: In, live: Live) -> Result<(), String> {
         Arc::clone(&live.execs).try_acquire_owned().map_err(|_| "too many programs already".to_owned())?;
     let place = if request.guest_root { Place::GuestRoot } else { Place::Container };
     let tty = request.terminal.map(|size| TtySize { rows: size.rows, columns: size.columns });
+    written(&request.argv).await?;
     let spec = harness::exec(request.argv, &live.image_env, tty, place);
     let (to, fed) = mpsc::channel(4);
     let mut process = Process::start(&live.opener, spec, fed).await?;
     tokio::select! {
         shown = watch(out, &mut process) => shown,
         // Gone: the process's stream closes, which ends it.
-        fed = feed(input, to) => fed,
+        fed = feed(input, to, std::future::ready(Ok(()))) => fed,
     }
 }
 

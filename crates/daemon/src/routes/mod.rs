@@ -218,10 +218,13 @@ async fn events(
 
 async fn put_workspace(
     State(sessions): Shared,
+    Caller(by): Caller,
     Path(session): Path<String>,
     body: Bytes,
 ) -> Answer<Json<()>> {
-    if sessions.running(id(&session)?)?.put_workspace(body.into()) {
+    let session = sessions.running(id(&session)?)?;
+    sessions.steered(&session, &by.name).await.map_err(internal)?;
+    if session.put_workspace(body.into()) {
         return Ok(Json(()));
     }
     Err(Failed(Problem::new(ProblemKind::Conflict, "the session doesn't wait for a workspace")))

@@ -333,7 +333,12 @@ fn large_question(owner: &domain::PersonName, bytes: usize, n: u8) -> store::Que
         effects: domain::Effects::UNKNOWN,
         ceiling: Labels::default(),
         reasons: Vec::new(),
-        quorum: domain::Quorum { people: [owner.clone()].into(), need: 1, excluded: None, until: u64::MAX },
+        quorum: domain::Quorum {
+            people: [owner.clone()].into(),
+            need: 1,
+            excluded: [].into(),
+            until: u64::MAX,
+        },
     }
 }
 
@@ -342,12 +347,7 @@ async fn what_agents_make_large_hides_nothing_from_people() {
     let (sessions, folder) = sessions_for_tests().await;
     let store = sessions.store();
     let owner = store.people().await.unwrap().remove(0);
-    let socket = folder.path().join("api");
-    let listener = tokio::net::UnixListener::bind(&socket).unwrap();
-    let peer = axum::Extension(ConnectInfo(Peer(owner.uid.unwrap())));
-    let served = axum::serve(listener, router(&sessions).layer(peer).into_make_service());
-    let served = tokio::spawn(async move { served.await });
-    let client = api::Client::new(&socket);
+    let client = client(&sessions, folder.path(), owner.uid.unwrap());
 
     let act = store::Act::Connect("GET https://api.example:443".to_owned());
     let refused = store::Event::Refused { act, why: "no".to_owned() };
@@ -381,7 +381,80 @@ async fn what_agents_make_large_hides_nothing_from_people() {
         assert_eq!(client.approval(question.id).await.unwrap(), question);
     }
     assert!(waiting.next().await.unwrap().is_none());
-    served.abort();
+}
+
+/// What this user reaches.
+fn client(sessions: &Arc<Sessions>, folder: &std::path::Path, uid: u32) -> api::Client {
+    let socket = folder.join(format!("api-{uid}"));
+    let listener = tokio::net::UnixListener::bind(&socket).unwrap();
+    let peer = axum::Extension(ConnectInfo(Peer(uid)));
+    let served = axum::serve(listener, router(sessions).layer(peer).into_make_service());
+    tokio::spawn(async move { served.await });
+    api::Client::new(&socket)
+}
+
+#[tokio::test]
+async fn whoever_tells_a_session_something_is_on_the_ledger_and_one_of_its_authors() {
+    let (sessions, folder) = sessions_for_tests().await;
+    let store = sessions.store();
+    let owner = store.people().await.unwrap().remove(0);
+    let bob =
+        Person { name: "bob".parse().unwrap(), uid: owner.uid.map(|uid| uid + 1), role: Role::Approver };
+    store.put_person(&bob, &owner.name, now()).await.unwrap();
+    let [of_owner, of_bob] = [&owner, &bob].map(|who| client(&sessions, folder.path(), who.uid.unwrap()));
+    let file = "name = \"a\"\nharness = { command = [\"echo\"] }\n".to_owned();
+    let (options, prompt) = (api::StartOptions::default(), None);
+    let agent = api::AgentRef::Files(api::AgentFiles { text: file, cedar: None });
+    let new = NewSession { agent, prompt, terminal: None, stdin: true, workspace: false, options };
+    let id = of_owner.start(&new).await.unwrap().id;
+    let authors = || sessions.live_one(id).unwrap().authors().all();
+    let written = async |kind: &str| {
+        let filter = store::Filter { kind: Some(kind.to_owned()), ..store::Filter::default() };
+        store.tail(10, &filter).await.unwrap()
+    };
+    let echoed = async |client: &api::Client, text: &str| {
+        let mut attached = client.attach(id, false).await.unwrap();
+        let data = api::Data(text.as_bytes().to_vec());
+        attached.input.send(&api::Input::Stdin { data }).await.unwrap();
+        while let Some(told) = attached.events.next().await.unwrap() {
+            if matches!(&told.event, api::Event::Output { data, .. } if data.0 == text.as_bytes()) {
+                return;
+            }
+        }
+        panic!("{text} didn't come back");
+    };
+    echoed(&of_owner, "from its author").await;
+    assert!(written("session-steered").await.is_empty());
+    assert_eq!(authors(), [owner.name.clone()].into());
+    for again in ["from another", "once more"] {
+        echoed(&of_bob, again).await;
+        let steered = written("session-steered").await;
+        assert_eq!(steered.len(), 1);
+        assert_eq!(steered[0].event, store::Event::SessionSteered { by: bob.name.clone() });
+        assert_eq!(steered[0].about.session, Some(id));
+        assert_eq!(authors(), [owner.name.clone(), bob.name.clone()].into());
+    }
+
+    let other = of_owner.start(&new).await.unwrap().id;
+    let live = sessions.live_one(other).unwrap();
+    while live.live().is_none() {
+        tokio::task::yield_now().await;
+    }
+    let argv = vec!["hello".to_owned(), "canary".to_owned()];
+    let program = api::ExecRequest { argv, terminal: None, guest_root: false };
+    let mut ran = of_bob.exec(other, &program).await.unwrap();
+    while ran.events.next().await.unwrap().is_some() {}
+    let entries = written("program-run").await;
+    assert_eq!(entries.len(), 1);
+    assert_eq!(entries[0].event, store::Event::ProgramRun { by: bob.name.clone() });
+    assert_eq!(
+        entries[0].sealed,
+        store::Sealed::Open(store::Private::new(r#"["hello","canary"]"#.to_owned()))
+    );
+    assert!(live.authors().all().contains(&bob.name));
+    for id in [id, other] {
+        of_owner.stop(id, StopRequest { now: true }).await.unwrap();
+    }
 }
 
 #[tokio::test]

@@ -10,7 +10,7 @@ use futures::FutureExt as _;
 use futures::future::BoxFuture;
 use gateway::egress::{Authority, Leaves, Outside, SessionEgress};
 use gateway::tools::upstream::Upstream;
-use gateway::tools::{Connector, Servers, Session, SessionGate};
+use gateway::tools::{Authors, Connector, Servers, Session, SessionGate};
 use policy::{AgentPolicy, Seen, Sources};
 use serde::Serialize;
 use store::{About, Randomness as _, Store};
@@ -128,7 +128,8 @@ impl Ways {
         let policy = AgentPolicy::compile(&from).map_err(|e| e.to_string())?;
         let (told, policy) = watch::channel(Arc::new(policy));
         let about = About { agent: None, team: Some(team.clone()), session: None };
-        let session = Session { about, by: None, disk: None, tokens_per_day: 0, usd_per_day: None };
+        let session =
+            Session { about, by: Authors::default(), disk: None, tokens_per_day: 0, usd_per_day: None };
         let mut salt = [0; 32];
         System.fill(&mut salt).map_err(|e| e.to_string())?;
         // Refusals are on the ledger, and nobody sits before this session who could be told.

@@ -4,6 +4,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use api::SessionView;
 use domain::SessionId;
+use gateway::tools::Authors;
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 use wire::mux::Opener;
@@ -51,6 +52,7 @@ pub(crate) struct Session {
     workspace: Mutex<Option<oneshot::Sender<Vec<u8>>>>,
     live: watch::Receiver<Option<Live>>,
     stops: Stops,
+    authors: Authors,
 }
 
 impl Session {
@@ -61,8 +63,9 @@ impl Session {
         workspace: oneshot::Sender<Vec<u8>>,
         live: watch::Receiver<Option<Live>>,
         stops: Stops,
+        authors: Authors,
     ) -> Self {
-        Self { view, journals, input, workspace: Mutex::new(Some(workspace)), live, stops }
+        Self { view, journals, input, workspace: Mutex::new(Some(workspace)), live, stops, authors }
     }
 
     /// Its id.
@@ -78,6 +81,11 @@ impl Session {
     /// Its events.
     pub(crate) fn journals(&self) -> Journals {
         self.journals.clone()
+    }
+
+    /// Whose words it follows.
+    pub(crate) fn authors(&self) -> &Authors {
+        &self.authors
     }
 
     /// Where input for its harness goes; it waits there until the harness reads it.

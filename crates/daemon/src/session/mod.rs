@@ -23,7 +23,7 @@ use api::{AgentRef, Folders, MAX_PROMPT, NewSession, Problem, ProblemKind, Sessi
 use domain::{AgentName, PersonName, SessionId, SessionState};
 use gateway::ModelService;
 use gateway::egress::Outside;
-use gateway::tools::Servers;
+use gateway::tools::{Authors, Servers};
 use oauth::Lender;
 use store::{Event as Happened, Store, StoreError};
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
@@ -149,14 +149,15 @@ impl Sessions {
         let (workspace, put) = oneshot::channel();
         let (seen, viewed) = watch::channel(view.clone());
         let (live, lives) = watch::channel(None);
-        let stops = Stops::default();
-        let session = Session::new(viewed, journals, input, workspace, lives, stops.clone());
+        let (stops, authors) = (Stops::default(), Authors::new(by.clone()));
+        let session = Session::new(viewed, journals, input, workspace, lives, stops.clone(), authors.clone());
         self.live().insert(view.id, Arc::new(session));
         let owner = Owner {
             sessions: Arc::clone(self),
             agent,
             files: Files { digest: applied::digest(&text, cedar.as_deref()), cedar, source },
             by,
+            authors,
             named,
             request,
             journal,
@@ -207,6 +208,41 @@ impl Sessions {
     /// A session that has not ended.
     pub(crate) fn live_one(&self, id: SessionId) -> Option<Arc<Session>> {
         self.live().get(&id).cloned()
+    }
+
+    /// Writes down that a person tells a session something, if they are none of its authors, and makes them one: before the
+    /// session hears of it.
+    pub(crate) async fn steered(&self, session: &Session, by: &PersonName) -> Result<(), StoreError> {
+        if session.authors().all().contains(by) {
+            return Ok(());
+        }
+        self.record_of(session, &Happened::SessionSteered { by: by.clone() }, None).await?;
+        session.authors().join(by.clone());
+        Ok(())
+    }
+
+    /// Writes down that a person runs a program in a session's cell, and makes them one of its authors.
+    pub(crate) async fn ran(
+        &self,
+        session: &Session,
+        by: &PersonName,
+        program: &[String],
+    ) -> Result<(), StoreError> {
+        let program = store::Private::new(serde_json::Value::from(program).to_string());
+        self.record_of(session, &Happened::ProgramRun { by: by.clone() }, Some(&program)).await?;
+        session.authors().join(by.clone());
+        Ok(())
+    }
+
+    async fn record_of(
+        &self,
+        session: &Session,
+        event: &Happened,
+        sealed: Option<&store::Private>,
+    ) -> Result<(), StoreError> {
+        let view = session.view();
+        let about = store::About { agent: Some(view.agent), team: None, session: Some(view.id) };
+        self.store().record(&about, event, sealed, now()).await.map(drop)
     }
 
     /// A session that has not ended, or why there is none.

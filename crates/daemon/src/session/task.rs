@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use api::{Data, Event, NewSession, OutputStream, SessionView};
 use domain::{AgentFile, CellId, EndReason, Limits, PersonName, SessionEvent};
+use gateway::tools::Authors;
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot, watch};
 use tokio::time::Instant;
 use wire::guest::{ContainerSpec, EgressProxy, FromGuest, GuestLimit};
@@ -49,8 +50,9 @@ pub(super) struct Owner {
     pub(super) agent: AgentFile,
     /// What else its folder holds.
     pub(super) files: Files,
-    /// Whose prompt it follows.
+    /// Whose prompt it follows, and whose words.
     pub(super) by: Option<PersonName>,
+    pub(super) authors: Authors,
     /// Whether the agent is one of the host's own, with a disk that lasts.
     pub(super) named: bool,
     pub(super) request: NewSession,

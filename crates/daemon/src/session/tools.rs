@@ -49,7 +49,7 @@ impl Owner {
         let seen = self.seen().map_err(|e| failed(&e))?;
         let session = GateSession {
             about: self.about(),
-            by: self.by.clone(),
+            by: self.authors.clone(),
             disk: self.named.then(|| Keeper::Disk(name.clone())),
             tokens_per_day: self.agent.limits.tokens_per_day,
             usd_per_day: self.agent.limits.usd_per_day,

@@ -12,7 +12,7 @@ use wire::tools::{ToolFailure, ToolFailureKind};
 use super::*;
 use crate::model_gate::AtWorst;
 use crate::tools::upstream::Upstream;
-use crate::tools::{Connector, Servers, Session, SessionGate};
+use crate::tools::{Authors, Connector, Servers, Session, SessionGate};
 use crate::{Price, Prices};
 
 const NOW: u64 = 1_795_000_000_000;
@@ -71,7 +71,7 @@ impl Kept {
         let file = AgentFile::parse(AGENT).unwrap();
         let session = domain::SessionId::from_parts(NOW, 1);
         let about = About { agent: Some(file.name), team: Some(file.team), session: Some(session) };
-        let session = Session { about, by: None, disk: None, tokens_per_day, usd_per_day };
+        let session = Session { about, by: Authors::default(), disk: None, tokens_per_day, usd_per_day };
         let (policy, told) = watch::channel(compile(None));
         let (events, _) = mpsc::channel(8);
         let gate = SessionGate::open(Arc::new(servers), session, told, Seen::new([7; 32]), events).await;

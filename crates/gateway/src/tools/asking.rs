@@ -200,8 +200,8 @@ impl SessionGate {
 
     pub(super) async fn quorum(&self, rule: &domain::ApprovalRule, now: u64) -> Result<Quorum, ToolFailure> {
         let people = self.servers.people(rule.from.as_ref()).await.map_err(internal)?;
-        let excluded = self.session.by.clone().filter(|_| rule.exclude_author);
-        let able = people.iter().filter(|person| excluded.as_ref() != Some(*person)).count();
+        let excluded = if rule.exclude_author { self.session.by.all() } else { BTreeSet::new() };
+        let able = people.difference(&excluded).count();
         if able < usize::from(rule.need) {
             let whom =
                 rule.from.as_ref().map_or_else(|| "the owners".to_owned(), |group| format!("group {group}"));

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use domain::{Integrity, Labels, ModelName, PersonName, ToolRef, UsdMicros};
+use domain::{Integrity, Labels, ModelName, ToolRef, UsdMicros};
 use futures::future::BoxFuture;
 use policy::{AgentPolicy, Allowed, Arguments, Call, Counts, Decision, Row, Seen, ToolFacts, decide};
 use serde_json::Value;
@@ -24,6 +24,7 @@ use wire::tools::{
 };
 
 use super::asking::Standing;
+use super::authors::Authors;
 use super::readings;
 use super::servers::{FRESH, Returned, Servers};
 use super::turns::Turn;
@@ -49,8 +50,8 @@ const ENTRY: u64 = 1 << 10;
 pub struct Session {
     /// Agent, team and session, as the ledger names them.
     pub about: About,
-    /// Whose prompt it follows.
-    pub by: Option<PersonName>,
+    /// Whose words it follows.
+    pub by: Authors,
     /// Where its disk's labels are kept; none if it leaves nothing behind.
     pub disk: Option<Keeper>,
     /// Tokens that its agent may use of models in a day.

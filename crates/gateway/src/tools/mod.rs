@@ -7,6 +7,7 @@
 //! happen is the gate's to say.
 
 pub(crate) mod asking;
+mod authors;
 mod gate;
 mod hourly;
 mod plan;
@@ -25,6 +26,7 @@ use wire::tools::{
     ToolResult,
 };
 
+pub use authors::Authors;
 pub(crate) use gate::{NEXT_DAY, ledger_full};
 pub use gate::{Session, SessionGate, ToolEvent, unvouched};
 pub use serve::serve;

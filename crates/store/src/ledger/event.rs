@@ -219,6 +219,14 @@ pub enum Event {
         isolation: Isolation,
         by: Option<PersonName>,
     },
+    /// A person who is none of its authors gave a session input or a workspace: they are one from then on.
+    SessionSteered {
+        by: PersonName,
+    },
+    /// A person ran a program in a session's cell, beside its harness. Sealed: its arguments.
+    ProgramRun {
+        by: PersonName,
+    },
     SessionEnded {
         reason: EndReason,
     },

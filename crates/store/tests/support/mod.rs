@@ -2,6 +2,7 @@
 
 mod postgres;
 
+use std::collections::BTreeSet;
 use std::fs::{self, Permissions};
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::PathBuf;
@@ -173,7 +174,7 @@ pub(crate) fn question(binding: u8) -> Question {
         effects: Effects::UNKNOWN,
         ceiling: Labels::default(),
         reasons: vec!["agent.toml:4: ask".to_owned()],
-        quorum: Quorum { people, need: 1, excluded: None, until: 1_000 },
+        quorum: Quorum { people, need: 1, excluded: BTreeSet::new(), until: 1_000 },
     }
 }
 

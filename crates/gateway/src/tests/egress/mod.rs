@@ -22,7 +22,7 @@ use wire::frame::{self, LARGE};
 pub(crate) use self::server::{GOODBYE, Here, Site};
 use super::permits::Nowhere;
 use crate::egress::{Bounds, Outside, SessionEgress};
-use crate::tools::{Servers, Session, SessionGate, ToolEvent};
+use crate::tools::{Authors, Servers, Session, SessionGate, ToolEvent};
 
 const NOW: u64 = 1_795_000_000_000;
 
@@ -128,7 +128,8 @@ impl Rig {
     /// The same for a cell that no session is of.
     async fn be_cell(&mut self, name: &str) {
         let about = About { agent: None, team: Some("sales".parse().unwrap()), session: None };
-        let session = Session { about, by: None, disk: None, tokens_per_day: 0, usd_per_day: None };
+        let session =
+            Session { about, by: Authors::default(), disk: None, tokens_per_day: 0, usd_per_day: None };
         let servers = Servers::new(self.store.clone(), Arc::new(random), || NOW, Arc::new(Nowhere));
         let (seen, (events, _)) = (Seen::new([7; 32]), mpsc::channel(1));
         let gate = SessionGate::open(Arc::new(servers), session, self.policy.subscribe(), seen, events);
@@ -155,8 +156,13 @@ impl Rig {
         let session = domain::SessionId::from_parts(NOW, 1);
         let about =
             About { agent: Some(file.name.clone()), team: Some(file.team.clone()), session: Some(session) };
-        let session =
-            Session { about, by: Some(owner.clone()), disk: None, tokens_per_day: 0, usd_per_day: None };
+        let session = Session {
+            about,
+            by: Authors::new(Some(owner.clone())),
+            disk: None,
+            tokens_per_day: 0,
+            usd_per_day: None,
+        };
         let (policy, told) = watch::channel(compiled(&file));
         let (sender, events) = mpsc::channel(64);
         let mut seen = Seen::new([7; 32]);

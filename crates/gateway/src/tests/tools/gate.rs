@@ -14,7 +14,9 @@ use wire::tools::{ToolFailure, ToolFailureKind, ToolResult};
 
 use super::everything::Everything;
 use crate::tools::upstream::{Upstream, UpstreamLimits};
-use crate::tools::{CallContext, Connector, Servers, Session, SessionGate, ToolCall, ToolEvent, ToolGate};
+use crate::tools::{
+    Authors, CallContext, Connector, Servers, Session, SessionGate, ToolCall, ToolEvent, ToolGate,
+};
 
 pub(super) const NOW: u64 = 1_795_000_000_000;
 
@@ -99,7 +101,7 @@ async fn lab_under(agent: &str, table: &str, own: Option<&str>, pinned: bool) ->
     let about = About { agent: Some(file.name.clone()), team: Some(file.team), session: Some(session) };
     let session = Session {
         about,
-        by: Some(owner.clone()),
+        by: Authors::new(Some(owner.clone())),
         disk: Some(Keeper::Disk(file.name)),
         tokens_per_day: 0,
         usd_per_day: None,
@@ -185,6 +187,31 @@ async fn a_strangers_address_asks_and_a_yes_is_good_for_exactly_one_call() {
     let Some(ToolEvent::Waits { .. }) = lab.events.recv().await else { panic!("no question") };
     cancelled.cancel();
     assert_eq!(made.await.unwrap().unwrap_err().kind, ToolFailureKind::Waiting);
+    assert_eq!(lab.calls(), 1);
+}
+
+#[tokio::test]
+async fn whoever_told_the_session_something_does_not_answer_what_it_asks() {
+    let agent = format!("{AGENT}[approvals]\nexclude_author = true\n");
+    let mut lab = lab_of(&agent, TABLE, true).await;
+    let people = ["bob", "cleo"].map(|name| name.parse::<PersonName>().unwrap());
+    for name in people.clone() {
+        let person = store::Person { name, uid: None, role: domain::Role::Owner };
+        lab.store.put_person(&person, &lab.owner, NOW).await.unwrap();
+    }
+    let [bob, cleo] = people;
+    lab.gate.session.by.join(bob.clone());
+    let made = lab.made("all__echo", r#"{"text":"eve@evil.example"}"#);
+    let Some(ToolEvent::Waits { approval, .. }) = lab.events.recv().await else { panic!("no question") };
+    let yes =
+        |person: &PersonName| Answer { person: person.clone(), yes: true, for_session: false, why: None };
+    for author in [&lab.owner, &bob] {
+        let told = lab.store.answer(approval, &yes(author), NOW).await.unwrap_err().to_string();
+        assert!(told.contains("wrote the prompt or told the session something since"), "{told}");
+    }
+    assert_eq!(lab.calls(), 0);
+    lab.store.answer(approval, &yes(&cleo), NOW).await.unwrap();
+    assert!(!made.await.unwrap().unwrap().is_error);
     assert_eq!(lab.calls(), 1);
 }
 
