@@ -10,7 +10,7 @@ use dial::{Dialer, Network};
 use domain::{AgentFile, Confidentiality, ModelName, PersonName, ServerName, SessionId, TeamName};
 use futures::future::BoxFuture;
 use gateway::tools::upstream::{Upstream, UpstreamLimits};
-use gateway::tools::{Connector, Servers, Session, SessionGate, ToolEvent};
+use gateway::tools::{Authors, Connector, Servers, Session, SessionGate, ToolEvent};
 use gateway::{BaseUrl, Credential};
 use policy::{AgentPolicy, KnownModel, Seen, Sources, Table};
 use store::{About, Answer, Keeper, Place, Store};
@@ -106,7 +106,7 @@ pub(crate) fn session(file: &AgentFile, by: Option<PersonName>) -> Session {
     };
     Session {
         about,
-        by,
+        by: Authors::new(by),
         disk: Some(Keeper::Disk(file.name.clone())),
         tokens_per_day: u64::from(u32::MAX),
         usd_per_day: None,
