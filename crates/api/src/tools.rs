@@ -267,6 +267,8 @@ pub struct AgentDetails {
     pub counts: FilesCount,
     /// All that they say, as in [`AgentTools`].
     pub terms: Vec<Term>,
+    /// The tools that people approved for it, of the servers that its file names.
+    pub approved: BTreeSet<ToolRef>,
 }
 
 /// Whether an agent's files count as they are.

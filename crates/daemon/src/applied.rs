@@ -158,7 +158,10 @@ pub(crate) async fn details(sessions: &Sessions, found: Found) -> Result<AgentDe
             Ok(_) | Err(_) => FilesCount::Waiting,
         },
     };
-    Ok(AgentDetails { agent: AgentView::new(found.file, found.source), counts, terms })
+    let pins = sessions.store().pins(&found.file.name).await.map_err(internal)?;
+    let named = |tool: &ToolRef| found.file.tools.iter().any(|rules| rules.server == tool.server);
+    let approved = pins.into_keys().filter(named).collect();
+    Ok(AgentDetails { agent: AgentView::new(found.file, found.source), counts, terms, approved })
 }
 
 /// Whether a change counts without a person.

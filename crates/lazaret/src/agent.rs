@@ -1,5 +1,6 @@
 //! `lazaret agent`: make, list and show agents.
 
+use std::collections::BTreeSet;
 use std::fs::{DirBuilder, File};
 use std::io::{ErrorKind, Write as _};
 use std::os::unix::fs::DirBuilderExt as _;
@@ -76,7 +77,8 @@ async fn show(agent: &str, json: bool) -> Outcome {
             let file = AgentFile::parse(&text).map_err(|e| Failure::new(e.to_string()))?;
             let counts = if file.is_given_nothing() { FilesCount::Freely } else { FilesCount::NeverApplied };
             let terms = file.terms(cedar.as_deref());
-            AgentDetails { agent: AgentView::new(file, format!("{agent}/agent.toml")), counts, terms }
+            let agent = AgentView::new(file, format!("{agent}/agent.toml"));
+            AgentDetails { agent, counts, terms, approved: BTreeSet::new() }
         }
     };
     if json {
@@ -87,7 +89,7 @@ async fn show(agent: &str, json: bool) -> Outcome {
 
 /// What counts of an agent's files.
 fn described(details: &AgentDetails) -> Vec<String> {
-    let AgentDetails { agent, counts, terms } = details;
+    let AgentDetails { agent, counts, terms, approved } = details;
     // Until the files of now are applied, what is new in them is not what it may do, and what is gone still is.
     let waits = *counts == FilesCount::Waiting;
     let not = if waits { Mark::New } else { Mark::Gone };
@@ -117,5 +119,9 @@ fn described(details: &AgentDetails) -> Vec<String> {
     } else {
         lines.extend(Shown::terms(&terms, usize::MAX).lines);
     }
+    lines.extend(approved.iter().enumerate().map(|(at, tool)| {
+        let title = if at == 0 { "approved" } else { "" };
+        format!("  {title:<14} {}", escape(&tool.to_string()))
+    }));
     lines
 }

@@ -133,6 +133,7 @@ fn whoever_applies_an_agent_first_sees_all_that_it_asks_for() {
             "its files were applied\n",
             "  [egress]       allow FETCH https://git.example/acme/app\n",
             "git goes to https://git.example\n",
+            "  approved       mail__draft_create\n",
             "tokens_per_day 20000000\n",
             "allow send_draft",
         ],
