@@ -53,13 +53,13 @@ pub enum AgentRef {
     Files(AgentFiles),
 }
 
-/// An agent's files, each of at most [`AgentFile::MAX_BYTES`].
+/// An agent's files.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct AgentFiles {
-    /// The text of its `agent.toml`.
+    /// The text of its `agent.toml`, at most [`AgentFile::MAX_BYTES`].
     pub text: String,
-    /// That of the `policy.cedar` beside it.
+    /// That of the `policy.cedar` beside it, at most 256 KiB.
     pub cedar: Option<String>,
 }
 

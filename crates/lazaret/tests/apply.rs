@@ -232,9 +232,9 @@ fn rules_in_cedar_are_shown_whole_or_not_applied_and_ones_that_no_tool_fits_any_
     lab.agent("courier", &format!("{head}[egress]{tail}"));
     let told = lab.run(&["agent", "apply", "courier", "--yes"], "").expect(0).stdout;
     holds(&told, &["- [tools.mail]   allow search", "can't be compared"]);
-    fs::write(&cedar, "// x\n".repeat(20_000)).unwrap();
+    fs::write(&cedar, "// x\n".repeat(60_000)).unwrap();
     let refused = lab.run(&["agent", "apply", "courier", "--yes"], "").expect(1);
-    holds(&refused.stderr, &["policy.cedar", "more than 65536 bytes"]);
+    holds(&refused.stderr, &["policy.cedar", "more than 262144 bytes"]);
 }
 
 #[test]
