@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
 use api::{Problem, ProblemKind, ServerCell, ServerLimits, ServerMailbox, ServerView};
-use domain::{ByteSize, SecretName, ServerName, Span, TeamName};
+use domain::{ByteSize, Destination, SecretName, ServerName, Span, TeamName};
 use gateway::BaseUrl;
 use gateway::tools::Servers;
 use policy::Table;
@@ -159,7 +159,13 @@ impl KnownServers {
             return Err(invalid("this name is the gateway's own".to_owned()));
         }
         match (&entry.url, &entry.cell, &entry.mailbox) {
-            (Some(url), None, None) => drop(BaseUrl::parse(url, false).map_err(|e| invalid(e.to_string()))?),
+            (Some(url), None, None) => {
+                drop(BaseUrl::parse(url, false).map_err(|e| invalid(e.to_string()))?);
+                // What shows a secret is spelled as secrets' places are, so that there is one reading of it.
+                if entry.secret.is_some() {
+                    drop(url.parse::<Destination>().map_err(|e| invalid(e.to_string()))?);
+                }
+            }
             (None, Some(cell), None) => {
                 check_cell(entry, cell).map_err(invalid)?;
                 drop(server_cells::rules(name, cell).map_err(invalid)?);
@@ -463,6 +469,17 @@ mod tests {
         ] {
             assert!(known.put(bad).is_err());
         }
+        // One that is shown a secret is spelled as the secret's places are: there is no second reading of it.
+        for (url, good) in [
+            ("https://crm.example/v1", true),
+            ("https://CRM.example/mcp", false),
+            ("https://crm.example/a//b", false),
+            ("https://b\u{fc}cher.example/mcp", false),
+        ] {
+            let shown = ServerView { secret: Some("crm".parse().unwrap()), ..view("crm", url, None) };
+            assert_eq!(known.put(shown).is_ok(), good, "{url}");
+        }
+        assert!(known.remove(&"crm".parse().unwrap()).unwrap());
         let again = KnownServers::read(folder.path()).unwrap();
         assert_eq!(again.list(), [view("mail", "http://127.0.0.1:9/mcp", Some("mail"))]);
         assert!(again.remove(&"mail".parse().unwrap()).unwrap());

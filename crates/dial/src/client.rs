@@ -8,7 +8,7 @@ use reqwest::redirect::Policy;
 use reqwest::{Certificate, ClientBuilder, Method, RequestBuilder, Url};
 
 use crate::proxy::WANTS_ANOTHER;
-use crate::{DialError, Dialer, tls};
+use crate::{DialError, Dialer};
 
 /// What reqwest says when the outer proxy wants a log-in, or another one. There is no type for it.
 const TUNNEL_WANTS_LOG_IN: &str = "tunnel error: proxy authorization required";
@@ -61,39 +61,6 @@ pub fn refusal(error: &reqwest::Error) -> Option<DialError> {
         }
     }
     None
-}
-
-/// Why a request failed, in words of this host's. Those of a server (why it goes away, whose names its certificate has) are a
-/// stranger's, and could be what it was sent.
-#[must_use]
-pub fn words_of(error: &reqwest::Error) -> String {
-    if let Some(refused) = refusal(error) {
-        return refused.to_string();
-    }
-    let causes =
-        std::iter::successors(Some(error as &(dyn std::error::Error + 'static)), |error| error.source());
-    let kind = || {
-        if error.is_timeout() {
-            "it was too slow"
-        } else if error.is_connect() {
-            "no connection was made"
-        } else if error.is_body() || error.is_decode() {
-            "its answer broke off"
-        } else {
-            "it went away, or doesn't speak HTTP as it should"
-        }
-    };
-    causes.filter_map(ours).last().unwrap_or_else(|| kind().to_owned())
-}
-
-/// What the dialer, the system or TLS says.
-fn ours(cause: &(dyn std::error::Error + 'static)) -> Option<String> {
-    if let Some(dialed) = cause.downcast_ref::<DialError>() {
-        return Some(dialed.to_string());
-    }
-    let failed: &std::io::Error = cause.downcast_ref()?;
-    let system = failed.raw_os_error().map(|_| failed.to_string());
-    system.or_else(|| tls::rustls_in(failed).map(tls::words_of))
 }
 
 /// Resolves names for reqwest, which doesn't tell it the port.

@@ -83,6 +83,6 @@ pub enum DialError {
     },
 }
 
-fn place(host: &str, port: u16) -> String {
+pub(crate) fn place(host: &str, port: u16) -> String {
     if port == 0 { host.to_owned() } else { format!("{host}:{port}") }
 }

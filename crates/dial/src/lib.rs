@@ -16,6 +16,7 @@ mod resolve;
 #[cfg(test)]
 mod tests;
 mod tls;
+mod told;
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
@@ -26,15 +27,17 @@ use std::time::Duration;
 use domain::NamedHost;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
+use tokio::sync::Semaphore;
 pub use tokio_rustls::client::TlsStream;
 use tokio_util::either::Either;
 
 pub use address::{Class, not_public};
-pub use client::{Client, refusal, words_of};
+pub use client::{Client, refusal};
 pub use error::DialError;
 pub use login::{ProxyLogin, ProxyUser};
 pub use proxy::{BadProxy, Proxy};
 pub use resolve::{Resolve, System};
+pub use told::{causes, told, told_in_cell};
 
 /// A connection to a host: straight or through a proxy in the clear, or through a proxy in TLS up to there.
 pub type Stream = Either<TcpStream, Box<TlsStream<TcpStream>>>;
@@ -48,6 +51,9 @@ const ALL_TIME: Duration = Duration::from_secs(30);
 const TLS_TIME: Duration = Duration::from_secs(15);
 /// Most addresses of one name that are judged, and tried.
 const MAX_ADDRESSES: usize = 16;
+/// Most names that are looked up at once, and by one program.
+const MAX_LOOKUPS: usize = 256;
+const MAX_LOOKUPS_OF_ONE: usize = 8;
 /// Most bytes of a host's name.
 const MAX_HOST: usize = 253;
 
@@ -70,6 +76,8 @@ pub struct Dialer {
     trust: tls::Trust,
     /// Who has the log-in at the outer proxy.
     login: Option<Arc<dyn ProxyLogin>>,
+    /// Turns to look up a name: those of all, and of whom this one is for.
+    turns: [Arc<Semaphore>; 2],
 }
 
 impl Dialer {
@@ -87,7 +95,15 @@ impl Dialer {
     /// As [`Dialer::new`].
     pub fn resolving(network: Network, resolve: impl Resolve + 'static) -> Result<Self, DialError> {
         let trust = tls::Trust::read(network.ca.as_deref())?;
-        Ok(Self { network: Arc::new(network), resolve: Arc::new(resolve), trust, login: None })
+        let turns = [MAX_LOOKUPS, MAX_LOOKUPS].map(|most| Arc::new(Semaphore::new(most)));
+        Ok(Self { network: Arc::new(network), resolve: Arc::new(resolve), trust, login: None, turns })
+    }
+
+    /// The same dialer for one program, which can't take all turns to look up names: each may hold a thread for long.
+    #[must_use]
+    pub fn for_one(&self) -> Self {
+        let [all, _] = &self.turns;
+        Self { turns: [Arc::clone(all), Arc::new(Semaphore::new(MAX_LOOKUPS_OF_ONE))], ..self.clone() }
     }
 
     /// The same dialer, which logs in at the outer proxy.
@@ -172,7 +188,9 @@ impl Dialer {
         let mut refused = None;
         let mut public = Vec::new();
         for address in found {
-            match not_public(address.ip()) {
+            match not_public(address.ip())
+                .or_else(|| resolve::is_here(address.ip()).then_some(Class::Loopback))
+            {
                 None => public.push(address),
                 Some(class) => refused = Some((address.ip(), class)),
             }
@@ -190,8 +208,20 @@ impl Dialer {
 
     async fn resolved(&self, host: &str, port: u16) -> Result<Vec<SocketAddr>, DialError> {
         let unknown = |why: String| DialError::Unknown { host: shown(host), why };
-        let found = tokio::time::timeout(RESOLVE_TIME, self.resolve.resolve(host, port)).await;
-        let mut found = found
+        let (resolve, asked, turns) = (Arc::clone(&self.resolve), host.to_owned(), self.turns.clone());
+        let found = async {
+            let [all, own] = turns.map(Semaphore::acquire_owned);
+            let turns = (own.await, all.await);
+            // A task of its own: whoever gives up leaves the thread that asks the system, and its turn with it.
+            let found = tokio::spawn(async move {
+                let found = resolve.resolve(&asked, port).await;
+                drop(turns);
+                found
+            });
+            found.await.unwrap_or_else(|failed| Err(std::io::Error::other(failed)))
+        };
+        let mut found = tokio::time::timeout(RESOLVE_TIME, found)
+            .await
             .map_err(|_elapsed| unknown(format!("no answer within {} s", RESOLVE_TIME.as_secs())))?
             .map_err(|error| unknown(error.to_string()))?;
         found.truncate(MAX_ADDRESSES);

@@ -385,3 +385,38 @@ async fn a_client_of_reqwest_asks_the_outer_proxy_for_all_that_is_not_named() {
     assert!(asked(&dialer, "https://far.example/").await.is_err());
     assert!(asked_of_it.await.unwrap().starts_with("CONNECT far.example:443 HTTP/1.1"));
 }
+
+/// Answers what it is let to, and holds the rest.
+struct Slow(Arc<AtomicUsize>, Arc<Semaphore>);
+
+impl Resolve for Slow {
+    fn resolve<'a>(&'a self, _host: &'a str, _port: u16) -> BoxFuture<'a, io::Result<Vec<SocketAddr>>> {
+        self.0.fetch_add(1, Ordering::SeqCst);
+        async move {
+            self.1.acquire().await.map_err(io::Error::other)?.forget();
+            Ok(Vec::new())
+        }
+        .boxed()
+    }
+}
+
+#[tokio::test]
+async fn one_program_can_not_take_all_turns_to_look_up_names() {
+    let (asked, may) = (Arc::new(AtomicUsize::new(0)), Arc::new(Semaphore::new(0)));
+    let dialer = Dialer::resolving(Network::default(), Slow(Arc::clone(&asked), Arc::clone(&may))).unwrap();
+    let (one, other) = (dialer.for_one(), dialer.for_one());
+    let given_up = async |dialer: &Dialer| {
+        for _ in 0..20 {
+            let waits = Duration::from_millis(5);
+            assert!(tokio::time::timeout(waits, dialer.connect("slow.example", 1)).await.is_err());
+        }
+    };
+    // Whoever goes away still has the turn: the system is asked on.
+    given_up(&one).await;
+    assert_eq!(asked.load(Ordering::SeqCst), MAX_LOOKUPS_OF_ONE);
+    given_up(&other).await;
+    assert_eq!(asked.load(Ordering::SeqCst), 2 * MAX_LOOKUPS_OF_ONE);
+    may.add_permits(100);
+    let told = one.connect("slow.example", 1).await.unwrap_err();
+    assert!(matches!(told, DialError::Unknown { .. }), "{told}");
+}

@@ -142,7 +142,7 @@ impl VaultKey {
             None => "there is no key for it".to_owned(),
         })?;
         let to = target(asks.url, asks.method)?;
-        let lent = self.lender.lend(name, &to).await.map_err(|e| e.to_string())?;
+        let lent = self.lender.lend(name, &to).await.map_err(|e| e.told_in_cell())?;
         let header = lent.header.as_deref().ok_or("the secret is a password, which no request carries")?;
         let header = HeaderName::from_bytes(header.as_bytes())
             .map_err(|_| format!("the secret `{name}` is bound to a header that can't be sent"))?;

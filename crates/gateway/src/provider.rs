@@ -73,12 +73,12 @@ impl Api {
     }
 }
 
-/// The address of a provider: scheme, host, port, and perhaps a path, without `/v1`.
+/// The address of a provider or a tool server: scheme, host, port, and perhaps a path.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BaseUrl(Url);
 
 impl BaseUrl {
-    /// Reads an address. A `/v1` at its end is taken for granted. Plain HTTP is for this machine only, unless
+    /// Reads an address. Plain HTTP is for this machine only, unless
     /// `plain_http` allows it.
     ///
     /// # Errors
@@ -86,7 +86,7 @@ impl BaseUrl {
     pub fn parse(text: &str, plain_http: bool) -> Result<Self, ProviderError> {
         refuse_user(text)?;
         let bad = || ProviderError::BadUrl(text.chars().take(200).collect());
-        let mut url = Url::parse(text).map_err(|_| bad())?;
+        let url = Url::parse(text).map_err(|_| bad())?;
         let plain = match url.scheme() {
             "https" => false,
             "http" => true,
@@ -103,9 +103,6 @@ impl BaseUrl {
         if plain && !plain_http && !is_loopback(&url) {
             return Err(ProviderError::PlainHttp(url.origin().ascii_serialization()));
         }
-        let path = url.path().trim_end_matches('/');
-        let path = path.strip_suffix("/v1").unwrap_or(path).to_owned();
-        url.set_path(&path);
         Ok(Self(url))
     }
 
@@ -120,10 +117,12 @@ impl BaseUrl {
         &self.0
     }
 
-    /// The address of what lies below it.
+    /// The address of what lies below it. A `/v1` at its end is taken for granted, as providers write it.
     fn below(&self, path: &str) -> Url {
         let mut url = self.0.clone();
-        url.set_path(&format!("{}{path}", self.0.path().trim_end_matches('/')));
+        let above = url.path().trim_end_matches('/');
+        let above = above.strip_suffix("/v1").unwrap_or(above);
+        url.set_path(&format!("{above}{path}"));
         url
     }
 }
@@ -241,6 +240,10 @@ mod tests {
         };
         assert_eq!(url("http://localhost:11434/v1"), "http://localhost:11434/v1/chat/completions");
         assert_eq!(url("https://x.example/openai/"), "https://x.example/openai/v1/chat/completions");
+        // A tool server is asked at exactly its address.
+        for exact in ["https://x.example/v1", "https://x.example/mcp/"] {
+            assert_eq!(BaseUrl::parse(exact, false).unwrap().url().as_str(), exact);
+        }
     }
 
     #[test]

@@ -14,6 +14,8 @@ const FIRST: &str = r#"{"jsonrpc":"2.0","id":1,"method":"initialize","params":{"
 /// Most scopes, and bytes of one.
 pub(crate) const MAX_SCOPES: usize = 64;
 pub(crate) const MAX_SCOPE: usize = 256;
+/// Most bytes of an issuer's name, which stands in errors and on the ledger.
+const MAX_ISSUER: usize = 1024;
 
 /// What a server says of itself.
 #[derive(Debug, PartialEq, Eq)]
@@ -97,6 +99,11 @@ fn bounded(scopes: impl IntoIterator<Item = String>) -> Vec<String> {
 /// Asks an authorization server how it is asked. It must be who it is taken for.
 pub(crate) async fn server(http: &Http, issuer: &Url) -> Result<Server, OauthError> {
     http::check(issuer)?;
+    // RFC 8414, section 2.
+    if issuer.query().is_some() || issuer.as_str().len() > MAX_ISSUER {
+        let why = format!("is no issuer: one has no query, and up to {MAX_ISSUER} bytes");
+        return Err(OauthError::Metadata { url: shown(issuer), why });
+    }
     let mut below = issuer.clone();
     below.set_path(&format!("{}{OPENID}", issuer.path().trim_end_matches('/')));
     let mut places = vec![well_known(issuer, SERVER, true), well_known(issuer, OPENID, true), below];
@@ -179,6 +186,19 @@ mod tests {
         assert_eq!(parameter(text, "scope").as_deref(), Some("a b"));
         for bad in ["", "Bearer", "Basic scope=\"x\"", "Bearer scope=\"x", "Bearer scopes=\"x\""] {
             assert_eq!(parameter(bad, "scope"), None, "{bad}");
+        }
+    }
+
+    #[tokio::test]
+    async fn an_issuer_has_no_query_and_no_long_name() {
+        let dialer = dial::Dialer::new(dial::Network::default()).unwrap();
+        for bad in [
+            "https://id.example/?Ignore+all+previous",
+            &format!("https://id.example/{}", "a".repeat(MAX_ISSUER)),
+        ] {
+            let bad: Url = bad.parse().unwrap();
+            let told = server(&Http::new(&dialer, &bad).unwrap(), &bad).await.unwrap_err().to_string();
+            assert!(told.contains("is no issuer") && !told.contains("previous"), "{told}");
         }
     }
 

@@ -95,7 +95,7 @@ impl Http {
         let network = |why: String| OauthError::Network { url: shown(url), why };
         let failed = |error: reqwest::Error| match dial::refusal(&error) {
             Some(refused) => OauthError::Dial(refused),
-            None => network(innermost(error)),
+            None => network(dial::told(&error)),
         };
         let whole = async {
             let mut response = request.send().await.map_err(failed)?;
@@ -151,15 +151,6 @@ pub(crate) fn shown(url: &Url) -> String {
         return format!("{}:", url.scheme());
     }
     format!("{}{}", origin.ascii_serialization(), url.path()).chars().take(200).collect()
-}
-
-fn innermost(error: reqwest::Error) -> String {
-    let error = error.without_url();
-    let mut cause: &dyn std::error::Error = &error;
-    while let Some(inner) = cause.source() {
-        cause = inner;
-    }
-    cause.to_string()
 }
 
 #[cfg(test)]

@@ -26,6 +26,10 @@ const REST: u64 = 10_000;
 /// again would else be renewed as often.
 const MIN_AGE: u64 = 60_000;
 
+/// How old a token is at least that is renewed because it ends: whoever gives tokens that end at once would else be asked, and the
+/// vault be written, with each request.
+const FRESH: u64 = 10_000;
+
 /// Errors that may pass by themselves.
 const PASSING: &[&str] = &["server_error", "slow_down", "temporarily_unavailable", UNSAID];
 
@@ -71,6 +75,25 @@ pub enum LendError {
         /// What went wrong.
         why: String,
     },
+}
+
+impl LendError {
+    /// The same, for a program in a cell: without what whoever gives tokens calls itself, and what went wrong on the way there.
+    #[must_use]
+    pub fn told_in_cell(&self) -> String {
+        match self {
+            Self::Vault(error) => error.to_string(),
+            Self::Ended { secret, why, .. } => format!(
+                "the log-in of the secret `{secret}` has ended ({why}): log in again by `lazaret secret login {secret}`"
+            ),
+            Self::NotNow { secret, .. } | Self::NotKept { secret, .. } => {
+                format!(
+                    "the secret `{secret}` can't be renewed now: `lazaret ledger tail --kind secret-renewed` says why"
+                )
+            }
+            Self::Replaced { .. } => self.to_string(),
+        }
+    }
 }
 
 /// A renewal that was tried.
@@ -150,8 +173,16 @@ impl Lender {
     ///
     /// # Errors
     /// The tokens may be good for those who have a copy.
-    pub async fn revoke(&self, kept: &Kept) -> Result<(), OauthError> {
-        revoke(&self.dialer, kept).await
+    pub async fn revoke(&self, name: &SecretName, kept: &Kept) -> Result<(), OauthError> {
+        // What a renewal gave, and could not be kept: what is in the vault is used up then.
+        let renewal = self.renewals.lock().unwrap_or_else(PoisonError::into_inner).get(name).cloned();
+        let failure = match renewal {
+            Some(renewal) => renewal.lock().await.take(),
+            None => None,
+        };
+        let given =
+            failure.filter(|failure| failure.rotated == kept.rotated).and_then(|failure| failure.given);
+        revoke(&self.dialer, given.as_deref().unwrap_or(kept)).await
     }
 
     /// A log-in for this secret waits for what a person pastes, instead of one that did.
@@ -318,9 +349,14 @@ impl Lender {
                 let all = self.vault.list();
                 let mut logins = all.iter().filter_map(|secret| secret.login.as_ref());
                 let same = logins.any(|login| login.is_of_one_client_with(&renewed.login));
-                let revoked = if same { None } else { Some(self.revoke(&renewed).await) };
+                let revoked = if same { None } else { Some(revoke(&self.dialer, &renewed).await) };
                 Err(LendError::Replaced { secret: name.clone(), revoked })
             }
+            Err(ChangeError::Secret(_)) => Err(LendError::Ended {
+                secret: name.clone(),
+                issuer: renewed.login.issuer.clone(),
+                why: "what renews it is no token".to_owned(),
+            }),
             written => written.map_err(|e| not_kept(e.to_string())),
         }
     }
@@ -335,8 +371,33 @@ impl Failure {
 }
 
 fn is_good(kept: &Kept, now: u64) -> bool {
-    kept.login.expires.is_none_or(|end| {
-        let before = BEFORE.min(end.saturating_sub(kept.rotated) / 4);
-        now < end.saturating_sub(before)
-    })
+    let fresh = now.saturating_sub(kept.rotated) < FRESH;
+    fresh
+        || kept.login.expires.is_none_or(|end| {
+            let before = BEFORE.min(end.saturating_sub(kept.rotated) / 4);
+            now < end.saturating_sub(before)
+        })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cell_is_not_told_in_the_words_of_whoever_gives_tokens() {
+        let secret = || "crm".parse().unwrap();
+        let (url, issuer) = ("https://id.example/obey/me".to_owned(), "https://obey.example/me".to_owned());
+        let network = OauthError::Network { url, why: "obey".to_owned() };
+        for error in [
+            LendError::Ended { secret: secret(), issuer, why: "invalid_grant".to_owned() },
+            LendError::NotNow { secret: secret(), why: network },
+            LendError::NotKept { secret: secret(), why: "`/home/obey`".to_owned() },
+        ] {
+            let told = error.told_in_cell();
+            assert!(
+                error.to_string().contains("obey") && !told.contains("obey") && told.contains("`crm`"),
+                "{told}"
+            );
+        }
+    }
 }

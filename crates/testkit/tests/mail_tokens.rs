@@ -12,6 +12,7 @@ use mail::Place;
 use oauth::{Lender, Means, Renewal, Witness};
 use serde_json::{Value, json};
 use testkit::authorization::{Authorization, Wrong};
+use testkit::cell_less::random;
 use testkit::mail::{MailServers, USER};
 use tokio_util::sync::CancellationToken;
 use vault::{Key, Login, Tokens, Vault};
@@ -32,12 +33,6 @@ struct Rig {
 
 fn name() -> SecretName {
     "gmail".parse().unwrap()
-}
-
-fn random(bytes: &mut [u8]) -> std::io::Result<()> {
-    static COUNT: AtomicU64 = AtomicU64::new(1);
-    bytes.fill_with(|| COUNT.fetch_add(1, Ordering::Relaxed) as u8);
-    Ok(())
 }
 
 /// Hears of renewals, and tells nobody.

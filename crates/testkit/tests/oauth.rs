@@ -12,18 +12,13 @@ use gateway::tools::upstream::{Upstream, UpstreamLimits};
 use gateway::{BaseUrl, Credential, VaultKey};
 use oauth::{At, LendError, Lender, LogIn, Means, OauthError, Renewal, Way, Witness};
 use testkit::authorization::{Authorization, Falter, Wrong};
+use testkit::cell_less::random;
 use tokio::sync::mpsc;
 use url::Url;
 use vault::{Key, Login, Tokens, Vault};
 
 const START: u64 = 1_795_000_000_000;
 const HOUR: u64 = 3_600_000;
-
-fn random(bytes: &mut [u8]) -> std::io::Result<()> {
-    static COUNT: AtomicU64 = AtomicU64::new(1);
-    bytes.fill_with(|| COUNT.fetch_add(1, Ordering::Relaxed) as u8);
-    Ok(())
-}
 
 /// A clock that tests set, and what else is taken of the machine.
 fn means() -> (Means, Arc<AtomicU64>) {
@@ -438,6 +433,22 @@ async fn a_token_is_renewed_before_it_ends_once_for_all_who_wait() {
 }
 
 #[tokio::test]
+async fn a_server_whose_tokens_end_at_once_is_not_asked_with_each_request() {
+    let server = Authorization::start().await;
+    let (lender, clock, _folder) = logged_in(&server).await;
+    server.give_for(0);
+    clock.fetch_add(HOUR, Ordering::SeqCst);
+    for _ in 0..8 {
+        lent(&lender, &server).await.unwrap();
+        clock.fetch_add(1000, Ordering::SeqCst);
+    }
+    assert_eq!(server.renewals(), 1);
+    clock.fetch_add(3000, Ordering::SeqCst);
+    lent(&lender, &server).await.unwrap();
+    assert_eq!(server.renewals(), 2);
+}
+
+#[tokio::test]
 async fn each_renewal_is_told_with_its_result_and_no_bytes() {
     let server = Authorization::start().await;
     let told = Arc::new(Told::default());
@@ -531,11 +542,29 @@ async fn what_a_renewal_gave_and_could_not_be_kept_is_kept_later_and_nobody_is_a
 }
 
 #[tokio::test]
+async fn what_a_renewal_gave_and_could_not_be_kept_is_what_is_revoked() {
+    let server = Authorization::start().await;
+    let (lender, clock, folder) = logged_in(&server).await;
+    clock.fetch_add(HOUR, Ordering::SeqCst);
+    let away = folder.path().with_extension("away");
+    std::fs::rename(folder.path(), &away).unwrap();
+    lent(&lender, &server).await.unwrap_err();
+    std::fs::rename(&away, folder.path()).unwrap();
+    let kept = lender.vault().remove(&name()).unwrap().unwrap();
+    lender.revoke(&name(), &kept).await.unwrap();
+    let revoked = server.revoked();
+    let old = [kept.tokens.refresh.as_ref().unwrap(), &kept.tokens.access];
+    assert_eq!(revoked.len(), 2);
+    assert!(old.iter().all(|old| !revoked.contains(&old.reveal_text().unwrap().to_owned())), "{revoked:?}");
+    assert!(revoked.iter().all(|token| !server.takes(token)), "{revoked:?}");
+}
+
+#[tokio::test]
 async fn a_log_in_that_is_removed_is_revoked_by_both_its_tokens() {
     let server = Authorization::start().await;
     let (lender, _clock, _folder) = logged_in(&server).await;
     let kept = lender.vault().remove(&name()).unwrap().unwrap();
-    lender.revoke(&kept).await.unwrap();
+    lender.revoke(&name(), &kept).await.unwrap();
     let tokens = [kept.tokens.refresh.as_ref().unwrap(), &kept.tokens.access];
     assert_eq!(server.revoked(), tokens.map(|token| token.reveal_text().unwrap()));
 }
@@ -635,7 +664,7 @@ async fn a_log_in_that_can_not_be_revoked_is_told_in_time_and_without_its_tokens
         let (lender, _clock, _folder) = logged_in(&server).await;
         later.into_iter().for_each(|wrong| server.be(wrong));
         let kept = lender.vault().remove(&name()).unwrap().unwrap();
-        let told = lender.revoke(&kept).await.unwrap_err().to_string();
+        let told = lender.revoke(&name(), &kept).await.unwrap_err().to_string();
         assert!(told.contains(expected) && !told.contains("canary"), "{told}");
         assert!(lent(&lender, &server).await.is_err(), "it is removed all the same");
     }

@@ -163,7 +163,8 @@ async fn changed(
     let mut revocation = Revocation::None;
     if let Some(kept) = before {
         let issuer = kept.login.issuer.clone();
-        let failed = sessions.servers.lender.revoke(&kept).await.err().map(|error| error.to_string());
+        let failed =
+            sessions.servers.lender.revoke(&secret, &kept).await.err().map(|error| error.to_string());
         let event =
             Event::LoginRevoked { secret: secret.clone(), issuer: issuer.clone(), failed: failed.clone() };
         written = written.and(record(sessions, &event).await);

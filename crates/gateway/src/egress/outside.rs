@@ -90,7 +90,7 @@ impl Outside {
             .http1_max_buf_size(MAX_ANSWER)
             .http1_max_headers(MAX_FIELDS)
             .http2_max_header_list_size(u32::try_from(MAX_ANSWER).unwrap_or(u32::MAX))
-            .build(Dial(self.dialer.clone()))
+            .build(Dial(self.dialer.for_one()))
     }
 }
 

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use dial::DialError;
+use dial::causes;
 use futures::{FutureExt as _, StreamExt as _, stream};
 use http::header::CONTENT_LENGTH;
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode};
@@ -381,28 +381,12 @@ fn not_answered(error: &hyper_util::client::legacy::Error) -> Came {
     Came::broke(Outcome::Unknown { why: why.clone() }, 502, format!("the server broke off: {why}"))
 }
 
-/// A failure in words of this host's. A server's own (why it goes away, what its certificate says) would be a stranger's, and
-/// would reach the agent without being on its labels.
+/// A failure in words of this host's.
 fn told(error: &(dyn std::error::Error + 'static)) -> String {
-    let ours = |cause: &(dyn std::error::Error + 'static)| {
-        let dialed = cause.downcast_ref::<DialError>().map(crate::upstream::told);
-        let cut = || cause.downcast_ref::<Cut>().map(ToString::to_string);
-        dialed.or_else(cut)
-    };
-    let spoken = |cause: &(dyn std::error::Error + 'static)| cause.downcast_ref::<hyper::Error>().map(words);
-    let words = causes(error).find_map(ours).or_else(|| causes(error).filter_map(spoken).last());
-    words.unwrap_or_else(|| "the connection failed".to_owned())
-}
-
-/// What the HTTP library says of itself, without what it was told.
-fn words(error: &hyper::Error) -> String {
-    if error.is_timeout() { "it was too slow".to_owned() } else { error.to_string() }
-}
-
-fn causes<'e>(
-    error: &'e (dyn std::error::Error + 'static),
-) -> impl Iterator<Item = &'e (dyn std::error::Error + 'static)> {
-    std::iter::successors(Some(error), |error| error.source())
+    if let Some(cut) = causes(error).find_map(|cause| cause.downcast_ref::<Cut>()) {
+        return cut.to_string();
+    }
+    crate::upstream::told(error)
 }
 
 fn cut(why: String) -> Came {

@@ -93,9 +93,7 @@ impl Pause {
 }
 
 fn random(bytes: &mut [u8]) -> std::io::Result<()> {
-    static COUNT: AtomicUsize = AtomicUsize::new(1);
-    bytes.fill_with(|| COUNT.fetch_add(1, Ordering::Relaxed) as u8);
-    Ok(())
+    std::io::Read::read_exact(&mut std::fs::File::open("/dev/urandom")?, bytes)
 }
 
 fn agent(egress: &str, port: u16) -> AgentFile {

@@ -119,7 +119,7 @@ impl Post {
         };
         match sent {
             Ok(Ok(response)) => Ok(Answered { response, shown }),
-            Ok(Err(error)) => Err(self.fault(failed(crate::upstream::cause(&error)))),
+            Ok(Err(error)) => Err(self.fault(failed(crate::upstream::told(&error)))),
             Err(_elapsed) => Err(self.fault(self.silent())),
         }
     }
@@ -140,7 +140,7 @@ impl Post {
             };
             match piece.map_err(|_elapsed| self.fault(self.silent()))? {
                 None => break,
-                Some(Err(error)) => return Err(self.fault(failed(crate::upstream::cause(&error)))),
+                Some(Err(error)) => return Err(self.fault(failed(crate::upstream::told(&error)))),
                 Some(Ok(piece)) if bytes.len() + piece.len() > max => {
                     if whole {
                         return Err(self.fault(strict::too_large()));
@@ -197,7 +197,7 @@ impl Post {
         let mut left = MAX_STREAM;
         let mut event = MESSAGE.bytes;
         let pieces = response.bytes_stream().map(move |piece| {
-            let piece = piece.map_err(|error| Unanswered(crate::upstream::cause(&error)))?;
+            let piece = piece.map_err(|error| Unanswered(crate::upstream::told(&error)))?;
             // An event ends with an empty line; to take any line's end for it only loosens the bound up to the stream's.
             event = if piece.contains(&b'\n') { MESSAGE.bytes } else { event.saturating_sub(piece.len()) };
             left = left.saturating_sub(piece.len());

@@ -153,7 +153,7 @@ impl MailKey {
 }
 
 fn not_lent(error: &LendError) -> ToolFailure {
-    let failure = internal(&format!("the mailbox's secret: {error}"));
+    let failure = internal(&format!("the mailbox's secret: {}", error.told_in_cell()));
     match error {
         LendError::Vault(_) => failure.hint(
             "store it for both servers: `lazaret secret set NAME --as password --to IMAP --to SMTP`, or log in with \
