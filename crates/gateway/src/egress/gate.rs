@@ -252,7 +252,7 @@ impl SessionEgress {
         let to = for_vault(target);
         match lender.inject(&policy.secrets_for(&to), &to).await {
             Ok(lent) => Ok(lent),
-            Err(error) => self.refuse(target, 403, error.to_string(), PERSON_DECIDES).await,
+            Err(error) => self.refuse(target, 403, error.told_in_cell(), PERSON_DECIDES).await,
         }
     }
 
@@ -451,13 +451,15 @@ impl SessionGate {
 
     async fn decided_anew(&self, changes: &mut Changes, ready: &Ready) -> Option<String> {
         let action = ready.permit.action();
+        // What rises while it is decided is decided on next.
+        let rise = *self.rises.borrow();
         if let Some(lent) = ready.lent.as_ref().filter(|lent| !self.still_lends(&lent.secret, action)) {
             let site = action.target.site();
             return Some(format!("the agent's file no longer lends `{}` to {site}", lent.secret));
         }
         match self.may_connect(action, ready.own, 1).await {
-            Ok(Decision::Allow(_)) => changes.undecided = false,
-            Ok(Decision::Ask(_)) if ready.granted => changes.undecided = false,
+            Ok(Decision::Allow(_)) => changes.decided(rise),
+            Ok(Decision::Ask(_)) if ready.granted => changes.decided(rise),
             Ok(Decision::Ask(question)) => return Some(texts(question.reasons()).join("; ")),
             Ok(Decision::Deny(reasons)) => return Some(texts(&reasons).join("; ")),
             Err(error) => return Some(error.to_string()),
@@ -472,13 +474,15 @@ impl SessionGate {
     }
 
     /// What changes from now on.
-    pub(super) fn changes(&self) -> Changes {
-        Changes { rises: self.rises.subscribe(), policies: self.policy.clone(), undecided: false }
+    pub(crate) fn changes(&self) -> Changes {
+        let rises = self.rises.subscribe();
+        let decided = tokio::sync::watch::Sender::new(*rises.borrow());
+        Changes { rises, policies: self.policy.clone(), undecided: false, decided }
     }
 
     /// The session meets what an answer brings. That does not end the request it answers, if the whole of it was sent before;
     /// what else rose meanwhile still counts.
-    pub(super) async fn brought(
+    pub(crate) async fn brought(
         &self,
         changes: &mut Changes,
         labels: &Labels,
@@ -487,18 +491,49 @@ impl SessionGate {
         let mut state = self.state.lock().await;
         let others = changes.has_any();
         self.raise(&mut state, labels).await?;
-        let raised = changes.has_any();
+        // A policy that is narrowed meanwhile is another matter.
+        let raised = changes.has_risen();
         changes.undecided = others || (raised && !sent);
         Ok(())
     }
 }
 
 /// What may end a right.
-pub(super) struct Changes {
+pub(crate) struct Changes {
     rises: tokio::sync::watch::Receiver<u64>,
     policies: tokio::sync::watch::Receiver<Arc<policy::AgentPolicy>>,
     /// Whether one was seen on which nothing is decided yet.
     undecided: bool,
+    /// The last rise after which it was decided that the request goes on.
+    decided: tokio::sync::watch::Sender<u64>,
+}
+
+/// Holds the body of a request while something rose on which nothing is decided yet: what the session learned may be in it.
+pub(super) struct Abreast {
+    rises: tokio::sync::watch::Receiver<u64>,
+    decided: tokio::sync::watch::Receiver<u64>,
+}
+
+impl Abreast {
+    #[cfg(test)]
+    pub(super) fn of_nothing() -> Self {
+        let (rises, decided) = (tokio::sync::watch::channel(0).1, tokio::sync::watch::channel(0).1);
+        Self { rises, decided }
+    }
+
+    /// Waits until it is decided that the request goes on after all that rose.
+    pub(super) async fn come(&self) {
+        if *self.decided.borrow() == *self.rises.borrow() {
+            return;
+        }
+        let (rises, mut decided) = (self.rises.clone(), self.decided.clone());
+        while *decided.borrow_and_update() != *rises.borrow() {
+            if decided.changed().await.is_err() {
+                // Nobody decides any more: the request is at its end.
+                std::future::pending::<()>().await;
+            }
+        }
+    }
 }
 
 impl Changes {
@@ -513,8 +548,26 @@ impl Changes {
         self.undecided
     }
 
+    /// Whether labels rose since it was last looked; that is all that is forgotten.
+    fn has_risen(&mut self) -> bool {
+        let risen = self.rises.has_changed().unwrap_or(true);
+        self.rises.mark_unchanged();
+        risen
+    }
+
+    /// It was decided, after this rise, that the request goes on.
+    fn decided(&mut self, rise: u64) {
+        self.undecided = false;
+        self.decided.send_replace(rise);
+    }
+
+    /// What holds the body of the request.
+    pub(super) fn abreast(&self) -> Abreast {
+        Abreast { rises: self.rises.clone(), decided: self.decided.subscribe() }
+    }
+
     /// Waits for one on which nothing is decided yet.
-    async fn next(&mut self) {
+    pub(crate) async fn next(&mut self) {
         while !self.undecided {
             let changed = tokio::select! {
                 changed = self.rises.changed() => changed,

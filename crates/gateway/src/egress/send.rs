@@ -49,7 +49,7 @@ impl SessionEgress {
         exchange: Exchange,
     ) -> Result<(), EgressRefusal> {
         let Exchange { body, answer, cancelled } = exchange;
-        let sent = Arc::new(Sending::new());
+        let sent = Arc::new(Sending::new(changes.abreast()));
         let came = self.exchanged(&mut ready, &mut changes, (body, &answer), (&cancelled, &sent)).await;
         let Ready { permit, .. } = ready;
         let heads = head_bytes(permit.action()).saturating_mul(sent.heads());
@@ -329,6 +329,7 @@ fn counted(
             }
             Err(gone) => return Err(Cut::Gone(gone)),
         };
+        sent.abreast.come().await;
         let so_far = sent.more(piece.len() as u64);
         if so_far > most {
             return Err(Cut::TooLong);

@@ -5,9 +5,14 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::gate::Abreast;
+
 /// The way of one request.
-#[derive(Debug)]
-pub(super) struct Sending(Mutex<State>);
+pub(super) struct Sending {
+    state: Mutex<State>,
+    /// Holds its body.
+    pub(super) abreast: Abreast,
+}
 
 #[derive(Debug)]
 struct State {
@@ -22,8 +27,8 @@ struct State {
 }
 
 impl Sending {
-    pub(super) fn new() -> Self {
-        Self(Mutex::new(State { heads: 0, bytes: 0, over: false, moved: Instant::now() }))
+    pub(super) fn new(abreast: Abreast) -> Self {
+        Self { state: Mutex::new(State { heads: 0, bytes: 0, over: false, moved: Instant::now() }), abreast }
     }
 
     /// Its head goes out.
@@ -73,13 +78,13 @@ impl Sending {
     }
 
     fn change<T>(&self, with: impl FnOnce(&mut State) -> T) -> T {
-        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         state.moved = Instant::now();
         with(&mut state)
     }
 
     fn look<T>(&self, at: impl FnOnce(&State) -> T) -> T {
-        at(&self.0.lock().unwrap_or_else(PoisonError::into_inner))
+        at(&self.state.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
 
@@ -89,7 +94,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_body_that_moves_is_waited_for_and_its_end_begins_the_wait_for_an_answer() {
-        let (sending, time) = (Sending::new(), Duration::from_secs(300));
+        let (sending, time) = (Sending::new(Abreast::of_nothing()), Duration::from_secs(300));
         let start = Instant::now();
         let body = async {
             for _ in 0..10 {

@@ -294,6 +294,64 @@ async fn a_rise_or_a_narrower_policy_cuts_what_is_open() {
     assert!(!back.whole, "{back:?}");
 }
 
+/// What a session has just learned doesn't leave by a request that was open before, until it is decided that this goes on.
+#[tokio::test]
+async fn the_body_of_an_open_request_waits_for_the_decision_on_what_rose() {
+    let used = async |rig: &Rig| rig.store.used("agent:clerk/bytes-out", 20_775).await.unwrap();
+    for rises in [exposed(), confidential()] {
+        let rig = Rig::new().await;
+        let request = EgressRequest { body: BodyLength::Unknown, ..rig.request("POST api.example/echo") };
+        let (mut door, daemon) = tokio::io::duplex(1 << 16);
+        let egress = Arc::clone(&rig.egress);
+        let served =
+            tokio::spawn(async move { crate::egress::serve(request, daemon, egress.as_ref()).await });
+        let piece = async |door: &mut tokio::io::DuplexStream, bytes: &[u8]| {
+            frame::write(door, &EgressBody::Bytes(bytes.to_vec()), LARGE).await.unwrap();
+        };
+        piece(&mut door, b"before").await;
+        while rig.hits() == 0 {
+            tokio::task::yield_now().await;
+        }
+        // The labels have risen, and nobody can decide yet.
+        let mut state = rig.gate.state.lock().await;
+        rig.gate.raise(&mut state, &rises).await.unwrap();
+        piece(&mut door, &[b'x'; 4096]).await;
+        for _ in 0..2000 {
+            tokio::task::yield_now().await;
+        }
+        drop(state);
+        let goes_on = rises == confidential();
+        if goes_on {
+            frame::write(&mut door, &EgressBody::End, LARGE).await.unwrap();
+        }
+        let back = received(&mut door).await;
+        drop(door);
+        served.await.unwrap().unwrap();
+        assert_eq!((back.whole, back.refused), (goes_on, !goes_on), "{back:?}");
+        // Its end is written before what comes next.
+        drop(rig.ledger().await);
+        assert_eq!(used(&rig).await > 4096, goes_on, "{back:?}");
+    }
+}
+
+/// A policy that is narrowed while an answer's labels are written counts for that answer.
+#[tokio::test]
+async fn a_policy_that_is_narrowed_at_the_moment_of_an_answer_is_not_overlooked() {
+    let rig = Rig::new().await;
+    let (mut changes, labels) = (rig.gate.changes(), exposed());
+    let state = rig.gate.state.lock().await;
+    {
+        let mut brought = std::pin::pin!(rig.gate.brought(&mut changes, &labels, true));
+        assert!(futures::poll!(&mut brought).is_pending());
+        drop(state);
+        // It has looked, and waits for the store.
+        assert!(futures::poll!(&mut brought).is_pending());
+        rig.narrow("allow = []\n");
+        brought.await.unwrap();
+    }
+    assert!(futures::poll!(std::pin::pin!(changes.next())).is_ready());
+}
+
 /// What rises between two steps of a request is not overlooked: what was decided before it does not go on after it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_rise_while_a_request_is_committed_to_cuts_it() {
@@ -432,7 +490,7 @@ async fn a_secret_is_added_at_its_host_alone_and_never_comes_back() {
         rig.narrow(&lending);
         let before = rig.hits();
         let open = rig.begun(rig.request("GET api.example/never/listed"), Vec::new());
-        while rig.hits() == before {
+        while rig.hits() == before && !open.is_finished() {
             tokio::task::yield_now().await;
         }
         if ends {
