@@ -173,3 +173,8 @@ fn counted(events: &[ModelEvent]) -> (u64, bool) {
         other => panic!("{other:?}"),
     }
 }
+
+/// Bytes that no other test has: entries and acts are named by them.
+pub(crate) fn random(bytes: &mut [u8]) -> std::io::Result<()> {
+    std::io::Read::read_exact(&mut std::fs::File::open("/dev/urandom")?, bytes)
+}

@@ -60,14 +60,9 @@ impl Kept {
     async fn limited(tokens_per_day: u64, usd_per_day: Option<UsdMicros>) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let place = Place::File(folder.path().join("store/store.db"));
-        let random = |bytes: &mut [u8]| {
-            static COUNT: std::sync::atomic::AtomicU8 = std::sync::atomic::AtomicU8::new(1);
-            bytes.fill_with(|| COUNT.fetch_add(1, std::sync::atomic::Ordering::Relaxed));
-            Ok(())
-        };
         let key = folder.path().join("store/store.key");
-        let store = Store::open(&place, &key, Arc::new(random)).await.unwrap();
-        let servers = Servers::new(store.clone(), Arc::new(random), || NOW, Arc::new(Nowhere));
+        let store = Store::open(&place, &key, Arc::new(super::random)).await.unwrap();
+        let servers = Servers::new(store.clone(), Arc::new(super::random), || NOW, Arc::new(Nowhere));
         let file = AgentFile::parse(AGENT).unwrap();
         let session = domain::SessionId::from_parts(NOW, 1);
         let about = About { agent: Some(file.name), team: Some(file.team), session: Some(session) };

@@ -22,6 +22,7 @@ use wire::frame::{self, LARGE};
 pub(crate) use self::server::{GOODBYE, Here, Site};
 use super::permits::Nowhere;
 use crate::egress::{Bounds, Outside, SessionEgress};
+use crate::tests::random;
 use crate::tools::{Authors, Servers, Session, SessionGate, ToolEvent};
 
 const NOW: u64 = 1_795_000_000_000;
@@ -90,10 +91,6 @@ impl Pause {
             goes.recv().unwrap();
         }
     }
-}
-
-fn random(bytes: &mut [u8]) -> std::io::Result<()> {
-    std::io::Read::read_exact(&mut std::fs::File::open("/dev/urandom")?, bytes)
 }
 
 fn agent(egress: &str, port: u16) -> AgentFile {

@@ -1,7 +1,7 @@
 //! Connections to tool servers: one for each team and server, kept while it is used, and none holds up another.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use domain::{SecretName, ServerName, TeamName};
@@ -47,15 +47,12 @@ impl Connector for Counting {
 async fn servers(idle: Duration) -> (Servers, Arc<AtomicUsize>, tempfile::TempDir) {
     let folder = tempfile::tempdir().unwrap();
     let place = Place::File(folder.path().join("store/store.db"));
-    let random = |bytes: &mut [u8]| {
-        static COUNT: AtomicU8 = AtomicU8::new(1);
-        bytes.fill_with(|| COUNT.fetch_add(1, Ordering::Relaxed));
-        Ok(())
-    };
-    let store = Store::open(&place, &folder.path().join("store/store.key"), Arc::new(random)).await.unwrap();
+    let store = Store::open(&place, &folder.path().join("store/store.key"), Arc::new(crate::tests::random))
+        .await
+        .unwrap();
     let connected = Arc::new(AtomicUsize::new(0));
     let counting = Counting { server: Everything::default(), connected: Arc::clone(&connected), idle };
-    (Servers::new(store, Arc::new(random), || 0, Arc::new(counting)), connected, folder)
+    (Servers::new(store, Arc::new(crate::tests::random), || 0, Arc::new(counting)), connected, folder)
 }
 
 #[tokio::test]

@@ -65,18 +65,14 @@ pub(super) async fn lab_of(agent: &str, table: &str, pinned: bool) -> Lab {
 async fn lab_under(agent: &str, table: &str, own: Option<&str>, pinned: bool) -> Lab {
     let folder = tempfile::tempdir().unwrap();
     let place = Place::File(folder.path().join("store/store.db"));
-    let random = |bytes: &mut [u8]| {
-        static COUNT: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(1);
-        // Spread, so that ids made of them don't come again.
-        let next = || COUNT.fetch_add(1, Ordering::Relaxed).wrapping_mul(0x9e37_79b1).to_be_bytes()[0];
-        bytes.fill_with(next);
-        Ok(())
-    };
-    let store = Store::open(&place, &folder.path().join("store/store.key"), Arc::new(random)).await.unwrap();
+    let store = Store::open(&place, &folder.path().join("store/store.key"), Arc::new(crate::tests::random))
+        .await
+        .unwrap();
     let owner: PersonName = "ada".parse().unwrap();
     store.install_owner(&owner, 1000, NOW).await.unwrap();
     let server = Everything::default();
-    let servers = Servers::new(store.clone(), Arc::new(random), now, Arc::new(Near(server.clone())));
+    let servers =
+        Servers::new(store.clone(), Arc::new(crate::tests::random), now, Arc::new(Near(server.clone())));
     let all: ServerName = "all".parse().unwrap();
     servers.classify(BTreeMap::from([(all.clone(), Arc::new(Table::parse(table).unwrap()))]));
     let file = AgentFile::parse(agent).unwrap();
