@@ -86,6 +86,9 @@ struct Cost {
     lanes: u32,
 }
 
+/// What is added to the name of a file that isn't whole yet.
+const HALF: &str = ".new";
+
 /// From what the root key comes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -121,6 +124,7 @@ impl Sealed {
         key: &Key,
         random: Box<Random>,
     ) -> Result<(Self, Option<Content>), VaultError> {
+        remove_halves(path)?;
         let bytes = read(path)?;
         let Some(bytes) = bytes else {
             let (root, key) = fresh(key, &random)?;
@@ -137,8 +141,12 @@ impl Sealed {
             },
         })?;
         let mut sealed = Self { path: path.to_owned(), root: header.root, key: old, random };
-        if let (Root::KeyFile, Key::Passphrase(..)) = (&sealed.root, key) {
-            sealed.now_by_passphrase(key, &content)?;
+        if let Key::Passphrase(_, file) = key {
+            if sealed.root == Root::KeyFile {
+                sealed.now_by_passphrase(key, &content)?;
+            }
+            // Also one that a death on the way left: it opens what the vault was.
+            remove(file)?;
         }
         Ok((sealed, Some(content)))
     }
@@ -153,9 +161,7 @@ impl Sealed {
     /// From now on the passphrase opens it, and the key file does not.
     fn now_by_passphrase(&mut self, key: &Key, content: &[u8]) -> Result<(), VaultError> {
         (self.root, self.key) = fresh(key, &self.random)?;
-        self.write(content)?;
-        let Key::Passphrase(_, file) = key else { return Ok(()) };
-        fs::remove_file(file).map_err(|source| VaultError::File { path: file.clone(), source })
+        self.write(content)
     }
 
     /// Seals and writes: the whole or nothing.
@@ -294,14 +300,56 @@ fn read(path: &Path) -> Result<Option<Zeroizing<Vec<u8>>>, VaultError> {
     Ok(Some(bytes))
 }
 
-/// Whole or not at all: what was there before stays until the new is on the disk.
+/// Whole or not at all: what was there before stays until the new is on the disk, and nothing of what failed.
 fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let half = path.with_extension(format!("new-{}", std::process::id()));
-    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&half)?;
+    let half = half(path);
+    let written = write_new(&half, bytes).and_then(|()| fs::rename(&half, path));
+    if written.is_err() {
+        // Where it can't be removed now, it is when the vault is opened.
+        drop(fs::remove_file(&half));
+    }
+    written?;
+    sync_folder(path)
+}
+
+/// Where a file is written before it is whole.
+fn half(path: &Path) -> PathBuf {
+    let mut name = path.file_name().unwrap_or_default().to_owned();
+    name.push(HALF);
+    path.with_file_name(name)
+}
+
+/// Removes what a death left of a file that was being written: it may be of a secret that is gone since. The name of earlier
+/// versions ends with a process's id.
+fn remove_halves(path: &Path) -> Result<(), VaultError> {
+    remove(&half(path))?;
+    let (Some(folder), Some(stem)) = (path.parent(), path.file_stem().and_then(|stem| stem.to_str())) else {
+        return Ok(());
+    };
+    let begins = format!("{stem}{HALF}-");
+    let found = fs::read_dir(folder).into_iter().flatten().flatten();
+    let halves =
+        found.filter(|entry| entry.file_name().to_str().is_some_and(|name| name.starts_with(&begins)));
+    halves.map(|entry| entry.path()).try_for_each(|half| remove(&half))
+}
+
+/// Removes a file for good, if it is there.
+fn remove(path: &Path) -> Result<(), VaultError> {
+    let removed = match fs::remove_file(path) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+        removed => removed.and_then(|()| sync_folder(path)),
+    };
+    removed.map_err(|source| VaultError::File { path: path.to_owned(), source })
+}
+
+fn write_new(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)?;
     file.set_permissions(fs::Permissions::from_mode(0o600))?;
     file.write_all(bytes)?;
-    file.sync_all()?;
-    fs::rename(&half, path)?;
+    file.sync_all()
+}
+
+fn sync_folder(path: &Path) -> io::Result<()> {
     match path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
         Some(folder) => File::open(folder)?.sync_all(),
         None => Ok(()),

@@ -129,3 +129,37 @@ fn what_others_may_read_is_refused() {
         fs::set_permissions(place.at(name), fs::Permissions::from_mode(0o600)).unwrap();
     }
 }
+
+#[test]
+fn what_a_death_or_a_full_disk_leaves_half_written_goes() {
+    let place = Place::new();
+    let files = || {
+        let mut names: Vec<_> =
+            fs::read_dir(place.0.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        names.sort();
+        names
+    };
+    let (sealed, _) = place.open(&place.by_file()).unwrap();
+    sealed.write(b"canary").unwrap();
+    // It can't be put in the place of a folder.
+    fs::rename(place.at("vault"), place.at("kept")).unwrap();
+    fs::create_dir(place.at("vault")).unwrap();
+    assert!(sealed.write(b"another").is_err());
+    fs::remove_dir(place.at("vault")).unwrap();
+    fs::rename(place.at("kept"), place.at("vault")).unwrap();
+    assert_eq!(files(), ["key", "vault"]);
+    // As a death left them, of this version and of earlier ones.
+    for name in ["vault.new", "vault.new-4711", "vault.newer"] {
+        fs::write(place.at(name), b"canary").unwrap();
+    }
+    assert_eq!(place.content(&place.by_file()).unwrap(), b"canary");
+    assert_eq!(files(), ["key", "vault", "vault.newer"]);
+    // A key file that a death kept from being removed.
+    let key = fs::read(place.at("key")).unwrap();
+    assert_eq!(place.content(&place.by_passphrase("correct horse")).unwrap(), b"canary");
+    fs::write(place.at("key"), &key).unwrap();
+    assert!(place.open(&place.by_passphrase("wrong horse")).is_err());
+    assert!(place.at("key").exists());
+    assert_eq!(place.content(&place.by_passphrase("correct horse")).unwrap(), b"canary");
+    assert!(!place.at("key").exists());
+}
