@@ -162,6 +162,9 @@ impl SessionEgress {
         let own = self.outside.is_own(&action.target.host);
         let mut lent = self.secret_for(&action.target).await?;
         let (decision, turn) = self.decided(&action, own).await?;
+        if !matches!(decision, Decision::Deny(_)) {
+            self.refuse_own_key(&action.target).await?;
+        }
         let (right, granted) = match decision {
             Decision::Allow(allowed) => ((allowed, turn), false),
             Decision::Deny(reasons) => return Err(denied(&reasons)),
@@ -220,13 +223,6 @@ impl SessionEgress {
         let mut headers = request.headers;
         if let Some(lender) = &self.outside.lender {
             let to = for_vault(&target);
-            if let Some(key) = target.query.as_deref().and_then(|query| lender.vault().own_key(&to, query)) {
-                let why = format!(
-                    "the query carries a key of its own in `{key}`, and `{}` is a host that a secret is bound to",
-                    target.host
-                );
-                return self.refuse(&target, 403, why, NO_OWN_KEYS).await;
-            }
             headers.retain(|(name, _)| !lender.vault().strips(&to, name));
         }
         let action = Connect { target, headers, push: request.push.as_ref().map(pushed), body };
@@ -244,6 +240,20 @@ impl SessionEgress {
             && action.body == Body::None
             && !self.outside.is_own(&action.target.host);
         Ok(if bare { action.plain() } else { action })
+    }
+
+    /// Refuses a key of the program's own where secrets are bound. It is looked at only where the program may go: which hosts these
+    /// are is nothing for others.
+    async fn refuse_own_key(&self, target: &EgressTarget) -> Result<(), EgressRefusal> {
+        let (Some(lender), Some(query)) = (&self.outside.lender, target.query.as_deref()) else {
+            return Ok(());
+        };
+        let Some(key) = lender.vault().own_key(&for_vault(target), query) else { return Ok(()) };
+        let why = format!(
+            "the query carries a key of its own in `{key}`, and `{}` is a host that a secret is bound to",
+            target.host
+        );
+        self.refuse(target, 403, why, NO_OWN_KEYS).await
     }
 
     async fn secret_for(&self, target: &EgressTarget) -> Result<Option<Injection>, EgressRefusal> {

@@ -73,6 +73,10 @@ async fn nothing_of_the_agents_says_who_asks_where_secrets_are_bound() {
         assert_eq!((back.status, back.refused), (403, true), "{back:?}");
         assert!(back.text().contains("carries a key of its own in `"), "{back:?}");
     }
+    // Where it may not go, it does not find out that a secret is bound.
+    let back = rig.ask("DELETE api.example/echo?key=mine").await;
+    assert_eq!((back.status, back.refused), (403, true), "{back:?}");
+    assert!(!back.text().contains("bound"), "{back:?}");
     assert_eq!(rig.hits(), 1);
     assert_eq!(asked("GET api.example/echo?page=2").await.status, 200);
 }
