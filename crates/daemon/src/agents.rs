@@ -48,7 +48,7 @@ impl Agents {
         let (text, source) = match read_text(&path, AgentFile::MAX_BYTES as u64) {
             Ok(text) => (text, path.display().to_string()),
             Err(error) if error.kind() == ErrorKind::NotFound => {
-                (example(name.as_str()).ok_or_else(|| self.unknown(name))?, "example".to_owned())
+                (example(name.as_str()).ok_or_else(|| self.unknown(name))?.to_owned(), "example".to_owned())
             }
             Err(error) => {
                 return Err(Problem::new(ProblemKind::Invalid, format!("`{}`: {error}", path.display())));
@@ -130,9 +130,10 @@ pub(crate) fn parse(text: &str, source: &str) -> Result<AgentFile, Problem> {
     })
 }
 
-fn example(name: &str) -> Option<String> {
-    let file = EXAMPLES.get_file(format!("{name}/agent.toml"))?;
-    file.contents_utf8().map(str::to_owned)
+/// The `agent.toml` of the example of this name that came with Lazaret.
+#[must_use]
+pub fn example(name: &str) -> Option<&'static str> {
+    EXAMPLES.get_file(format!("{name}/agent.toml"))?.contents_utf8()
 }
 
 #[cfg(test)]

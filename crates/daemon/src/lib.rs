@@ -25,6 +25,7 @@ mod servers;
 mod session;
 mod shelf;
 
+pub use agents::example;
 pub use cell::jail_main;
 pub use error::DaemonError;
 

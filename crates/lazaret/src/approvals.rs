@@ -105,7 +105,7 @@ fn tell(question: &ApprovalView) -> Outcome {
     Ok(0)
 }
 
-/// The one question that is meant: by its id, or by the beginning of the id of one that waits.
+/// The one question that is meant: by its id, or by the end of the id of one that waits.
 async fn find(client: &Client, text: &str) -> Result<ApprovalView, Failure> {
     if let Ok(id) = text.parse::<ApprovalId>() {
         return Ok(client.approval(id).await?);

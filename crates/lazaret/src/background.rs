@@ -11,8 +11,11 @@ use api::{Client, ClientError, Folders};
 
 use crate::failure::{Failure, note};
 
-/// How long a daemon may take until it answers. It first clears up after cells that a crash left behind.
-const READY_WITHIN: Duration = Duration::from_secs(30);
+/// How long a daemon may take until it answers. It first clears up after cells that a crash left behind, and may wait for a person
+/// who unlocks a keyring: for that there are 60 s.
+const READY_WITHIN: Duration = Duration::from_secs(90);
+/// After how long it is said that it is waited for.
+const TOLD_AFTER: Duration = Duration::from_secs(5);
 const LOG_LINES: usize = 12;
 
 /// Lazaret's folders for this user.
@@ -103,8 +106,13 @@ fn start(folders: &Folders) -> Result<(Child, Log), Failure> {
 }
 
 async fn ready(client: &Client, mut child: Child, log: &Log) -> Result<(), Failure> {
-    let deadline = Instant::now() + READY_WITHIN;
+    let start = Instant::now();
+    let mut told = false;
     loop {
+        if !told && start.elapsed() > TOLD_AFTER {
+            told = true;
+            note(format!("waiting for the daemon to start; its log is `{}`", log.path.display()));
+        }
         if client.status().await.is_ok() {
             return Ok(());
         }
@@ -116,7 +124,7 @@ async fn ready(client: &Client, mut child: Child, log: &Log) -> Result<(), Failu
         if let Some(status) = exited {
             return Err(not_ready(&format!("the daemon didn't start ({status})"), log));
         }
-        if Instant::now() > deadline {
+        if start.elapsed() > READY_WITHIN {
             return Err(not_ready(
                 &format!("the daemon doesn't answer within {} s", READY_WITHIN.as_secs()),
                 log,

@@ -1,7 +1,7 @@
 //! `policy learn`: what an agent's requests were refused for, and rules that a person could add.
 
 use std::fs::{self, File};
-use std::io::{BufRead as _, BufReader, Write as _};
+use std::io::{BufRead as _, BufReader, ErrorKind, Write as _};
 use std::path::Path;
 
 use api::{LedgerEntry, LedgerQuery, MAX_ENTRIES};
@@ -28,7 +28,19 @@ pub(crate) struct Wanted {
 /// `lazaret policy learn`.
 pub(crate) async fn learn(wanted: Wanted) -> Outcome {
     let path = background::folders()?.config.join("agents").join(wanted.agent.as_str()).join("agent.toml");
-    let text = fs::read_to_string(&path).map_err(|e| Failure::new(format!("`{}`: {e}", path.display())))?;
+    let text = match (fs::read_to_string(&path), daemon::example(wanted.agent.as_str())) {
+        (Ok(text), _) => text,
+        (Err(error), Some(example)) if error.kind() == ErrorKind::NotFound && !wanted.write => {
+            example.to_owned()
+        }
+        (Err(error), example) => {
+            let failure = Failure::new(format!("`{}`: {error}", path.display()));
+            return Err(match example {
+                Some(_) => failure.hint("an example can't be changed: put an agent.toml of your own there"),
+                None => failure.hint("`lazaret agent ls` lists the agents; `lazaret agent new` makes one"),
+            });
+        }
+    };
     let file = read(&text, &path)?;
     let Refused { targets, unnamed } = refused(&wanted).await?;
     let Learned { mut proposals, left_out } = propose(&targets, file.egress.as_ref());

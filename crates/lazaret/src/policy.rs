@@ -220,8 +220,11 @@ impl Agent {
         let folders = background::folders()?;
         let folder = folder(agent, &folders)?;
         let path = folder.join("agent.toml");
-        let source = path.display().to_string();
-        let file = AgentFile::parse(&text(&path)?).map_err(|error| {
+        let (source, read) = match daemon::example(agent).filter(|_| !path.exists()) {
+            Some(example) => (format!("example {agent}"), example.to_owned()),
+            None => (path.display().to_string(), text(&path)?),
+        };
+        let file = AgentFile::parse(&read).map_err(|error| {
             let place = format!("{source}:{}:{}", error.line, error.column);
             let failure = Failure::new(format!("{place}: {}", error.message));
             match error.hint {
@@ -286,13 +289,13 @@ impl Agent {
     }
 }
 
-/// The folder of an agent of this name, or the folder itself.
+/// The folder of an agent of this name, or the folder itself; that of an example need not be there.
 fn folder(agent: &str, folders: &Folders) -> Result<PathBuf, Failure> {
     if agent.contains('/') || agent == "." {
         return Ok(PathBuf::from(agent));
     }
     let folder = folders.config.join("agents").join(agent);
-    if folder.join("agent.toml").is_file() {
+    if folder.join("agent.toml").is_file() || daemon::example(agent).is_some() {
         return Ok(folder);
     }
     Err(Failure::new(format!("no agent of yours is called `{}`", escape(agent))).hint(format!(

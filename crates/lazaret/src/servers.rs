@@ -50,21 +50,32 @@ async fn add(client: &Client, args: ServerAddArgs) -> Outcome {
         lend,
         command,
     } = args;
-    // What was added by hand, such as limits, stays.
+    // What was said of it by hand, such as limits, stays.
     let before = client.servers().await?.into_iter().find(|server| server.name == name);
-    let limits = before.and_then(|server| server.cell).map(|cell| cell.limits).unwrap_or_default();
+    let (had, said, cell) =
+        before.map(|server| (server.teams, server.table, server.cell)).unwrap_or_default();
+    let limits = cell.map(|cell| cell.limits).unwrap_or_default();
+    let stays = (teams.is_empty() && !had.is_empty()) || (table.is_none() && said.is_some());
+    let teams = if teams.is_empty() { had } else { teams.into_iter().collect() };
+    let table = table.or(said);
     let mut secrets = BTreeMap::<_, Vec<String>>::new();
     for (secret, place) in lend {
         secrets.entry(secret).or_default().push(place);
     }
     let cell = image.map(|image| ServerCell { image, command, allow_emulation, egress, secrets, limits });
-    let teams = teams.into_iter().collect();
     let server = ServerView { name, url, table, teams, secret, cell, mailbox: of_args(mailbox) };
     client.put_server(&server).await?;
     note(format!(
         "{} is known; give its tools to an agent with [tools.{}] in agent.toml",
         server.name, server.name
     ));
+    if stays {
+        let teams = joined(server.teams.iter().map(ToString::to_string), "all");
+        let table = server.table.as_deref().unwrap_or("none");
+        note(format!(
+            "it keeps what was not said anew: teams {teams}, table {table}; `server rm` first begins anew"
+        ));
+    }
     Ok(0)
 }
 

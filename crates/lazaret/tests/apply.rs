@@ -255,3 +255,24 @@ fn rules_in_cedar_hold_for_an_agent_that_is_run_by_its_folder() {
     holds(&shown, &["policy.cedar   forbid (principal", "[egress]       none: nothing leaves its cell"]);
     assert_eq!(json(&lab, &["agent", "show", "./mine", "--json"])["counts"], "freely");
 }
+
+#[test]
+fn a_tool_server_that_is_changed_keeps_its_teams_and_what_was_said_of_its_tools() {
+    let lab = Lab::start(env!("CARGO_BIN_EXE_lazaret"), Vec::new());
+    let add = |more: &[&str]| {
+        let url = ["server", "add", "crm", "--url", "https://crm.example/mcp"];
+        lab.run(&[&url[..], more].concat(), "").expect(0).stderr
+    };
+    let entry = || json(&lab, &["server", "ls", "--json"])[0].clone();
+    assert!(!add(&["--team", "sales", "--table", "hubspot"]).contains("keeps"));
+    let before = entry();
+    let told = add(&["--secret", "crm"]);
+    assert!(told.contains("it keeps what was not said anew: teams sales, table hubspot"), "{told}");
+    let now = entry();
+    assert_eq!(
+        (&now["teams"], &now["table"], &now["secret"]),
+        (&before["teams"], &before["table"], &"crm".into())
+    );
+    add(&["--team", "support"]);
+    assert_eq!(entry()["teams"], serde_json::json!(["support"]));
+}

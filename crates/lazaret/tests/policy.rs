@@ -44,6 +44,14 @@ fn the_example_agent_is_sound_passes_its_tests_and_each_rule_has_its_line() {
     let (_, out, _) = lazaret(home.path(), &["policy", "show", CLERK]);
     assert!(out.contains("agent.toml:17\nforbid (principal == Agent::\"mail-clerk\""), "{out}");
     assert!(out.contains("// built-in"), "{out}");
+    // By its name it is the one that came with Lazaret; nobody else's is known.
+    let (code, out, err) = lazaret(home.path(), &["policy", "show", "mail-clerk"]);
+    assert_eq!((code, out.contains("example mail-clerk:17\nforbid (")), (0, true), "{out}{err}");
+    let url = ["--url", "GET https://a.example/"];
+    let (code, out, err) = lazaret(home.path(), &[&["policy", "explain", "courier"], &url[..]].concat());
+    assert_eq!((code, out.is_empty()), (0, false), "{err}");
+    let (code, _, err) = lazaret(home.path(), &["policy", "show", "nobody"]);
+    assert_eq!((code, err.contains("no agent of yours is called `nobody`")), (1, true), "{err}");
 }
 
 #[test]

@@ -23,7 +23,7 @@ pub(crate) struct ApprovalsArgs {
 /// `approve`.
 #[derive(Debug, Args)]
 pub(crate) struct ApproveArgs {
-    /// The question's id, or its beginning.
+    /// The question's id, or its last four letters or more.
     pub(crate) question: String,
     /// Also the same again in this session. Only for what can be undone.
     #[arg(long)]
@@ -39,7 +39,7 @@ pub(crate) struct ApproveArgs {
 /// `deny`.
 #[derive(Debug, Args)]
 pub(crate) struct DenyArgs {
-    /// The question's id, or its beginning.
+    /// The question's id, or its last four letters or more.
     pub(crate) question: String,
     /// Why. The agent reads it.
     #[arg(long, value_name = "TEXT")]
@@ -214,7 +214,7 @@ mcp-server-filesystem /workspace
 --password secret:mail
 
 A program after `--` speaks MCP over its standard streams. It never runs on this host: each team that uses it gets a
-cell of its own for it, with a disk that lasts, without network, models or tools. Its limits are in servers.toml.";
+cell of its own for it, with a disk that lasts, without models or tools, and without network but for what --egress names. Its limits are in servers.toml.";
 
 /// `server add`.
 #[derive(Debug, Args)]
@@ -307,7 +307,7 @@ pub(crate) struct ClassifyArgs {
 /// `server`.
 #[derive(Debug, Subcommand)]
 pub(crate) enum ServerCommand {
-    /// Add a tool server, or change one.
+    /// Add a tool server, or change one: its teams, table and limits stay unless they are given anew.
     #[command(after_help = SERVER_ADD_HELP)]
     Add(Box<ServerAddArgs>),
     /// Show what is known of a tool server: where it is, and its tools as it lists them now.
