@@ -16,7 +16,7 @@ use serde::Deserialize;
 use tokio::sync::mpsc;
 use wire::process::{Exit, FromProcess, Place, ToProcess, TtySize};
 
-use super::caller::Caller;
+use super::caller::{Caller, Standing};
 use super::{Answer, Shared, id};
 use crate::harness;
 use crate::journal::{Journals, now};
@@ -24,6 +24,8 @@ use crate::session::{Live, Process, Session};
 
 /// A reason in a close frame has at most 123 bytes (RFC 6455, section 5.5).
 const MAX_REASON: usize = 120;
+/// Told to who may no longer do what they do.
+const LOST: &str = "your role here has changed";
 /// The close code for "against the rules of this endpoint" (RFC 6455, section 7.4.1).
 const POLICY: u16 = 1008;
 
@@ -41,6 +43,7 @@ pub(super) struct Owner {
 pub(super) async fn attach(
     State(sessions): Shared,
     Caller(by): Caller,
+    standing: Standing,
     Path(session): Path<String>,
     Query(Owner { owner }): Query<Owner>,
     upgrade: WebSocketUpgrade,
@@ -57,11 +60,15 @@ pub(super) async fn attach(
                 let outcome = tokio::select! {
                     shown = show(&mut out, &journals) => shown,
                     fed = feed(input, live.input(), told) => fed,
+                    () = standing.lost() => Err(LOST.to_owned()),
                 };
                 drop(guard);
                 outcome
             }
-            None => show(&mut out, &journals).await,
+            None => tokio::select! {
+                shown = show(&mut out, &journals) => shown,
+                () = standing.lost() => Err(LOST.to_owned()),
+            },
         };
         close(out, outcome).await;
     }))
@@ -71,6 +78,7 @@ pub(super) async fn attach(
 pub(super) async fn exec(
     State(sessions): Shared,
     Caller(by): Caller,
+    standing: Standing,
     Path(session): Path<String>,
     upgrade: WebSocketUpgrade,
 ) -> Answer<Response> {
@@ -83,7 +91,11 @@ pub(super) async fn exec(
         let written = async |program: &[String]| {
             sessions.ran(&session, &by.name, program).await.map_err(|e| e.to_string())
         };
-        let outcome = run(&mut out, input, live, written).await;
+        let outcome = tokio::select! {
+            ran = run(&mut out, input, live, written) => ran,
+            // The process's stream closes, which ends it.
+            () = standing.lost() => Err(LOST.to_owned()),
+        };
         close(out, outcome).await;
     }))
 }

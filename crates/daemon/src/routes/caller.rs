@@ -3,13 +3,15 @@
 use std::sync::Arc;
 
 use api::{Problem, ProblemKind};
+use axum::body::{Body, HttpBody as _};
 use axum::extract::connect_info::{ConnectInfo, Connected};
 use axum::extract::{FromRequestParts, Request, State};
 use axum::http::request::Parts;
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
 use axum::serve::IncomingStream;
-use domain::Role;
+use domain::{PersonName, Role};
+use futures::StreamExt as _;
 use store::Person;
 
 use super::{Failed, internal};
@@ -36,6 +38,44 @@ impl<S: Sync> FromRequestParts<S> for Caller {
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Failed> {
         let caller = parts.extensions.get::<Self>().cloned();
         caller.ok_or_else(|| Failed(Problem::new(ProblemKind::Refused, "nobody is known on this connection")))
+    }
+}
+
+/// The right of who calls, which may end while what they asked for goes on.
+#[derive(Clone)]
+pub(crate) struct Standing {
+    gate: Gate,
+    uid: u32,
+    person: PersonName,
+}
+
+impl Standing {
+    /// Waits until whoever called is somebody else or nobody here, or has a lesser role than the route asks for. What can't be
+    /// found out is taken for that.
+    pub(super) async fn lost(self) {
+        let sessions = &self.gate.sessions;
+        let mut changes = sessions.people();
+        loop {
+            let now = sessions.store().person_of_uid(self.uid).await;
+            let stands = |now: Person| now.name == self.person && now.role >= self.gate.least;
+            if !now.ok().flatten().is_some_and(stands) {
+                return;
+            }
+            if changes.changed().await.is_err() {
+                // Nobody changes any more: the daemon ends.
+                std::future::pending::<()>().await;
+            }
+        }
+    }
+}
+
+impl<S: Sync> FromRequestParts<S> for Standing {
+    type Rejection = Failed;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Failed> {
+        let standing = parts.extensions.get::<Self>().cloned();
+        standing
+            .ok_or_else(|| Failed(Problem::new(ProblemKind::Refused, "nobody is known on this connection")))
     }
 }
 
@@ -76,8 +116,16 @@ pub(super) async fn check(
             "an owner can do it, or change your role: `lazaret person add NAME --role ROLE`",
         );
     }
+    let standing = Standing { gate, uid, person: person.name.clone() };
     request.extensions_mut().insert(Caller(person));
-    next.run(request).await
+    request.extensions_mut().insert(standing.clone());
+    next.run(request).await.map(|body| {
+        // What is whole already is theirs.
+        if body.size_hint().exact().is_some() {
+            return body;
+        }
+        Body::from_stream(body.into_data_stream().take_until(Box::pin(standing.lost())))
+    })
 }
 
 fn refused(message: String, hint: &str) -> Response {

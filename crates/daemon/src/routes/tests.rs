@@ -458,6 +458,38 @@ async fn whoever_tells_a_session_something_is_on_the_ledger_and_one_of_its_autho
 }
 
 #[tokio::test]
+async fn whoever_is_removed_or_gets_a_lesser_role_keeps_nothing_open() {
+    let (sessions, folder) = sessions_for_tests().await;
+    let owner = sessions.store().people().await.unwrap().remove(0);
+    let uid = owner.uid.map(|uid| uid + 1);
+    let bob = |role| Person { name: "bob".parse().unwrap(), uid, role };
+    let becomes = async |role| {
+        sessions.store().put_person(&bob(role), &owner.name, now()).await.unwrap();
+        sessions.know_people().await.unwrap();
+    };
+    becomes(Role::Approver).await;
+    let [of_owner, of_bob] = [owner.uid, uid].map(|uid| client(&sessions, folder.path(), uid.unwrap()));
+    let file = "name = \"a\"\nharness = { command = [\"echo\"] }\n".to_owned();
+    let agent = api::AgentRef::Files(api::AgentFiles { text: file, cedar: None });
+    let options = api::StartOptions::default();
+    let new = NewSession { agent, prompt: None, terminal: None, stdin: true, workspace: false, options };
+    let id = of_owner.start(&new).await.unwrap().id;
+    let mut attached = of_bob.attach(id, false).await.unwrap();
+    attached.events.next().await.unwrap();
+    let mut watched = of_bob.watch_approvals().await.unwrap();
+
+    becomes(Role::Viewer).await;
+    while matches!(attached.events.next().await, Ok(Some(_))) {}
+    assert!(sessions.live_one(id).is_some(), "the session itself goes on");
+    // Who only looks still may.
+    assert!(watched.next().now_or_never().is_none());
+    sessions.store().remove_person(&bob(Role::Viewer).name, &owner.name, now()).await.unwrap();
+    sessions.know_people().await.unwrap();
+    assert!(!matches!(watched.next().await, Ok(Some(_))));
+    of_owner.stop(id, StopRequest { now: true }).await.unwrap();
+}
+
+#[tokio::test]
 async fn labels_come_down_by_an_owners_word_and_a_reason_alone() {
     let (sessions, _folder) = sessions_for_tests().await;
     let store = sessions.store();
