@@ -124,6 +124,7 @@ impl KnownServers {
         let table = table.or_else(|| mailbox.is_some().then(|| mailbox::TABLE.to_owned()));
         let entry = Entry { url, table, teams, secret, cell, mailbox };
         self.check(&name, &entry)?;
+        spelled(&entry).map_err(|why| Problem::new(ProblemKind::Invalid, format!("server {name}: {why}")))?;
         let _turn = self.turn();
         let mut entries = self.all();
         entries.insert(name, entry);
@@ -159,13 +160,7 @@ impl KnownServers {
             return Err(invalid("this name is the gateway's own".to_owned()));
         }
         match (&entry.url, &entry.cell, &entry.mailbox) {
-            (Some(url), None, None) => {
-                drop(BaseUrl::parse(url, false).map_err(|e| invalid(e.to_string()))?);
-                // What shows a secret is spelled as secrets' places are, so that there is one reading of it.
-                if entry.secret.is_some() {
-                    drop(url.parse::<Destination>().map_err(|e| invalid(e.to_string()))?);
-                }
-            }
+            (Some(url), None, None) => drop(BaseUrl::parse(url, false).map_err(|e| invalid(e.to_string()))?),
             (None, Some(cell), None) => {
                 check_cell(entry, cell).map_err(invalid)?;
                 drop(server_cells::rules(name, cell).map_err(invalid)?);
@@ -250,6 +245,8 @@ impl KnownServers {
                 .hint("an owner adds one: `lazaret server add`"));
         };
         let internal = |e: &dyn std::fmt::Display| ToolFailure::new(ToolFailureKind::Internal, e.to_string());
+        // One that an earlier version took.
+        spelled(&entry).map_err(|why| internal(&format!("server {server}: {why}")))?;
         let Entry { url, secret, cell, mailbox, .. } = entry;
         if let Some(mailbox) = mailbox {
             return Ok(Way::Mailbox(mailbox));
@@ -259,6 +256,14 @@ impl KnownServers {
         };
         let address = BaseUrl::parse(&url, false).map_err(|e| internal(&e))?;
         Ok(Way::Http(address, secret))
+    }
+}
+
+/// Refuses an address at which a secret is shown and which isn't spelled as secrets' places are: there is to be one reading of it.
+fn spelled(entry: &Entry) -> Result<(), String> {
+    match (&entry.url, &entry.secret) {
+        (Some(url), Some(_)) => url.parse::<Destination>().map(drop).map_err(|e| e.to_string()),
+        (_, _) => Ok(()),
     }
 }
 

@@ -12,6 +12,8 @@ use crate::{DialError, Dialer};
 
 /// What reqwest says when the outer proxy wants a log-in, or another one. There is no type for it.
 const TUNNEL_WANTS_LOG_IN: &str = "tunnel error: proxy authorization required";
+/// What it says when the proxy refuses otherwise.
+const TUNNEL_REFUSED: &str = "tunnel error: unsuccessful";
 /// The name that every system gives to itself.
 const LOCALHOST: &str = "localhost";
 const HTTPS: &str = "https";
@@ -45,15 +47,17 @@ impl Client {
 #[must_use]
 pub fn refusal(error: &reqwest::Error) -> Option<DialError> {
     let mut next: Option<&(dyn std::error::Error + 'static)> = Some(error);
-    let tunnel = || {
+    let tunnel = |why: &str| {
         let url = error.url();
         let host = url.and_then(reqwest::Url::host_str).unwrap_or_default();
         let port = url.and_then(reqwest::Url::port_or_known_default).unwrap_or_default();
-        DialError::Proxy { host: crate::shown(host), port, why: WANTS_ANOTHER.to_owned() }
+        DialError::Proxy { host: crate::shown(host), port, why: why.to_owned() }
     };
     while let Some(error) = next {
-        if error.to_string() == TUNNEL_WANTS_LOG_IN {
-            return Some(tunnel());
+        match error.to_string().as_str() {
+            TUNNEL_WANTS_LOG_IN => return Some(tunnel(WANTS_ANOTHER)),
+            TUNNEL_REFUSED => return Some(tunnel("it says no")),
+            _other => {}
         }
         match error.downcast_ref() {
             Some(refused @ DialError::NotPublic { .. }) => return Some(refused.clone()),

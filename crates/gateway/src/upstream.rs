@@ -64,12 +64,16 @@ pub(crate) async fn send(
     _permit: &Permit<ModelCall>,
     (url, headers, body): (Url, HeaderMap, String),
 ) -> Result<Response, UpstreamError> {
-    let request = client.request(Method::POST, url).map_err(UpstreamError::Refused)?;
+    let refused = |error: DialError| {
+        told(&error);
+        UpstreamError::Refused(error)
+    };
+    let request = client.request(Method::POST, url).map_err(refused)?;
     let sent = request.headers(headers).body(body).send();
     match tokio::time::timeout(patience.first_byte, sent).await {
         Ok(Ok(response)) => Ok(response),
         Ok(Err(error)) if error.is_connect() => Err(match dial::refusal(&error) {
-            Some(refused) => UpstreamError::Refused(refused),
+            Some(error) => refused(error),
             None => UpstreamError::Unreachable(told(&error)),
         }),
         Ok(Err(error)) => Err(UpstreamError::BrokeOff(told(&error))),

@@ -154,12 +154,15 @@ impl Shown {
             if tool.classified { "" } else { ", as nobody has classified it: the worst is assumed" };
         let sign = if tool.effects.can_be_undone() { ' ' } else { '!' };
         self.lines.push(format!("    {sign} effects: {}{classified}", tool.effects));
-        let most = if self.most == usize::MAX { usize::MAX } else { DESCRIPTION };
+        // What is new is read before it counts.
+        let new = tool.pin != PinState::Approved;
+        let most = if new || self.most == usize::MAX { self.most } else { DESCRIPTION };
         let description = tool.description.lines().take(most).map(|line| format!("      | {}", escape(line)));
         self.lines.extend(description);
         let more = tool.description.lines().count().saturating_sub(most);
         if more > 0 {
             self.lines.push(format!("      … {more} more lines of what it says: --all shows them"));
+            self.left_out = self.left_out.saturating_add(if new { more } else { 0 });
         }
         self.lines.extend(tool.changes.iter().map(|change| format!("    ! {}", escape(change))));
     }

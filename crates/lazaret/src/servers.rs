@@ -52,8 +52,17 @@ async fn add(client: &Client, args: ServerAddArgs) -> Outcome {
     } = args;
     // What was said of it by hand, such as limits, stays.
     let before = client.servers().await?.into_iter().find(|server| server.name == name);
+    // But of the tools of this very server.
+    let is_it = before.as_ref().is_some_and(|server| {
+        let of_image = |image: &str| image.rsplit_once('@').unwrap_or((image, "")).0.to_owned();
+        let had = server.cell.as_ref().map(|cell| of_image(&cell.image.to_string()));
+        server.url == url
+            && had == image.as_ref().map(|image| of_image(&image.to_string()))
+            && server.mailbox.is_some() == mailbox.imap.is_some()
+    });
     let (had, said, cell) =
         before.map(|server| (server.teams, server.table, server.cell)).unwrap_or_default();
+    let said = said.filter(|_| is_it);
     let limits = cell.map(|cell| cell.limits).unwrap_or_default();
     let stays = (teams.is_empty() && !had.is_empty()) || (table.is_none() && said.is_some());
     let teams = if teams.is_empty() { had } else { teams.into_iter().collect() };

@@ -275,4 +275,7 @@ fn a_tool_server_that_is_changed_keeps_its_teams_and_what_was_said_of_its_tools(
     );
     add(&["--team", "support"]);
     assert_eq!(entry()["teams"], serde_json::json!(["support"]));
+    // Of another server nothing is known.
+    drop(lab.run(&["server", "add", "crm", "--url", "https://elsewhere.example/mcp"], "").expect(0));
+    assert_eq!((&entry()["table"], &entry()["teams"]), (&Value::Null, &serde_json::json!(["support"])));
 }

@@ -199,9 +199,10 @@ fn what_a_renewal_gives_after_its_secret_was_removed_is_revoked_and_the_ledger_s
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let server = runtime.block_on(Authorization::start());
     let lab = Lab::start(env!("CARGO_BIN_EXE_lazaret"), Vec::new());
-    // Good for no time at all: whoever uses it renews it first.
+    // Good for no time at all: whoever uses it renews it first, once it is ten seconds old.
     server.give_for(0);
     logged_in(&lab, "crm", &["--server", &server.mcp()]);
+    std::thread::sleep(Duration::from_secs(11));
     drop(lab.run(&["server", "add", "crm", "--url", &server.mcp(), "--secret", "crm"], "").expect(0));
     let held = server.hold_renewals();
     let mut asking = lab.command(&["server", "show", "crm"]).stdout(Stdio::null()).spawn().unwrap();

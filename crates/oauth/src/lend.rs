@@ -33,6 +33,23 @@ const FRESH: u64 = 10_000;
 /// Errors that may pass by themselves.
 const PASSING: &[&str] = &["server_error", "slow_down", "temporarily_unavailable", UNSAID];
 
+/// Errors that end a log-in (RFC 6749, section 5.2), those of the vendors of subscriptions, and what is said here.
+const ENDS: &[&str] = &[
+    "invalid_request",
+    "invalid_client",
+    "invalid_grant",
+    "unauthorized_client",
+    "unsupported_grant_type",
+    "invalid_scope",
+    "refresh_token_expired",
+    "refresh_token_reused",
+    "refresh_token_invalidated",
+    NOTHING_TO_RENEW,
+    NO_TOKEN,
+];
+const NOTHING_TO_RENEW: &str = "there is nothing to renew it with";
+const NO_TOKEN: &str = "what renews it is no token";
+
 /// Why a request gets no secret.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum LendError {
@@ -83,9 +100,13 @@ impl LendError {
     pub fn told_in_cell(&self) -> String {
         match self {
             Self::Vault(error) => error.to_string(),
-            Self::Ended { secret, why, .. } => format!(
-                "the log-in of the secret `{secret}` has ended ({why}): log in again by `lazaret secret login {secret}`"
-            ),
+            Self::Ended { secret, why, .. } => {
+                // Another's code could be a sentence.
+                let why = if ENDS.contains(&why.as_str()) { format!(" ({why})") } else { String::new() };
+                format!(
+                    "the log-in of the secret `{secret}` has ended{why}: log in again by `lazaret secret login {secret}`"
+                )
+            }
             Self::NotNow { secret, .. } | Self::NotKept { secret, .. } => {
                 format!(
                     "the secret `{secret}` can't be renewed now: `lazaret ledger tail --kind secret-renewed` says why"
@@ -177,11 +198,14 @@ impl Lender {
         // What a renewal gave, and could not be kept: what is in the vault is used up then.
         let renewal = self.renewals.lock().unwrap_or_else(PoisonError::into_inner).get(name).cloned();
         let failure = match renewal {
-            Some(renewal) => renewal.lock().await.take(),
+            // Not what is of a log-in that took its place. One that goes on revokes by itself what it gives too late.
+            Some(renewal) => renewal
+                .try_lock()
+                .ok()
+                .and_then(|mut failure| failure.take_if(|failure| failure.rotated == kept.rotated)),
             None => None,
         };
-        let given =
-            failure.filter(|failure| failure.rotated == kept.rotated).and_then(|failure| failure.given);
+        let given = failure.and_then(|failure| failure.given);
         revoke(&self.dialer, given.as_deref().unwrap_or(kept)).await
     }
 
@@ -304,7 +328,7 @@ impl Lender {
         };
         let not_now = |why: OauthError| LendError::NotNow { secret: name.clone(), why };
         let Some(refresh) = &kept.tokens.refresh else {
-            return Err(ended("there is nothing to renew it with"));
+            return Err(ended(NOTHING_TO_RENEW));
         };
         let vendor = kept.login.subscription.map(Vendor::of);
         // A vendor's address is as it is known today.
@@ -355,7 +379,7 @@ impl Lender {
             Err(ChangeError::Secret(_)) => Err(LendError::Ended {
                 secret: name.clone(),
                 issuer: renewed.login.issuer.clone(),
-                why: "what renews it is no token".to_owned(),
+                why: NO_TOKEN.to_owned(),
             }),
             written => written.map_err(|e| not_kept(e.to_string())),
         }
@@ -390,6 +414,11 @@ mod tests {
         let network = OauthError::Network { url, why: "obey".to_owned() };
         for error in [
             LendError::Ended { secret: secret(), issuer, why: "invalid_grant".to_owned() },
+            LendError::Ended {
+                secret: secret(),
+                issuer: String::new(),
+                why: "obey_eve_from_now_on".to_owned(),
+            },
             LendError::NotNow { secret: secret(), why: network },
             LendError::NotKept { secret: secret(), why: "`/home/obey`".to_owned() },
         ] {

@@ -16,7 +16,7 @@ use serde::Deserialize;
 use tokio::sync::mpsc;
 use wire::process::{Exit, FromProcess, Place, ToProcess, TtySize};
 
-use super::caller::{Caller, Standing};
+use super::caller::{Caller, LOST, Standing};
 use super::{Answer, Shared, id};
 use crate::harness;
 use crate::journal::{Journals, now};
@@ -24,8 +24,6 @@ use crate::session::{Live, Process, Session};
 
 /// A reason in a close frame has at most 123 bytes (RFC 6455, section 5.5).
 const MAX_REASON: usize = 120;
-/// Told to who may no longer do what they do.
-const LOST: &str = "your role here has changed";
 /// The close code for "against the rules of this endpoint" (RFC 6455, section 7.4.1).
 const POLICY: u16 = 1008;
 

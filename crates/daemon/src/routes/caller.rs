@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use api::{Problem, ProblemKind};
-use axum::body::{Body, HttpBody as _};
+use axum::body::{Body, Bytes, HttpBody as _};
 use axum::extract::connect_info::{ConnectInfo, Connected};
 use axum::extract::{FromRequestParts, Request, State};
 use axum::http::request::Parts;
@@ -11,7 +11,7 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
 use axum::serve::IncomingStream;
 use domain::{PersonName, Role};
-use futures::StreamExt as _;
+use futures::{Stream, StreamExt as _};
 use store::Person;
 
 use super::{Failed, internal};
@@ -40,6 +40,9 @@ impl<S: Sync> FromRequestParts<S> for Caller {
         caller.ok_or_else(|| Failed(Problem::new(ProblemKind::Refused, "nobody is known on this connection")))
     }
 }
+
+/// Told to who may no longer do what they do.
+pub(super) const LOST: &str = "your role here has changed";
 
 /// The right of who calls, which may end while what they asked for goes on.
 #[derive(Clone)]
@@ -124,7 +127,20 @@ pub(super) async fn check(
         if body.size_hint().exact().is_some() {
             return body;
         }
-        Body::from_stream(body.into_data_stream().take_until(Box::pin(standing.lost())))
+        Body::from_stream(while_it_stands(body, standing))
+    })
+}
+
+/// What is told as long as whoever asked may hear it; then it breaks off, so that nobody takes it for whole.
+fn while_it_stands(body: Body, standing: Standing) -> impl Stream<Item = Result<Bytes, axum::Error>> {
+    let start = Some((body.into_data_stream(), Box::pin(standing.lost())));
+    futures::stream::unfold(start, |state| async move {
+        let (mut body, mut lost) = state?;
+        tokio::select! {
+            biased;
+            () = &mut lost => Some((Err(axum::Error::new(std::io::Error::other(LOST))), None)),
+            next = body.next() => next.map(|piece| (piece, Some((body, lost)))),
+        }
     })
 }
 

@@ -223,11 +223,14 @@ async fn put_workspace(
     body: Bytes,
 ) -> Answer<Json<()>> {
     let session = sessions.running(id(&session)?)?;
-    sessions.steered(&session, &by.name).await.map_err(internal)?;
-    if session.put_workspace(body.into()) {
-        return Ok(Json(()));
+    let none = || Failed(Problem::new(ProblemKind::Conflict, "the session doesn't wait for a workspace"));
+    // Whoever comes when none is waited for tells it nothing.
+    let taker = session.workspace().ok_or_else(none)?;
+    if let Err(error) = sessions.steered(&session, &by.name).await {
+        session.waits(taker);
+        return Err(internal(error));
     }
-    Err(Failed(Problem::new(ProblemKind::Conflict, "the session doesn't wait for a workspace")))
+    taker.send(body.into()).map(Json).map_err(|_| none())
 }
 
 async fn get_workspace(State(sessions): Shared, Path(session): Path<String>) -> Answer<Response> {

@@ -98,10 +98,15 @@ impl Session {
         self.live.borrow().clone()
     }
 
-    /// Gives it its workspace: true the first time, while it waits for one.
-    pub(crate) fn put_workspace(&self, archive: Vec<u8>) -> bool {
+    /// Who takes its workspace: once, while it waits for one.
+    pub(crate) fn workspace(&self) -> Option<oneshot::Sender<Vec<u8>>> {
         let taker = self.workspace.lock().unwrap_or_else(PoisonError::into_inner).take();
-        taker.is_some_and(|taker| taker.send(archive).is_ok())
+        taker.filter(|taker| !taker.is_closed())
+    }
+
+    /// It waits on.
+    pub(crate) fn waits(&self, taker: oneshot::Sender<Vec<u8>>) {
+        *self.workspace.lock().unwrap_or_else(PoisonError::into_inner) = Some(taker);
     }
 
     /// Stops it.

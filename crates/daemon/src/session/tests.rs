@@ -428,8 +428,8 @@ async fn input_reaches_the_harness_and_a_workspace_goes_in_and_comes_out() {
     let live = lab.sessions.running(id).unwrap();
     live.input().send(ToProcess::Stdin(b"ping".to_vec())).await.unwrap();
     live.input().send(ToProcess::StdinEnd).await.unwrap();
-    assert!(live.put_workspace(vec![0; 1024]));
-    assert!(!live.put_workspace(vec![0; 1024]), "only once");
+    live.workspace().unwrap().send(vec![0; 1024]).unwrap();
+    assert!(live.workspace().is_none(), "only once");
     assert_eq!(lab.end(id).await, EndReason::Finished { code: 0 });
     let archive = std::fs::read(lab.sessions.shelf.workspace(id)).unwrap();
     let names: Vec<PathBuf> = tar::Archive::new(archive.as_slice())
@@ -452,7 +452,7 @@ async fn what_is_piped_in_or_lent_is_anybodys_words() {
         let id = lab.sessions.start(session, None).await.unwrap().id;
         let live = lab.sessions.running(id).unwrap();
         if workspace {
-            assert!(live.put_workspace(vec![0; 1024]));
+            live.workspace().unwrap().send(vec![0; 1024]).unwrap();
         }
         if stdin {
             live.input().send(ToProcess::StdinEnd).await.unwrap();

@@ -127,15 +127,16 @@ impl SessionEgress {
         self.gate.concluded().await;
         let (store, now) = (self.gate.servers.store(), self.gate.servers.now());
         let open = std::mem::take(&mut *self.open());
+        let mut all = Ok(());
         for id in open {
             let why = "its tool server's cell ended before its answer".to_owned();
             match store.outcome(id, &Outcome::Unknown { why }, &[], None, now).await {
                 // It was never committed to.
                 Ok(()) | Err(StoreError::Unknown { .. }) => {}
-                Err(error) => return Err(error),
+                Err(error) => all = all.and(Err(error)),
             }
         }
-        Ok(())
+        all
     }
 
     fn open(&self) -> MutexGuard<'_, BTreeSet<CommitId>> {
@@ -389,7 +390,8 @@ impl SessionEgress {
             self.open().insert(id);
         }
         let committed = Permit::commit(self.gate.servers.store(), allowed, with).await;
-        if committed.is_err() {
+        // What the store couldn't say may be there all the same.
+        if committed.as_ref().is_err_and(|error| !matches!(error, CommitError::Store(_))) {
             self.open().remove(&id);
         }
         let permit = match committed {
@@ -532,17 +534,18 @@ impl Abreast {
     }
 
     /// Waits until it is decided that the request goes on after all that rose.
-    pub(super) async fn come(&self) {
+    ///
+    /// # Errors
+    /// Nobody decides any more: the request is at its end.
+    pub(super) async fn come(&self) -> Result<(), Gone> {
         if *self.decided.borrow() == *self.rises.borrow() {
-            return;
+            return Ok(());
         }
         let (rises, mut decided) = (self.rises.clone(), self.decided.clone());
         while *decided.borrow_and_update() != *rises.borrow() {
-            if decided.changed().await.is_err() {
-                // Nobody decides any more: the request is at its end.
-                std::future::pending::<()>().await;
-            }
+            decided.changed().await.map_err(|_| Gone)?;
         }
+        Ok(())
     }
 }
 

@@ -12,8 +12,9 @@ const CHARSETS: &[&str] =
     &["utf-8", "utf8", "us-ascii", "ascii", "iso-8859-1", "latin1", "iso-8859-15", "windows-1252"];
 /// Parameters of what a program accepts that say which version or profile, never which bytes.
 const PARAMETERS: &[&str] = &["q", "version", "v", "api-version", "profile", "odata", "odata.metadata"];
-/// Most letters of a charset's name that are told.
-const MAX_NAMED: usize = 40;
+/// Why an answer in another charset is refused.
+const CHARSET: &str =
+    "the server answered in a charset in which the answer can't be searched for a secret: ask for UTF-8";
 /// How a text begins that says of itself that it is UTF-16 or UTF-32.
 const WIDE: &[&[u8]] = &[b"\xff\xfe", b"\xfe\xff", b"\0\0\xfe\xff"];
 
@@ -87,8 +88,8 @@ fn media_range(text: &str) -> Option<String> {
     Some(std::iter::once(kind).chain(kept).collect::<Vec<_>>().join(";"))
 }
 
-/// Why an answer with this head can't be searched, in words that have nothing of the secret.
-pub(super) fn unsearchable(head: &HeaderMap, scrubber: &Scrubber) -> Option<String> {
+/// Why an answer with this head can't be searched, in words that have nothing of it.
+pub(super) fn unsearchable(head: &HeaderMap) -> Option<String> {
     if head.contains_key(CONTENT_ENCODING) {
         let why =
             "the server packed an answer that must be searched for a secret, though it was asked not to";
@@ -101,12 +102,8 @@ pub(super) fn unsearchable(head: &HeaderMap, scrubber: &Scrubber) -> Option<Stri
         if name.trim().eq_ignore_ascii_case("charset")
             && !CHARSETS.iter().any(|known| charset.eq_ignore_ascii_case(known))
         {
-            let named = scrubber.whole(charset.as_bytes());
-            let named: String = String::from_utf8_lossy(&named).chars().take(MAX_NAMED).collect();
-            return Some(format!(
-                "the server answered in the charset `{}`, and the answer must be searched for a secret: ask for UTF-8",
-                named.escape_default()
-            ));
+            // Not which: it may be anything, and a part of the secret.
+            return Some(CHARSET.to_owned());
         }
     }
     None
@@ -141,7 +138,7 @@ mod tests {
 
     #[test]
     fn an_answer_in_a_charset_that_is_not_searched_is_refused() {
-        let unsearchable = |head| super::unsearchable(&head, &Scrubber::new([]));
+        let unsearchable = |head| super::unsearchable(&head);
         for fine in ["text/html", "text/html; charset=utf-8", "a/b;charset=\"ISO-8859-1\"", "a/b; boundary=x"]
         {
             assert_eq!(unsearchable(head(&CONTENT_TYPE, &[fine])), None, "{fine}");
@@ -158,21 +155,10 @@ mod tests {
     }
 
     #[test]
-    fn a_charset_is_told_in_short_and_without_the_secret() {
-        let secret = vault::Secret::from("canary/of+the=vault");
-        let told = |charset: &str| {
-            let head = head(&CONTENT_TYPE, &[&format!("text/plain; charset={charset}")]);
-            unsearchable(&head, &Scrubber::new([&secret])).unwrap()
-        };
-        for written in
-            ["canary/of+the=vault", "x-canary%2Fof%2Bthe%3Dvault", "63616e6172792f6f662b7468653d7661756c74"]
-        {
-            let told = told(written);
-            assert!(
-                told.contains(vault::REDACTED) && !told.contains("canary") && !told.contains("6361"),
-                "{told}"
-            );
+    fn nothing_of_a_charset_that_is_refused_is_told() {
+        for written in ["canary/of+the=vault", "canary;of-the-vault", "\"canary", &"x".repeat(60 << 10)] {
+            let head = head(&CONTENT_TYPE, &[&format!("text/plain; charset={written}")]);
+            assert_eq!(unsearchable(&head).as_deref(), Some(CHARSET), "{written}");
         }
-        assert!(told(&"x".repeat(60 << 10)).len() < 200);
     }
 }

@@ -221,8 +221,7 @@ impl SessionEgress {
             return Err(refused(502, format!("the server wants to speak something else ({})", head.status)));
         }
         let mut search = lent.map(Search::new);
-        let unsearchable = |search: &Search| search::unsearchable(&head.headers, search.scrubber());
-        if let Some(why) = search.as_ref().and_then(unsearchable) {
+        if let (Some(_), Some(why)) = (&search, search::unsearchable(&head.headers)) {
             return Err(refused(502, why));
         }
         let headers = fields(&head.headers, search.as_ref().map(Search::scrubber));
@@ -329,7 +328,7 @@ fn counted(
             }
             Err(gone) => return Err(Cut::Gone(gone)),
         };
-        sent.abreast.come().await;
+        sent.abreast.come().await?;
         let so_far = sent.more(piece.len() as u64);
         if so_far > most {
             return Err(Cut::TooLong);

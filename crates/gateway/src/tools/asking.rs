@@ -4,7 +4,9 @@ use std::collections::BTreeSet;
 use std::fmt::Display;
 use std::time::Duration;
 
-use domain::{ApprovalId, ApprovalState, Digest, Effect, Effects, GrantId, Labels, Origin, Quorum, ToolRef};
+use domain::{
+    ApprovalId, ApprovalState, Digest, Effect, Effects, GrantId, Labels, Origin, PersonName, Quorum, ToolRef,
+};
 use policy::{Act, Allowed, Decision, Grant, Kind, Question, Ranges, Role, Shown};
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
@@ -33,6 +35,8 @@ pub(super) struct Standing {
     pub(super) ranges: Ranges,
     pub(super) grant: GrantId,
     pub(super) uses: Uses,
+    /// Whose words the session followed then, where none of them was to answer; empty: anybody was.
+    pub(super) excluded: BTreeSet<PersonName>,
 }
 
 impl Standing {
@@ -59,8 +63,12 @@ impl SessionGate {
         question: &Question<policy::ToolCall>,
     ) -> Option<(Allowed<policy::ToolCall>, GrantId)> {
         let mut state = self.state.lock().await;
-        let find =
-            |(at, right): (usize, &Standing)| right.allows(question.clone()).map(|allowed| (at, allowed));
+        let authors = self.session.by.all();
+        let find = |(at, right): (usize, &Standing)| {
+            // Who said yes may have told the session something since: then it is asked anew.
+            let theirs = right.excluded.is_empty() || right.excluded == authors;
+            right.allows(question.clone()).filter(|_| theirs).map(|allowed| (at, allowed))
+        };
         let (at, allowed) = state.standing.iter().enumerate().find_map(find)?;
         let right = state.standing.get_mut(at)?;
         let grant = right.grant;
@@ -153,8 +161,9 @@ impl SessionGate {
         let granted = store.grant(given.approval, &given.binding, &[new], about, now).await;
         granted.map_err(|e| ToolFailure::new(ToolFailureKind::Refused, e.to_string()))?;
         let ceiling = question.labels().clone();
+        let excluded = approval.quorum.excluded;
         let (approval, ranges, uses) = (given.approval, Ranges::default(), Uses::Session);
-        Ok(Some(Standing { approval, binding, ceiling, ranges, grant, uses }))
+        Ok(Some(Standing { approval, binding, ceiling, ranges, grant, uses, excluded }))
     }
 
     /// Puts a question to people, or finds it where it was put before.

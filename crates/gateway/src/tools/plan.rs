@@ -220,7 +220,7 @@ impl SessionGate {
             questions().flat_map(|q| q.reasons().iter().map(ToString::to_string)).collect();
         let (now, id) = self.servers.approval_id().map_err(internal)?;
         let quorum = self.quorum(first.approvals(), now).await?;
-        let until = quorum.until;
+        let (until, excluded) = (quorum.until, quorum.excluded.clone());
         let question = store::Question {
             agent,
             about: about.clone(),
@@ -247,7 +247,8 @@ impl SessionGate {
             let (grant, uses) = (self.servers.grant_id().map_err(internal)?, Uses::Times(times));
             let ceiling = questions.first().map(|question| question.labels().clone()).unwrap_or_default();
             grants.push(NewGrant { id: grant, session, binding, uses, until });
-            planned.push(Standing { approval, binding, ceiling, ranges, grant, uses });
+            let excluded = excluded.clone();
+            planned.push(Standing { approval, binding, ceiling, ranges, grant, uses, excluded });
         }
         let granted = store.grant(approval, &binding, &grants, &about, self.servers.now()).await;
         granted.map_err(|e| ToolFailure::new(ToolFailureKind::Refused, e.to_string()))?;

@@ -42,7 +42,7 @@ async fn a_program_does_not_choose_a_charset_that_hides_the_secret() {
     // A server that answers so whatever it was asked for.
     let back = asked("GET api.example/wide?declared").await;
     assert_eq!((back.status, back.refused), (502, true), "{back:?}");
-    assert!(back.text().contains("the charset `utf-16be`"), "{back:?}");
+    assert!(back.text().contains("in a charset in which the answer can't be searched"), "{back:?}");
     let back = asked("GET api.example/wide?mark").await;
     assert!(!back.whole && back.body.is_empty(), "{back:?}");
     // What is packed can't be searched either, and is not unpacked.

@@ -212,6 +212,26 @@ async fn whoever_told_the_session_something_does_not_answer_what_it_asks() {
 }
 
 #[tokio::test]
+async fn a_yes_for_the_session_ends_when_somebody_else_tells_it_something() {
+    let agent = format!("{AGENT}[approvals]\nexclude_author = true\n");
+    let mut lab = lab_of(&agent, NOTES, true).await;
+    let bob: PersonName = "bob".parse().unwrap();
+    let person = store::Person { name: bob.clone(), uid: None, role: domain::Role::Owner };
+    lab.store.put_person(&person, &lab.owner, NOW).await.unwrap();
+    let made = lab.made("all__echo", r#"{"text":"milk"}"#);
+    let Some(ToolEvent::Waits { approval, .. }) = lab.events.recv().await else { panic!("no question") };
+    let answer = Answer { person: bob.clone(), yes: true, for_session: true, why: None };
+    lab.store.answer(approval, &answer, NOW).await.unwrap();
+    made.await.unwrap().unwrap();
+    lab.call("all__echo", r#"{"text":"bread"}"#).await.unwrap();
+    // Now it would be bob who lets through what bob had it do.
+    lab.gate.session.by.join(bob);
+    let refused = lab.call("all__echo", r#"{"text":"salt"}"#).await.unwrap_err();
+    assert!(refused.message.contains("has 0 who could"), "{refused:?}");
+    assert_eq!(lab.calls(), 2);
+}
+
+#[tokio::test]
 async fn a_no_is_told_with_its_reason_and_nothing_is_done() {
     let mut lab = lab(true).await;
     let failure = lab.call_answered("all__echo", r#"{"text":"eve@evil.example"}"#, false).await.unwrap_err();
