@@ -188,21 +188,31 @@ impl Dialer {
         let mut refused = None;
         let mut public = Vec::new();
         for address in found {
-            match not_public(address.ip())
-                .or_else(|| resolve::is_here(address.ip()).then_some(Class::Loopback))
-            {
-                None => public.push(address),
-                Some(class) => refused = Some((address.ip(), class)),
+            match Self::judge(host, port, address.ip()) {
+                Ok(()) => public.push(address),
+                Err(error) => refused = Some(error),
             }
         }
-        match (public.is_empty(), refused) {
-            (true, Some((address, class))) => {
-                Err(DialError::NotPublic { host: shown(host), port, address, class })
+        if public.is_empty() {
+            let none = || DialError::Unknown { host: shown(host), why: "it has no address".to_owned() };
+            return Err(refused.unwrap_or_else(none));
+        }
+        Ok(public)
+    }
+
+    /// Refuses an address that isn't public, or is this machine's own, or of which that can't be told.
+    fn judge(host: &str, port: u16, address: IpAddr) -> Result<(), DialError> {
+        let refused = |class| Err(DialError::NotPublic { host: shown(host), port, address, class });
+        if let Some(class) = not_public(address) {
+            return refused(class);
+        }
+        match resolve::is_here(address) {
+            Ok(false) => Ok(()),
+            Ok(true) => refused(Class::Loopback),
+            Err(error) => {
+                let why = format!("whether {address} is this machine can't be told: {error}");
+                Err(DialError::Unreachable { host: shown(host), port, why })
             }
-            (true, None) => {
-                Err(DialError::Unknown { host: shown(host), why: "it has no address".to_owned() })
-            }
-            (false, _) => Ok(public),
         }
     }
 
