@@ -69,10 +69,13 @@ const V6: &[([u16; 2], u32, Class)] = &[
     ([0x3fff, 0], 20, Class::Reserved),      // documentation
 ];
 
+/// How an IPv4 address begins that is written as an IPv6 one.
+const TRANSLATED: [u16; 6] = [0x64, 0xff9b, 0, 0, 0, 0];
+
 /// Judges an address: nothing, when it is public.
 #[must_use]
 pub fn not_public(address: IpAddr) -> Option<Class> {
-    match address {
+    match leads_to(address) {
         IpAddr::V4(address) => v4(address),
         IpAddr::V6(address) => v6(address),
     }
@@ -86,14 +89,23 @@ fn v4(address: Ipv4Addr) -> Option<Class> {
     V4.iter().find(within).map(|(_, _, class)| *class)
 }
 
+/// Where packets to an address go in the end. What a resolver makes of IPv4 where only IPv6 is routed (RFC 6052, section 2.1) is as
+/// good as what it leads to. The local form, 64:ff9b:1::/48, leads where the local network likes, so it isn't judged but refused.
+pub(crate) fn leads_to(address: IpAddr) -> IpAddr {
+    match address {
+        IpAddr::V6(address) if address.segments().starts_with(&TRANSLATED) => {
+            let [.., a, b, c, d] = address.octets();
+            Ipv4Addr::new(a, b, c, d).into()
+        }
+        IpAddr::V4(_) | IpAddr::V6(_) => address,
+    }
+}
+
 fn v6(address: Ipv6Addr) -> Option<Class> {
     let [a, b, c, d, e, f, ..] = address.segments();
     match (a, b, c, d, e, f) {
         _ if address.is_unspecified() => Some(Class::Unspecified),
         _ if address.is_loopback() => Some(Class::Loopback),
-        // What a resolver makes of IPv4 where only IPv6 is routed (RFC 6052): as good as what it leads to. The local
-        // form, 64:ff9b:1::/48, leads where the local network likes, so it is refused below.
-        (0x64, 0xff9b, 0, 0, 0, 0) => v4(last_four(address)),
         (0, 0, 0, 0, 0, 0 | 0xffff) | (0, 0, 0, 0, 0xffff, 0) | (0x64, 0xff9b, 1, ..) => {
             Some(Class::Embedded)
         }
@@ -109,11 +121,6 @@ fn v6(address: Ipv6Addr) -> Option<Class> {
             V6.iter().find(within).map(|(_, _, class)| *class)
         }
     }
-}
-
-fn last_four(address: Ipv6Addr) -> Ipv4Addr {
-    let [.., a, b, c, d] = address.octets();
-    Ipv4Addr::new(a, b, c, d)
 }
 
 #[cfg(test)]

@@ -32,7 +32,7 @@ impl Client {
     /// A request; the error is why none may be made.
     ///
     /// # Errors
-    /// When the URL's host is an address that isn't public and not named. A name is judged when it is resolved.
+    /// When the URL's host is an address that isn't public, or is this machine's own, and not named. A name is judged when it is resolved.
     pub fn request(&self, method: Method, url: Url) -> Result<RequestBuilder, DialError> {
         self.dialer.admits(&url)?;
         self.dialer.can_log_in(&url)?;
@@ -174,13 +174,9 @@ impl Dialer {
     fn admits(&self, url: &Url) -> Result<(), DialError> {
         let host = url.host_str().unwrap_or_default();
         let port = url.port_or_known_default().unwrap_or_default();
-        let literal = host.trim_matches(['[', ']']);
-        match literal.parse::<IpAddr>().ok().and_then(|address| Some((address, crate::not_public(address)?)))
-        {
-            Some((address, class)) if !self.is_named(host, port) => {
-                Err(DialError::NotPublic { host: crate::shown(host), port, address, class })
-            }
-            Some(_) | None => Ok(()),
+        match host.trim_matches(['[', ']']).parse::<IpAddr>() {
+            Ok(address) if !self.is_named(host, port) => self.judge(host, port, address),
+            Ok(_) | Err(_) => Ok(()),
         }
     }
 }

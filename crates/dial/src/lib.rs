@@ -188,7 +188,7 @@ impl Dialer {
         let mut refused = None;
         let mut public = Vec::new();
         for address in found {
-            match Self::judge(host, port, address.ip()) {
+            match self.judge(host, port, address.ip()) {
                 Ok(()) => public.push(address),
                 Err(error) => refused = Some(error),
             }
@@ -200,17 +200,18 @@ impl Dialer {
         Ok(public)
     }
 
-    /// Refuses an address that isn't public, or is this machine's own, or of which that can't be told.
-    fn judge(host: &str, port: u16, address: IpAddr) -> Result<(), DialError> {
+    /// Refuses an address that isn't public, or leads to this machine itself, or of which that can't be told. Every address that
+    /// isn't named comes by here, however it was found.
+    fn judge(&self, host: &str, port: u16, address: IpAddr) -> Result<(), DialError> {
         let refused = |class| Err(DialError::NotPublic { host: shown(host), port, address, class });
         if let Some(class) = not_public(address) {
             return refused(class);
         }
-        match resolve::is_here(address) {
+        match self.resolve.is_here(address::leads_to(address)) {
             Ok(false) => Ok(()),
             Ok(true) => refused(Class::Loopback),
             Err(error) => {
-                let why = format!("whether {address} is this machine can't be told: {error}");
+                let why = format!("whether that is this machine can't be told: {error}");
                 Err(DialError::Unreachable { host: shown(host), port, why })
             }
         }
@@ -259,10 +260,8 @@ impl Dialer {
     /// Through the proxy, which resolves the name: its network is the person's. An address is judged here.
     async fn through(&self, proxy: &Proxy, host: &str, port: u16) -> Result<Stream, DialError> {
         let literal = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(host);
-        if let Ok(address) = literal.parse::<IpAddr>()
-            && let Some(class) = not_public(address)
-        {
-            return Err(DialError::NotPublic { host: shown(host), port, address, class });
+        if let Ok(address) = literal.parse::<IpAddr>() {
+            self.judge(host, port, address)?;
         }
         let refused = |why: String| DialError::Proxy { host: shown(host), port, why };
         let user = self.proxy_user().map_err(refused)?;

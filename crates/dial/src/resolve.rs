@@ -1,4 +1,4 @@
-//! Names to addresses.
+//! Names to addresses, and which addresses are this machine's.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
@@ -15,6 +15,14 @@ const NOBODYS: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1);
 pub trait Resolve: Send + Sync {
     /// All addresses of a host.
     fn resolve<'a>(&'a self, host: &'a str, port: u16) -> BoxFuture<'a, io::Result<Vec<SocketAddr>>>;
+
+    /// Whether an address is one of this machine's own.
+    ///
+    /// # Errors
+    /// When the system can't tell.
+    fn is_here(&self, address: IpAddr) -> io::Result<bool> {
+        is_here(address)
+    }
 }
 
 /// The system's resolver.
@@ -28,7 +36,7 @@ impl Resolve for System {
 }
 
 /// Whether an address is one of this machine's own, as only the system knows. Nothing is sent.
-pub(crate) fn is_here(address: IpAddr) -> io::Result<bool> {
+fn is_here(address: IpAddr) -> io::Result<bool> {
     unless_nowhere(match address {
         IpAddr::V4(address) => has_device(address),
         IpAddr::V6(address) => can_listen(address),
@@ -86,7 +94,7 @@ mod tests {
             ("2001:db8::7", false),
         ] {
             let address = address.parse().unwrap();
-            assert_eq!(is_here(address).unwrap(), here, "{address}");
+            assert_eq!(System.is_here(address).unwrap(), here, "{address}");
             if let IpAddr::V6(address) = address {
                 let left = unless_nowhere(is_left_from(address)).unwrap();
                 assert_eq!(left, here, "{address}, where one may listen at any");

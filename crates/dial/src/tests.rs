@@ -386,6 +386,68 @@ async fn a_client_of_reqwest_asks_the_outer_proxy_for_all_that_is_not_named() {
     assert!(asked_of_it.await.unwrap().starts_with("CONNECT far.example:443 HTTP/1.1"));
 }
 
+/// Leads to one address, knows two of this machine's, and of one more it can't tell.
+struct Own(&'static str);
+
+impl Resolve for Own {
+    fn resolve<'a>(&'a self, _host: &'a str, port: u16) -> BoxFuture<'a, io::Result<Vec<SocketAddr>>> {
+        let own = self.0.parse().unwrap();
+        async move { Ok(vec![SocketAddr::new(own, port)]) }.boxed()
+    }
+    fn is_here(&self, address: IpAddr) -> io::Result<bool> {
+        match address.to_string().as_str() {
+            "1.0.0.1" => Err(io::Error::other("too many open files")),
+            address => Ok(["8.8.4.4", "2606:4700::7"].contains(&address)),
+        }
+    }
+}
+
+/// What an IPv4 address of this machine's can be written as, and an IPv6 one.
+const OWN: &[&str] = &[
+    "8.8.4.4",
+    "[64:ff9b::808:404]",
+    "[::ffff:8.8.4.4]",
+    "[::8.8.4.4]",
+    "[::ffff:0:808:404]",
+    "[64:ff9b:1::808:404]",
+    "[2002:808:404::1]",
+    "[2001:0:808:404::1]",
+    "[2606:4700::7]",
+];
+
+#[tokio::test]
+async fn an_own_address_that_is_public_is_refused_in_every_way_there() {
+    let proxy = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let through = format!("http://{}", proxy.local_addr().unwrap()).parse().unwrap();
+    let network = Network { proxy: Some(through), ..Network::default() };
+    for network in [Network::default(), network] {
+        let dialer = Dialer::resolving(network, Own("8.8.4.4")).unwrap();
+        let client = dialer.client(|builder| builder).unwrap();
+        let get =
+            |host: &str| client.request(reqwest::Method::GET, format!("https://{host}/").parse().unwrap());
+        for host in OWN {
+            let told = dialer.connect(host, 443).await.unwrap_err();
+            assert!(matches!(told, DialError::NotPublic { .. }), "{host}: {told}");
+            let told = get(host).unwrap_err();
+            assert!(matches!(told, DialError::NotPublic { .. }), "{host}: {told}");
+        }
+        let told = dialer.connect("1.0.0.1", 443).await.unwrap_err().to_string();
+        assert!(told.ends_with("whether that is this machine can't be told: too many open files"), "{told}");
+        assert_eq!(get("1.0.0.1").unwrap_err().to_string(), told);
+        assert!(get("1.1.1.1").is_ok());
+    }
+    for own in ["8.8.4.4", "64:ff9b::808:404", "2606:4700::7", "1.0.0.1"] {
+        let dialer = Dialer::resolving(Network::default(), Own(own)).unwrap();
+        assert!(dialer.judged("own.example", 443).await.is_err(), "{own}");
+        let told = asked(&dialer, "https://own.example/").await.unwrap_err();
+        assert!(told.contains("NotPublic") || told.contains("can't be told"), "{told}");
+        let named = dialer.naming("own.example".parse().unwrap());
+        assert!(named.judged("own.example", 443).await.is_ok(), "{own} is named");
+    }
+    let named = Dialer::resolving(naming(&["8.8.4.4"]), Own("8.8.4.4")).unwrap();
+    assert!(named.judged("8.8.4.4", 443).await.is_ok());
+}
+
 /// Answers what it is let to, and holds the rest.
 struct Slow(Arc<AtomicUsize>, Arc<Semaphore>);
 
