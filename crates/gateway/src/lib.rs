@@ -9,6 +9,7 @@
 //! and counts it. Nothing that a guest sends chooses a host, a path or a credential.
 
 mod budget;
+mod changes;
 mod credential;
 mod daily;
 pub mod egress;

@@ -8,6 +8,7 @@ use policy::{Call, Counts, Decision, ModelCall, ModelFacts, Reason, decide};
 use store::{About, Act, CommitError, Event, Outcome, Reserved, Spend, StoreError, Verdict};
 use wire::model::{FailureKind, ModelFailure};
 
+use crate::changes::Changes;
 use crate::daily;
 use crate::permit::{Committing, Permit};
 use crate::prices::PRICES_OF;
@@ -99,25 +100,32 @@ impl SessionGate {
         Ok(permit)
     }
 
-    /// Waits until the session may no longer ask the model, and says why. Safe to cancel.
-    pub(crate) async fn withdrawn(&self, model: &ModelName) -> String {
-        let (mut rises, mut policies) = (self.rises.subscribe(), self.policy.clone());
+    /// Waits until a change of these after which the session may no longer ask the model, and says why. Safe to cancel: no
+    /// change is forgotten.
+    pub(crate) async fn model_withdrawn(&self, model: &ModelName, changes: &mut Changes) -> String {
         loop {
-            let changed = tokio::select! {
-                changed = rises.changed() => changed,
-                changed = policies.changed() => changed,
-            };
-            if changed.is_err() {
-                // Nothing can change any more.
-                std::future::pending::<()>().await;
-            }
-            match self.may_ask(model, 1).await {
-                Ok(Decision::Allow(_)) => {}
-                Ok(Decision::Ask(question)) => return told(question.reasons()),
-                Ok(Decision::Deny(reasons)) => return told(&reasons),
-                Err(error) => return error.to_string(),
+            changes.next().await;
+            if let Some(why) = self.model_decided_anew(model, changes).await {
+                return why;
             }
         }
+    }
+
+    /// Why the session may no longer ask the model, if something has changed since that was decided on.
+    pub(crate) async fn model_overtaken(&self, model: &ModelName, changes: &mut Changes) -> Option<String> {
+        if changes.has_any() { self.model_decided_anew(model, changes).await } else { None }
+    }
+
+    async fn model_decided_anew(&self, model: &ModelName, changes: &mut Changes) -> Option<String> {
+        // What rises while it is decided is decided on next.
+        let rise = *self.rises.borrow();
+        match self.may_ask(model, 1).await {
+            Ok(Decision::Allow(_)) => changes.decided(rise),
+            Ok(Decision::Ask(question)) => return Some(told(question.reasons())),
+            Ok(Decision::Deny(reasons)) => return Some(told(&reasons)),
+            Err(error) => return Some(error.to_string()),
+        }
+        None
     }
 
     /// Writes what came of a call, gives back the tokens that it didn't use, and ends the permit.

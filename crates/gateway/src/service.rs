@@ -14,6 +14,7 @@ use wire::host::ModelAnswer;
 use wire::model::{Dialect, FailureKind, ModelFailure, ModelRequest, Rebuilt, pass_header, rebuild};
 
 use crate::budget::Reservation;
+use crate::changes::Changes;
 use crate::credential::{Asks, Shown};
 use crate::front::ServiceError;
 use crate::model_gate::{AtWorst, Ended, NotPermitted};
@@ -160,15 +161,16 @@ impl ModelService {
         let (asked, mut shown) = headers(session, request, &route, rebuilt.streams()).await?;
         reserve(session, request.dialect, &rebuilt, &body, call).await?;
         call.price = self.prices.of(model);
+        // From before the decision: what changes between two steps ends the next one.
+        let mut right = Right { session, model, provider, changes: session.gate.changes() };
         permit(session, model, call).await?;
         call.number = session.next_call();
         let started =
             ModelEvent::Started { call: call.number, model: model.clone(), dialect: request.dialect };
         session.tell(started).await;
         tell_secret(session, &shown, provider).await?;
-        let right = (session, model, provider);
         let asks = self.ask(session, &route, (asked, body.clone()), call);
-        let mut response = held(right, shown.lent.as_ref(), asks).await?;
+        let mut response = held(&mut right, shown.lent.as_ref(), asks).await?;
         let refused = response.status() == StatusCode::UNAUTHORIZED;
         if refused && provider.credential.refused(shown.lent.as_ref()).await {
             // Its token had ended early: there is another, and nothing has been worked on.
@@ -176,11 +178,11 @@ impl ModelService {
             shown = again.1;
             tell_secret(session, &shown, provider).await?;
             let asks = self.ask(session, &route, (again.0, body), call);
-            response = held(right, shown.lent.as_ref(), asks).await?;
+            response = held(&mut right, shown.lent.as_ref(), asks).await?;
         }
         let Shown { lent, scrubber } = shown;
         let passes = self.pass(response, (provider, request.dialect), call, scrubber, to);
-        let passed = held(right, lent.as_ref(), passes).await;
+        let passed = held(&mut right, lent.as_ref(), passes).await;
         // In the middle of an answer, only its end can tell.
         passed.map_err(|failure| if call.reader.is_some() { Failure::Cut } else { failure })
     }
@@ -302,15 +304,26 @@ impl ModelService {
     }
 }
 
+/// What a call is made by, for as long as nothing takes it away.
+struct Right<'a> {
+    session: &'a ModelSession,
+    model: &'a ModelName,
+    provider: &'a Provider,
+    changes: Changes,
+}
+
 /// Does some of a call, for as long as there is a right to it and to the secret that it carries.
 async fn held<T>(
-    (session, model, provider): (&ModelSession, &ModelName, &Provider),
+    Right { session, model, provider, changes }: &mut Right<'_>,
     lent: Option<&Injection>,
     work: impl Future<Output = Result<T, Failure>>,
 ) -> Result<T, Failure> {
+    if let Some(why) = session.gate.model_overtaken(model, changes).await {
+        return Err(failed(FailureKind::NotGranted, why));
+    }
     let why = tokio::select! {
         done = work => return done,
-        why = session.gate.withdrawn(model) => why,
+        why = session.gate.model_withdrawn(model, changes) => why,
         why = provider.credential.withdrawn(lent) => why,
     };
     Err(failed(FailureKind::NotGranted, why))

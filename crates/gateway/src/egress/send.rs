@@ -16,11 +16,12 @@ use tokio_util::sync::CancellationToken;
 use vault::{Injection, Scrubber};
 use wire::egress::{MAX_ANSWER, stays};
 
-use super::gate::{Changes, Ready, SessionEgress, Whose, for_vault, head_bytes, labels_of, repeats};
+use super::gate::{Ready, SessionEgress, Whose, for_vault, head_bytes, labels_of, repeats};
 use super::outside::{Cut, Sent};
 use super::search::{self, Search};
 use super::sending::Sending;
 use super::{Answer, EgressRefusal, Exchange, RequestBody};
+use crate::changes::Changes;
 
 /// Room for what is said of an answer beside its headers.
 const ROOM: usize = 4 << 10;

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::gate::Abreast;
+use crate::changes::Abreast;
 
 /// The way of one request.
 pub(super) struct Sending {

@@ -205,8 +205,9 @@ async fn a_call_is_not_withdrawn_because_it_is_counted_itself() {
     kept.policy
         .send_replace(compile(Some("forbid (principal, action, resource) when { context.calls > 0 };")));
     let model = "scripted/reviewer".parse().unwrap();
+    let mut changes = kept.gate.changes();
     let _permit = kept.gate.permit_model(&model, AtWorst { tokens: 1, cost: None }).await.unwrap();
-    let mut withdrawn = std::pin::pin!(kept.gate.withdrawn(&model));
+    let mut withdrawn = std::pin::pin!(kept.gate.model_withdrawn(&model, &mut changes));
     assert!(futures::poll!(&mut withdrawn).is_pending());
     kept.gate.met(&Labels { integrity: Integrity::Web, ..Labels::default() }).await.unwrap();
     assert!(futures::poll!(&mut withdrawn).is_pending());
@@ -321,6 +322,28 @@ async fn labels_that_rise_cut_an_answer_that_is_no_longer_allowed() {
         let unknown = |event: &Event| matches!(event, Event::Ended { outcome: Outcome::Unknown { .. }, .. });
         assert!(rig.kept.ledger().await.iter().any(unknown));
     }
+}
+
+#[tokio::test]
+async fn a_call_that_is_no_longer_allowed_when_its_next_step_comes_is_not_made() {
+    let mut rig = Rig::new(1_000_000).await;
+    // Nobody reads its events: so the call stops between its commit and what it sends.
+    for number in 0..64 {
+        let waits = Duration::from_secs(1);
+        rig.session.tell(ModelEvent::Retrying { call: number, why: String::new(), wait: waits }).await;
+    }
+    let mut stream = rig.open(&DoorOpens::Model(anthropic())).await;
+    while rig.kept.store.unfinished().await.unwrap().is_empty() {
+        tokio::task::yield_now().await;
+    }
+    rig.kept.holds_secrets().await;
+    rig.events().await;
+    let answer: Option<ModelAnswer> = frame::read(&mut stream, SMALL).await.unwrap();
+    let Some(ModelAnswer::Failed(failure)) = answer else { panic!("{answer:?}") };
+    assert_eq!(failure.kind, FailureKind::NotGranted);
+    assert!(failure.message.contains("clearance"), "{}", failure.message);
+    assert!(rig.model.recorded().is_empty(), "no byte of it left");
+    assert!(rig.kept.store.unfinished().await.unwrap().is_empty());
 }
 
 #[tokio::test]
