@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use domain::{ModelName, SecretName, UsdMicros};
-use policy::{Call, Counts, Decision, ModelCall, ModelFacts, Reason, decide};
+use policy::{Call, Decision, ModelCall, ModelFacts, Reason, decide};
 use store::{About, Act, CommitError, Event, Outcome, Reserved, Spend, StoreError, Verdict};
 use wire::model::{FailureKind, ModelFailure};
 
@@ -12,7 +12,7 @@ use crate::changes::Changes;
 use crate::daily;
 use crate::permit::{Committing, Permit};
 use crate::prices::PRICES_OF;
-use crate::tools::{NEXT_DAY, SessionGate, ledger_full};
+use crate::tools::{Before, NEXT_DAY, SessionGate, ledger_full};
 use crate::usage::Usage;
 
 /// What the entries of a call take on the ledger: it is committed to, shows a secret, is counted, and ends.
@@ -54,11 +54,12 @@ impl SessionGate {
         &self,
         model: &ModelName,
         at_worst: AtWorst,
-    ) -> Result<Permit<ModelCall>, NotPermitted> {
+    ) -> Result<(Permit<ModelCall>, Before), NotPermitted> {
         let refused =
             |why: String| NotPermitted::Refused(ModelFailure { kind: FailureKind::NotGranted, message: why });
         let turn = self.turn(model).await;
-        let allowed = match self.may_ask(model, 0).await.map_err(internal)? {
+        let (decision, before) = self.may_ask(model, None).await.map_err(internal)?;
+        let allowed = match decision {
             Decision::Allow(allowed) => allowed,
             Decision::Ask(question) => {
                 let why = self.model_denied(model, question.reasons()).await.map_err(internal)?;
@@ -97,32 +98,40 @@ impl SessionGate {
         let asked = state.asked.entry(model.clone()).or_default();
         *asked = asked.saturating_add(1);
         drop(turn);
-        Ok(permit)
+        Ok((permit, before))
     }
 
     /// Waits until a change of these after which the session may no longer ask the model, and says why. Safe to cancel: no
     /// change is forgotten.
-    pub(crate) async fn model_withdrawn(&self, model: &ModelName, changes: &mut Changes) -> String {
+    pub(crate) async fn model_withdrawn(&self, asked: (&ModelName, Before), changes: &mut Changes) -> String {
         loop {
             changes.next().await;
-            if let Some(why) = self.model_decided_anew(model, changes).await {
+            if let Some(why) = self.model_decided_anew(asked, changes).await {
                 return why;
             }
         }
     }
 
     /// Why the session may no longer ask the model, if something has changed since that was decided on.
-    pub(crate) async fn model_overtaken(&self, model: &ModelName, changes: &mut Changes) -> Option<String> {
-        if changes.has_any() { self.model_decided_anew(model, changes).await } else { None }
+    pub(crate) async fn model_overtaken(
+        &self,
+        asked: (&ModelName, Before),
+        changes: &mut Changes,
+    ) -> Option<String> {
+        if changes.has_any() { self.model_decided_anew(asked, changes).await } else { None }
     }
 
-    async fn model_decided_anew(&self, model: &ModelName, changes: &mut Changes) -> Option<String> {
+    async fn model_decided_anew(
+        &self,
+        (model, before): (&ModelName, Before),
+        changes: &mut Changes,
+    ) -> Option<String> {
         // What rises while it is decided is decided on next.
         let rise = *self.rises.borrow();
-        match self.may_ask(model, 1).await {
-            Ok(Decision::Allow(_)) => changes.decided(rise),
-            Ok(Decision::Ask(question)) => return Some(told(question.reasons())),
-            Ok(Decision::Deny(reasons)) => return Some(told(&reasons)),
+        match self.may_ask(model, Some(before)).await {
+            Ok((Decision::Allow(_), _)) => changes.decided(rise),
+            Ok((Decision::Ask(question), _)) => return Some(told(question.reasons())),
+            Ok((Decision::Deny(reasons), _)) => return Some(told(&reasons)),
             Err(error) => return Some(error.to_string()),
         }
         None
@@ -238,15 +247,19 @@ impl SessionGate {
         }
     }
 
-    /// What is decided on a request now, of which so many are the request itself that are counted already.
-    async fn may_ask(&self, model: &ModelName, itself: u32) -> Result<Decision<ModelCall>, StoreError> {
+    /// What is decided on a request now, and how often the model was asked before: as it is now, or as it is known to have been.
+    async fn may_ask(
+        &self,
+        model: &ModelName,
+        known: Option<Before>,
+    ) -> Result<(Decision<ModelCall>, Before), StoreError> {
         let policy = Arc::clone(&self.policy.borrow());
         let today = self.calls_today(model).await?;
         let state = self.state.lock().await;
         let session = state.asked.get(model).copied().unwrap_or_default();
-        let calls = Counts { session: session.saturating_sub(itself), today: today.saturating_sub(itself) };
-        let facts = ModelFacts { labels: state.labels.clone(), calls };
-        Ok(decide(&policy, Call { action: ModelCall { model: model.clone() }, facts }))
+        let before = Before::of(known, session, today);
+        let facts = ModelFacts { labels: state.labels.clone(), calls: before.counts() };
+        Ok((decide(&policy, Call { action: ModelCall { model: model.clone() }, facts }), before))
     }
 
     /// The refusal's text, when it is on the ledger: the first ones of each model are.

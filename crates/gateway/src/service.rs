@@ -22,6 +22,7 @@ use crate::permit::Permit;
 use crate::prices::{Price, Prices};
 use crate::provider::{Api, Provider};
 use crate::session::{ModelEvent, ModelSession};
+use crate::tools::Before;
 use crate::upstream::{self, Patience};
 use crate::usage::UsageReader;
 
@@ -162,8 +163,9 @@ impl ModelService {
         reserve(session, request.dialect, &rebuilt, &body, call).await?;
         call.price = self.prices.of(model);
         // From before the decision: what changes between two steps ends the next one.
-        let mut right = Right { session, model, provider, changes: session.gate.changes() };
-        permit(session, model, call).await?;
+        let changes = session.gate.changes();
+        let before = permit(session, model, call).await?;
+        let mut right = Right { session, provider, asked: (model, before), changes };
         call.number = session.next_call();
         let started =
             ModelEvent::Started { call: call.number, model: model.clone(), dialect: request.dialect };
@@ -307,23 +309,24 @@ impl ModelService {
 /// What a call is made by, for as long as nothing takes it away.
 struct Right<'a> {
     session: &'a ModelSession,
-    model: &'a ModelName,
     provider: &'a Provider,
+    /// The model, and how often it was asked before.
+    asked: (&'a ModelName, Before),
     changes: Changes,
 }
 
 /// Does some of a call, for as long as there is a right to it and to the secret that it carries.
 async fn held<T>(
-    Right { session, model, provider, changes }: &mut Right<'_>,
+    Right { session, provider, asked, changes }: &mut Right<'_>,
     lent: Option<&Injection>,
     work: impl Future<Output = Result<T, Failure>>,
 ) -> Result<T, Failure> {
-    if let Some(why) = session.gate.model_overtaken(model, changes).await {
+    if let Some(why) = session.gate.model_overtaken(*asked, changes).await {
         return Err(failed(FailureKind::NotGranted, why));
     }
     let why = tokio::select! {
         done = work => return done,
-        why = session.gate.model_withdrawn(model, changes) => why,
+        why = session.gate.model_withdrawn(*asked, changes) => why,
         why = provider.credential.withdrawn(lent) => why,
     };
     Err(failed(FailureKind::NotGranted, why))
@@ -375,15 +378,15 @@ async fn tell_secret(session: &ModelSession, shown: &Shown, provider: &Provider)
 }
 
 /// Has the gate decide, and commit: the agent's tokens of the day are set aside as the session's are.
-async fn permit(session: &ModelSession, model: &ModelName, call: &mut Call) -> Result<(), Failure> {
+async fn permit(session: &ModelSession, model: &ModelName, call: &mut Call) -> Result<Before, Failure> {
     let at_worst = AtWorst {
         tokens: call.prompt_at_worst.saturating_add(call.output_at_worst),
         cost: call.price.map(|price| price.at_worst(call.prompt_at_worst, call.output_at_worst)),
     };
     match session.gate.permit_model(model, at_worst).await {
-        Ok(permit) => {
+        Ok((permit, before)) => {
             call.permit = Some(permit);
-            Ok(())
+            Ok(before)
         }
         Err(NotPermitted::DayLimit(what)) => {
             session.tell(ModelEvent::DayLimitReached { what: what.clone() }).await;

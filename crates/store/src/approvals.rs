@@ -492,6 +492,18 @@ impl Store {
         Ok(pending)
     }
 
+    /// The questions of a session that wait.
+    ///
+    /// # Errors
+    /// The store failed.
+    pub async fn pending_of(&self, session: SessionId, now: u64) -> Result<Vec<ApprovalId>, StoreError> {
+        let query = "SELECT a.* FROM approvals a JOIN ledger l ON l.seq = a.asked \
+                     WHERE a.state = 'pending' AND a.until_ms > $1 AND l.session = $2 ORDER BY a.asked LIMIT $3";
+        let query = Statement::new(query).number(signed(now)).text(session.to_string()).number(MOST);
+        let rows = self.backend.find(query).await?;
+        rows.iter().map(|row| Ok(Stored::read(row)?.id)).collect()
+    }
+
     async fn complete(&self, stored: Stored, now: u64) -> Result<Approval, StoreError> {
         let what = "an approval";
         let entry = self.entry(stored.entry).await?;

@@ -249,6 +249,8 @@ async fn a_question_is_asked_answered_and_its_right_used_once(empty: Empty) {
     let asked = lab.store.approval(id, 12).await.unwrap();
     assert_eq!((asked.shown, asked.about), (Some(question(7).shown), about(1)));
     assert!(lab.store.pending(Some(&person("eve")), 12).await.unwrap().is_empty());
+    let of = async |about: About| lab.store.pending_of(about.session.unwrap(), 12).await.unwrap();
+    assert_eq!((of(about(1)).await, of(about(2)).await), (vec![id], vec![]));
 
     let right = ByRight::Approval(id);
     let early = lab.store.commit(&commit(1, 7, right), 13).await;

@@ -9,7 +9,7 @@ use domain::{
 };
 use futures::future::BoxFuture;
 use policy::{
-    Body, Call, Connect, ConnectFacts, Counts, Decision, Grant, Kind, Push, Question, Reason, Shown, decide,
+    Body, Call, Connect, ConnectFacts, Decision, Grant, Kind, Push, Question, Reason, Shown, decide,
     under_rule_of_two,
 };
 use store::{About, CommitError, Event, Outcome, Private, Reserved, Spend, StoreError, Verdict};
@@ -25,7 +25,7 @@ use crate::changes::Changes;
 use crate::daily;
 use crate::permit::{Committed, Committing, Permit};
 use crate::tools::asking::{consequences, digest, origins};
-use crate::tools::{CallContext, SessionGate, Turn};
+use crate::tools::{Before, CallContext, SessionGate, Turn};
 
 /// Most bytes of a body that is shown to people.
 const MAX_SHOWN: usize = 64 << 10;
@@ -82,10 +82,18 @@ pub struct SessionEgress {
     open: Mutex<BTreeSet<CommitId>>,
 }
 
+/// Where a decision stands among those that count: after so many, and in whose turn.
+struct Place {
+    before: Before,
+    /// Others wait until it is dropped.
+    _turn: Turn,
+}
+
 /// What may be sent, and by what right.
 pub(super) struct Ready {
     pub(super) permit: Permit<Connect>,
     pub(super) own: bool,
+    pub(super) before: Before,
     /// Whether people said yes to it.
     pub(super) granted: bool,
     /// The length of its body, where the program said it.
@@ -163,22 +171,22 @@ impl SessionEgress {
         let action = self.looked_at(request, length).await?;
         let own = self.outside.is_own(&action.target.host);
         let mut lent = self.secret_for(&action.target).await?;
-        let (decision, turn) = self.decided(&action, own).await?;
+        let (decision, place) = self.decided(&action, own).await?;
         if !matches!(decision, Decision::Deny(_)) {
             self.refuse_own_key(&action.target).await?;
         }
         let (right, granted) = match decision {
-            Decision::Allow(allowed) => ((allowed, turn), false),
+            Decision::Allow(allowed) => ((allowed, place), false),
             Decision::Deny(reasons) => return Err(denied(&reasons)),
             Decision::Ask(_) => {
-                drop(turn);
+                drop(place);
                 let shown = whole(action, exchange).await?;
-                let (decision, turn) = self.decided(&shown, own).await?;
+                let (decision, place) = self.decided(&shown, own).await?;
                 match decision {
-                    Decision::Allow(allowed) => ((allowed, turn), false),
+                    Decision::Allow(allowed) => ((allowed, place), false),
                     Decision::Deny(reasons) => return Err(denied(&reasons)),
                     Decision::Ask(question) => {
-                        drop(turn);
+                        drop(place);
                         let (right, now) = self.ask((*question, own), lent, exchange).await?;
                         lent = now;
                         (right, true)
@@ -186,8 +194,10 @@ impl SessionEgress {
                 }
             }
         };
-        let permit = self.commit(right, lent.as_ref()).await?;
-        Ok(Ready { permit, own, granted, length, lent })
+        let (allowed, place) = right;
+        let before = place.before;
+        let permit = self.commit((allowed, place), lent.as_ref()).await?;
+        Ok(Ready { permit, own, before, granted, length, lent })
     }
 
     /// Counts a request that is sent once more; false if there were as many in this minute as there may be.
@@ -269,14 +279,20 @@ impl SessionEgress {
     }
 
     /// The decision on a request now. A no and a question are on the ledger before anybody hears of them.
-    async fn decided(&self, action: &Connect, own: bool) -> Result<(Decision<Connect>, Turn), EgressRefusal> {
+    async fn decided(
+        &self,
+        action: &Connect,
+        own: bool,
+    ) -> Result<(Decision<Connect>, Place), EgressRefusal> {
         let turn = self.gate.turn(&host_count(&action.target.host)).await;
-        let decision = match (self.gate.may_connect(action, own, 0).await.map_err(internal)?, &self.whose) {
+        let (decision, before) = self.gate.may_connect(action, own, None).await.map_err(internal)?;
+        let place = Place { before, _turn: turn };
+        let decision = match (decision, &self.whose) {
             (Decision::Ask(question), Whose::Server(_)) => Decision::Deny(question.reasons().to_vec()),
             (decision, Whose::Agent | Whose::Server(_)) => decision,
         };
         let (verdict, reasons) = match &decision {
-            Decision::Allow(_) => return Ok((decision, turn)),
+            Decision::Allow(_) => return Ok((decision, place)),
             Decision::Ask(question) => (Verdict::Ask, texts(question.reasons())),
             Decision::Deny(reasons) => (Verdict::Deny, texts(reasons)),
         };
@@ -285,7 +301,7 @@ impl SessionEgress {
             let event = Event::Decided { act: action.act(), verdict, reasons, labels };
             self.gate.record(&event, &action.arguments()).await.map_err(failed)?;
         }
-        Ok((decision, turn))
+        Ok((decision, place))
     }
 
     /// Refuses what policy need not be asked about.
@@ -311,7 +327,7 @@ impl SessionEgress {
         (question, own): (Question<Connect>, bool),
         lent: Option<Injection>,
         exchange: &Exchange,
-    ) -> Result<((policy::Allowed<Connect>, Turn), Option<Injection>), EgressRefusal> {
+    ) -> Result<((policy::Allowed<Connect>, Place), Option<Injection>), EgressRefusal> {
         let action = question.action().clone();
         let question = question.showing(with_secret(lent.as_ref()));
         let mut consequences = question.effects().map(consequences).unwrap_or_default();
@@ -330,7 +346,7 @@ impl SessionEgress {
         let grant = Grant { approval, binding: question.binding(), ceiling: question.labels().clone() };
         // A token lasts for less time than people have, and a secret may be rotated meanwhile.
         let lent = self.same_secret(&action.target, lent.as_ref()).await?;
-        let (decision, turn) = self.decided(&action, own).await?;
+        let (decision, place) = self.decided(&action, own).await?;
         let allowed = match decision {
             Decision::Allow(allowed) => allowed,
             Decision::Deny(reasons) => return Err(denied(&reasons)),
@@ -342,7 +358,7 @@ impl SessionEgress {
                 })?
             }
         };
-        Ok(((allowed, turn), lent))
+        Ok(((allowed, place), lent))
     }
 
     /// The secret for a request that waited: it goes with none but that which people were told of.
@@ -365,7 +381,7 @@ impl SessionEgress {
     /// Uses the right, sets bytes aside and writes the entry, in one.
     async fn commit(
         &self,
-        (allowed, turn): (policy::Allowed<Connect>, Turn),
+        (allowed, place): (policy::Allowed<Connect>, Place),
         lent: Option<&Injection>,
     ) -> Result<Permit<Connect>, EgressRefusal> {
         let policy = Arc::clone(&self.gate.policy.borrow());
@@ -414,7 +430,7 @@ impl SessionEgress {
         let mut state = self.gate.state.lock().await;
         let reached = state.reached.entry(host).or_default();
         *reached = reached.saturating_add(1);
-        drop(turn);
+        drop(place);
         Ok(permit)
     }
 
@@ -428,22 +444,22 @@ impl SessionEgress {
 }
 
 impl SessionGate {
-    /// What is decided on a request now, of which so many are the request itself that are counted already.
+    /// What is decided on a request now, and how often its host was asked before: as it is now, or as it is known to have been.
     async fn may_connect(
         &self,
         action: &Connect,
         own: bool,
-        itself: u32,
-    ) -> Result<Decision<Connect>, StoreError> {
+        known: Option<Before>,
+    ) -> Result<(Decision<Connect>, Before), StoreError> {
         let policy = Arc::clone(&self.policy.borrow());
         let host = &action.target.host;
         let today = self.calls_today(&host_count(host)).await?;
         let state = self.state.lock().await;
         let session = state.reached.get(host).copied().unwrap_or_default();
         let origin = state.seen.origin_of(&action.target.url(), &Kind::Url).unwrap_or(Origin::Unknown);
-        let calls = Counts { session: session.saturating_sub(itself), today: today.saturating_sub(itself) };
-        let facts = ConnectFacts { labels: state.labels.clone(), origin, own, calls };
-        Ok(decide(&policy, Call { action: action.clone(), facts }))
+        let before = Before::of(known, session, today);
+        let facts = ConnectFacts { labels: state.labels.clone(), origin, own, calls: before.counts() };
+        Ok((decide(&policy, Call { action: action.clone(), facts }), before))
     }
 
     /// Waits until a request may no longer go on, and says why. What people approved is cut by a no alone. Safe to cancel:
@@ -470,11 +486,11 @@ impl SessionGate {
             let site = action.target.site();
             return Some(format!("the agent's file no longer lends `{}` to {site}", lent.secret));
         }
-        match self.may_connect(action, ready.own, 1).await {
-            Ok(Decision::Allow(_)) => changes.decided(rise),
-            Ok(Decision::Ask(_)) if ready.granted => changes.decided(rise),
-            Ok(Decision::Ask(question)) => return Some(texts(question.reasons()).join("; ")),
-            Ok(Decision::Deny(reasons)) => return Some(texts(&reasons).join("; ")),
+        match self.may_connect(action, ready.own, Some(ready.before)).await {
+            Ok((Decision::Allow(_), _)) => changes.decided(rise),
+            Ok((Decision::Ask(_), _)) if ready.granted => changes.decided(rise),
+            Ok((Decision::Ask(question), _)) => return Some(texts(question.reasons()).join("; ")),
+            Ok((Decision::Deny(reasons), _)) => return Some(texts(&reasons).join("; ")),
             Err(error) => return Some(error.to_string()),
         }
         None

@@ -20,7 +20,7 @@ use super::gate::{Ready, SessionEgress, Whose, for_vault, head_bytes, labels_of,
 use super::outside::{Cut, Sent};
 use super::search::{self, Search};
 use super::sending::Sending;
-use super::{Answer, EgressRefusal, Exchange, RequestBody};
+use super::{Answer, EgressRefusal, Exchange, Gone, RequestBody};
 use crate::changes::Changes;
 
 /// Room for what is said of an answer beside its headers.
@@ -53,8 +53,9 @@ impl SessionEgress {
         let sent = Arc::new(Sending::new(changes.abreast()));
         let came = self.exchanged(&mut ready, &mut changes, (body, &answer), (&cancelled, &sent)).await;
         let Ready { permit, .. } = ready;
-        let heads = head_bytes(permit.action()).saturating_mul(sent.heads());
-        let used = heads.saturating_add(sent.bytes());
+        // The connection may still be asking for more of the body.
+        let (heads, bytes) = sent.end();
+        let used = head_bytes(permit.action()).saturating_mul(heads).saturating_add(bytes);
         let budget = self.whose.budget(&self.gate.session.about);
         let spent = budget.and_then(|budget| permit.used_of(&budget, used));
         self.ended(permit, &came.outcome, spent.as_slice());
@@ -330,7 +331,7 @@ fn counted(
             Err(gone) => return Err(Cut::Gone(gone)),
         };
         sent.abreast.come().await?;
-        let so_far = sent.more(piece.len() as u64);
+        let so_far = sent.more(piece.len() as u64).ok_or(Gone)?;
         if so_far > most {
             return Err(Cut::TooLong);
         }

@@ -24,11 +24,14 @@ struct State {
     over: bool,
     /// When the last of it came.
     moved: Instant,
+    /// Whether it was counted for good.
+    ended: bool,
 }
 
 impl Sending {
     pub(super) fn new(abreast: Abreast) -> Self {
-        Self { state: Mutex::new(State { heads: 0, bytes: 0, over: false, moved: Instant::now() }), abreast }
+        let state = State { heads: 0, bytes: 0, over: false, moved: Instant::now(), ended: false };
+        Self { state: Mutex::new(state), abreast }
     }
 
     /// Its head goes out.
@@ -41,25 +44,28 @@ impl Sending {
         self.change(|state| state.heads = state.heads.saturating_sub(1));
     }
 
-    pub(super) fn heads(&self) -> u64 {
-        self.look(|state| state.heads)
+    /// Counts bytes, and says how many there were; none once the request has ended: then no more may leave.
+    pub(super) fn more(&self, bytes: u64) -> Option<u64> {
+        self.change(|state| {
+            if state.ended {
+                return None;
+            }
+            state.bytes = state.bytes.saturating_add(bytes);
+            Some(state.bytes)
+        })
     }
 
-    /// Counts bytes, and says how many there were.
-    pub(super) fn more(&self, bytes: u64) -> u64 {
+    /// Ends it, and says how many heads and bytes of its body went out.
+    pub(super) fn end(&self) -> (u64, u64) {
         self.change(|state| {
-            state.bytes = state.bytes.saturating_add(bytes);
-            state.bytes
+            state.ended = true;
+            (state.heads, state.bytes)
         })
     }
 
     /// Nothing more comes.
     pub(super) fn over(&self) {
         self.change(|state| state.over = true);
-    }
-
-    pub(super) fn bytes(&self) -> u64 {
-        self.look(|state| state.bytes)
     }
 
     pub(super) fn is_over(&self) -> bool {
@@ -105,6 +111,7 @@ mod tests {
         };
         tokio::join!(body, sending.rests(time));
         assert_eq!(start.elapsed().as_secs(), 2300);
-        assert_eq!((sending.bytes(), sending.is_over()), (10, true));
+        assert!(sending.is_over());
+        assert_eq!((sending.end(), sending.more(1), sending.end()), ((0, 10), None, (0, 10)));
     }
 }

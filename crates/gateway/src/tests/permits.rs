@@ -206,8 +206,8 @@ async fn a_call_is_not_withdrawn_because_it_is_counted_itself() {
         .send_replace(compile(Some("forbid (principal, action, resource) when { context.calls > 0 };")));
     let model = "scripted/reviewer".parse().unwrap();
     let mut changes = kept.gate.changes();
-    let _permit = kept.gate.permit_model(&model, AtWorst { tokens: 1, cost: None }).await.unwrap();
-    let mut withdrawn = std::pin::pin!(kept.gate.model_withdrawn(&model, &mut changes));
+    let permitted = kept.gate.permit_model(&model, AtWorst { tokens: 1, cost: None }).await.unwrap();
+    let mut withdrawn = std::pin::pin!(kept.gate.model_withdrawn((&model, permitted.1), &mut changes));
     assert!(futures::poll!(&mut withdrawn).is_pending());
     kept.gate.met(&Labels { integrity: Integrity::Web, ..Labels::default() }).await.unwrap();
     assert!(futures::poll!(&mut withdrawn).is_pending());

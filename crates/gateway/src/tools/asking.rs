@@ -13,7 +13,7 @@ use sha2::{Digest as _, Sha256};
 use store::{NewGrant, Private, Uses};
 use wire::tools::{Amount, Content, Progress, ToolFailure, ToolFailureKind};
 
-use super::gate::{Looked, MAX_ASKS, Right, SessionGate, ToolEvent, internal, refused};
+use super::gate::{Decided, Looked, MAX_ASKS, Right, SessionGate, ToolEvent, internal, refused};
 use super::{CallContext, ToolCall};
 
 /// How long a call is held open for people. After that the agent may call again, and waits for the same answer.
@@ -108,9 +108,9 @@ impl SessionGate {
         let arguments = looked.call.arguments.text().to_owned();
         let looked = &self.look(ToolCall { tool: looked.call.tool.clone(), arguments }).await?;
         let referred = self.referred(looked).await?;
-        let (decision, turn) = self.decided(looked).await?;
+        let Decided { decision, basis, turn } = self.decided(looked).await?;
         let now = match decision {
-            Decision::Allow(allowed) => return Ok(Right { allowed, grant: None, turn }),
+            Decision::Allow(allowed) => return Ok(Right { allowed, grant: None, basis, turn }),
             Decision::Deny(reasons) => return Err(refused(&reasons)),
             Decision::Ask(now) => now.showing(referred.shown),
         };
@@ -122,9 +122,9 @@ impl SessionGate {
             let allowed = right.allows(now).unwrap_or(allowed);
             let used = right.grant;
             self.state.lock().await.standing.push(right);
-            return Ok(Right { allowed, grant: Some(used), turn });
+            return Ok(Right { allowed, grant: Some(used), basis, turn });
         }
-        Ok(Right { allowed, grant: None, turn })
+        Ok(Right { allowed, grant: None, basis, turn })
     }
 
     /// Where the addresses came from that stand in what a call refers to, such as a draft's recipients.
@@ -315,11 +315,11 @@ impl SessionGate {
                 "the tool that shows it does more than read",
             ));
         }
-        let (Decision::Allow(allowed), turn) = self.decided(&looked).await? else {
+        let Decided { decision: Decision::Allow(allowed), basis, turn } = self.decided(&looked).await? else {
             return Err(ToolFailure::new(ToolFailureKind::Refused, "this agent may not read it"));
         };
-        let permit = self.commit(&looked, Right { allowed, grant: None, turn }).await?;
-        let result = self.act(&looked, permit, &CallContext::unheard()).await?;
+        let open = self.commit(&looked, Right { allowed, grant: None, basis, turn }).await?;
+        let result = self.act(&looked, open, &CallContext::unheard()).await?;
         if result.is_error {
             return Err(ToolFailure::new(ToolFailureKind::Upstream, "its server says that it can't be read"));
         }

@@ -11,9 +11,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use domain::{Integrity, Labels, ModelName, ToolRef, UsdMicros};
+use domain::{Integrity, Labels, ModelName, SessionId, ToolRef, UsdMicros};
 use futures::future::BoxFuture;
-use policy::{AgentPolicy, Allowed, Arguments, Call, Counts, Decision, Row, Seen, ToolFacts, decide};
+use policy::{AgentPolicy, Allowed, Arguments, Call, Decision, Row, Seen, ToolFacts, decide};
 use serde_json::Value;
 use store::{About, CommitError, Event, Keeper, Private, Reserved, Spend, Verdict};
 use tokio::sync::{Mutex, mpsc, watch};
@@ -23,18 +23,17 @@ use wire::tools::{
     ToolFailureKind, ToolResult,
 };
 
+use super::acting::{Basis, Open};
 use super::asking::Standing;
 use super::authors::Authors;
 use super::readings;
-use super::servers::{FRESH, Returned, Servers};
-use super::turns::Turn;
+use super::servers::{FRESH, Servers};
+use super::turns::{Before, Turn};
 use super::{CallContext, ToolCall, ToolGate};
 use crate::daily;
 use crate::news::{self, News};
 use crate::permit::{Committing, Permit};
 
-/// How long a tool may take.
-const CALL_WITHIN: Duration = Duration::from_secs(600);
 /// Refusals of one tool that are written.
 const MAX_LIKE: u32 = 64;
 /// How often one session asks people about one tool, or one site.
@@ -121,11 +120,19 @@ pub(super) struct Looked {
     idempotent: bool,
 }
 
-/// A right to a call, and the turn in which it is used.
+/// What was decided on a call: by what, and in whose turn.
+pub(super) struct Decided {
+    pub(super) decision: Decision<policy::ToolCall>,
+    pub(super) basis: Basis,
+    pub(super) turn: Turn,
+}
+
+/// A right to a call: what gave it, and the turn in which it is used.
 pub(super) struct Right {
     pub(super) allowed: Allowed<policy::ToolCall>,
     /// What people gave it by, where that isn't an approval of its own.
     pub(super) grant: Option<domain::GrantId>,
+    pub(super) basis: Basis,
     pub(super) turn: Turn,
 }
 
@@ -192,14 +199,14 @@ impl SessionGate {
             // What it will bring is met now, so that a yes for the session isn't void after its first call.
             self.meet(&looked).await?;
         }
-        let (decision, turn) = self.decided(&looked).await?;
+        let Decided { decision, basis, turn } = self.decided(&looked).await?;
         let right = match decision {
-            Decision::Allow(allowed) => Right { allowed, grant: None, turn },
+            Decision::Allow(allowed) => Right { allowed, grant: None, basis, turn },
             Decision::Deny(reasons) => return Err(refused(&reasons)),
             Decision::Ask(question) => {
                 let (question, content) = referred.into(*question);
                 match self.standing(&question).await {
-                    Some((allowed, grant)) => Right { allowed, grant: Some(grant), turn },
+                    Some((allowed, grant)) => Right { allowed, grant: Some(grant), basis, turn },
                     None => {
                         drop(turn);
                         self.ask(&looked, question, &content, context).await?
@@ -207,8 +214,8 @@ impl SessionGate {
                 }
             }
         };
-        let permit = self.commit(&looked, right).await?;
-        let result = self.act(&looked, permit, context).await?;
+        let open = self.commit(&looked, right).await?;
+        let result = self.act(&looked, open, context).await?;
         learn(&mut self.state.lock().await.seen, &looked.call.tool, &looked.row, &result);
         Ok(result)
     }
@@ -248,19 +255,12 @@ impl SessionGate {
 
     /// Steps 4 and 5: the facts, and the decision. A no and a question are on the ledger before anybody hears of them; of those
     /// about one tool, the first ones.
-    pub(super) async fn decided(
-        &self,
-        looked: &Looked,
-    ) -> Result<(Decision<policy::ToolCall>, Turn), ToolFailure> {
+    pub(super) async fn decided(&self, looked: &Looked) -> Result<Decided, ToolFailure> {
         let turn = self.turn(&looked.call.tool).await;
-        let decision = self.decided_in_turn(looked).await?;
-        Ok((decision, turn))
-    }
-
-    async fn decided_in_turn(&self, looked: &Looked) -> Result<Decision<policy::ToolCall>, ToolFailure> {
-        let policy = Arc::clone(&self.policy.borrow());
+        let mut policies = self.policy.clone();
+        let policy = Arc::clone(&policies.borrow_and_update());
         let today = self.calls_today(&looked.call.tool).await.map_err(internal)?;
-        let (decision, labels) = {
+        let (facts, before) = {
             let mut state = self.state.lock().await;
             let tool = &looked.call.tool;
             let origins = match state.seen.judge(&looked.row, &looked.call.arguments) {
@@ -269,44 +269,49 @@ impl SessionGate {
             };
             let session = state.calls.get(tool).copied().unwrap_or_default();
             let labels = state.labels.clone();
-            let calls = Counts { session, today };
-            let facts = ToolFacts { labels: labels.clone(), origins, pin: looked.pin, calls };
-            (decide(&policy, Call { action: looked.call.clone(), facts }), labels)
+            let before = Before::of(None, session, today);
+            (ToolFacts { labels, origins, pin: looked.pin, calls: before.counts() }, before)
         };
-        let (verdict, reasons) = match &decision {
+        let decision = decide(&policy, Call { action: looked.call.clone(), facts: facts.clone() });
+        self.tell_decided(looked, &decision, &facts.labels).await?;
+        Ok(Decided { decision, basis: Basis { facts, before, policies }, turn })
+    }
+
+    /// Puts a no and a question on the ledger, and tells whoever looks at the session of a no.
+    async fn tell_decided(
+        &self,
+        looked: &Looked,
+        decision: &Decision<policy::ToolCall>,
+        labels: &Labels,
+    ) -> Result<(), ToolFailure> {
+        let (verdict, reasons) = match decision {
             // The commit tells it.
-            Decision::Allow(_) => return Ok(decision),
+            Decision::Allow(_) => return Ok(()),
             Decision::Ask(question) => {
                 (Verdict::Ask, question.reasons().iter().map(ToString::to_string).collect())
             }
             Decision::Deny(reasons) => (Verdict::Deny, reasons.iter().map(ToString::to_string).collect()),
         };
-        let arguments = looked.call.arguments.text();
-        let kept = match &decision {
-            Decision::Deny(_) if !self.refused.is(format!("denied {}", looked.call.tool)) => {
-                return Ok(decision);
-            }
-            Decision::Deny(reasons) => {
-                self.tell_refused(&looked.call.tool, &refused(reasons).message);
-                news::kept(arguments)
-            }
-            Decision::Ask(_) if !self.refused.is(format!("asked {}", looked.call.tool)) => {
-                return Ok(decision);
-            }
-            // The question itself has them whole.
-            Decision::Ask(_) | Decision::Allow(_) => news::kept(arguments),
-        };
+        let like = if verdict == Verdict::Ask { "asked" } else { "denied" };
+        if !self.refused.is(format!("{like} {}", looked.call.tool)) {
+            return Ok(());
+        }
+        if let Decision::Deny(reasons) = decision {
+            self.tell_refused(&looked.call.tool, &refused(reasons).message);
+        }
+        // A question itself has them whole.
+        let kept = news::kept(looked.call.arguments.text());
         let act = store::Act::Tool(looked.call.tool.clone());
-        self.record(&Event::Decided { act, verdict, reasons, labels }, &kept).await?;
-        Ok(decision)
+        let event = Event::Decided { act, verdict, reasons, labels: labels.clone() };
+        self.record(&event, &kept).await
     }
 
     /// Step 7: the right is used, and the entry written, in one.
     pub(super) async fn commit(
         &self,
         looked: &Looked,
-        Right { allowed, grant, turn }: Right,
-    ) -> Result<Permit<policy::ToolCall>, ToolFailure> {
+        Right { allowed, grant, basis, turn }: Right,
+    ) -> Result<Open, ToolFailure> {
         let (now, id) = self.servers.commit_id().map_err(internal)?;
         if self.ledger_is_full(now) {
             return Err(full());
@@ -334,6 +339,7 @@ impl SessionGate {
             also: shows.map(|(secret, to)| Event::SecretUsed { secret, to }).collect(),
             now,
         };
+        let granted = allowed.grant().is_some();
         let permit =
             Permit::commit(self.servers.store(), allowed, with).await.map_err(|error| match error {
                 CommitError::Store(error) => internal(error),
@@ -349,7 +355,7 @@ impl SessionGate {
         let calls = state.calls.entry(looked.call.tool.clone()).or_default();
         *calls = calls.saturating_add(1);
         drop(turn);
-        Ok(permit)
+        Ok(Open { permit, basis, granted })
     }
 
     /// What a call takes of what its agent's calls may put on the ledger in a day.
@@ -370,27 +376,6 @@ impl SessionGate {
             self.full_on.store(daily::day(now), Ordering::Relaxed);
         }
         is_it
-    }
-
-    /// Step 7 and 8: act once, write the outcome, and raise the labels before a byte of the answer goes out.
-    pub(super) async fn act(
-        &self,
-        looked: &Looked,
-        permit: Permit<policy::ToolCall>,
-        context: &CallContext,
-    ) -> Result<ToolResult, ToolFailure> {
-        // A tool's progress is its server's text, too: it waits for nobody, so its labels join before it is asked for.
-        self.meet(looked).await?;
-        let policy = Arc::clone(&self.policy.borrow());
-        let team = policy.team();
-        let called = self.servers.call(team, self.session.about.agent.as_ref(), &permit, context);
-        let returned = tokio::time::timeout(CALL_WITHIN, called).await.unwrap_or_else(|_| {
-            let why = format!("no answer within {} s", CALL_WITHIN.as_secs());
-            Returned::Unknown(ToolFailure::new(ToolFailureKind::Upstream, why))
-        });
-        let outcome = returned.outcome();
-        permit.ended(&outcome, &[], self.servers.now()).await.map_err(internal)?;
-        returned.into_result()
     }
 
     /// The session meets what a tool's results bring.
@@ -427,18 +412,18 @@ impl SessionGate {
         self.servers.turns().wait(name).await
     }
 
-    /// How often its agent has called this today, in all its sessions; 0 where its policy doesn't ask.
+    /// How often its agent has called this today, in all its sessions; none where its policy doesn't ask.
     pub(crate) async fn calls_today(
         &self,
         what: &(dyn std::fmt::Display + Sync),
-    ) -> Result<u32, store::StoreError> {
+    ) -> Result<Option<u32>, store::StoreError> {
         if !self.policy.borrow().counts_days() {
-            return Ok(0);
+            return Ok(None);
         }
-        let Some(agent) = &self.session.about.agent else { return Ok(0) };
+        let Some(agent) = &self.session.about.agent else { return Ok(None) };
         let (budget, today) = (daily::calls(agent, what), daily::day(self.servers.now()));
         let used = self.servers.store().used(&budget, today).await?;
-        Ok(u32::try_from(used).unwrap_or(u32::MAX))
+        Ok(Some(u32::try_from(used).unwrap_or(u32::MAX)))
     }
 
     /// What is left to do when its session has ended, and nothing of it runs any more: questions that nobody waits for
@@ -450,29 +435,39 @@ impl SessionGate {
         self.concluded().await;
         let Some(session) = self.session.about.session else { return Ok(()) };
         let (store, now, why) = (self.servers.store(), self.servers.now(), "its session ended");
-        for question in store.pending(None, now).await? {
-            if store.approval(question, now).await?.about.session == Some(session) {
-                match store.cancel(question, None, why, now).await {
-                    // Somebody was faster: it is over, too.
-                    Ok(()) | Err(store::ApprovalError::Answer(_)) => {}
-                    Err(store::ApprovalError::Store(error)) => return Err(error),
-                    Err(other) => tracing::warn!(%other, "a question can't be called off"),
-                }
+        // Each is done whatever became of the others.
+        let questions = self.call_off(session, why, now).await;
+        let grants = store.end_grants(session, why, &self.session.about, now).await.map(drop);
+        let acts = self.leave_unknown(session, now).await;
+        questions.and(grants).and(acts)
+    }
+
+    async fn call_off(&self, session: SessionId, why: &str, now: u64) -> Result<(), store::StoreError> {
+        let store = self.servers.store();
+        let mut all = Ok(());
+        for question in store.pending_of(session, now).await? {
+            match store.cancel(question, None, why, now).await {
+                // Somebody was faster: it is over, too.
+                Ok(()) | Err(store::ApprovalError::Answer(_)) => {}
+                Err(store::ApprovalError::Store(error)) => all = all.and(Err(error)),
+                Err(other) => tracing::warn!(%other, "a question can't be called off"),
             }
         }
-        store.end_grants(session, why, &self.session.about, now).await?;
-        for act in store.unfinished().await? {
-            if act.about.session == Some(session) {
-                let outcome =
-                    store::Outcome::Unknown { why: "its session ended before its answer".to_owned() };
-                match store.outcome(act.id, &outcome, &[], None, now).await {
-                    // Somebody was faster: what was being written of it when it was looked for.
-                    Ok(()) | Err(store::StoreError::Unknown { .. }) => {}
-                    Err(error) => return Err(error),
-                }
+        all
+    }
+
+    async fn leave_unknown(&self, session: SessionId, now: u64) -> Result<(), store::StoreError> {
+        let store = self.servers.store();
+        let mut all = Ok(());
+        for act in store.unfinished().await?.into_iter().filter(|act| act.about.session == Some(session)) {
+            let outcome = store::Outcome::Unknown { why: "its session ended before its answer".to_owned() };
+            match store.outcome(act.id, &outcome, &[], None, now).await {
+                // Somebody was faster: what was being written of it when it was looked for.
+                Ok(()) | Err(store::StoreError::Unknown { .. }) => {}
+                Err(error) => all = all.and(Err(error)),
             }
         }
-        Ok(())
+        all
     }
 
     /// Sees to it that an outcome is written, without waiting for it.

@@ -6,6 +6,7 @@
 //! [`serve()`] reads nothing but bounded, checked questions and sends nothing but bounded, checked answers; what may
 //! happen is the gate's to say.
 
+mod acting;
 pub(crate) mod asking;
 mod authors;
 mod gate;
@@ -31,7 +32,7 @@ pub(crate) use gate::{NEXT_DAY, ledger_full};
 pub use gate::{Session, SessionGate, ToolEvent, unvouched};
 pub use serve::serve;
 pub use servers::{Candidate, Catalogue, Connector, IDLE, Listing, Servers};
-pub(crate) use turns::Turn;
+pub(crate) use turns::{Before, Turn};
 
 /// One call, as a program in a cell makes it.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -11,7 +11,7 @@ use store::{NewGrant, Private, Uses};
 use wire::tools::{Content, Hints, Tool, ToolFailure, ToolFailureKind, ToolResult};
 
 use super::asking::{Referred, Standing, consequences, digest, origins};
-use super::gate::{Looked, SessionGate, internal, refused};
+use super::gate::{Decided, Looked, SessionGate, internal, refused};
 use super::{CallContext, ToolCall};
 
 /// Most calls of a plan.
@@ -177,7 +177,7 @@ impl SessionGate {
         let LookedAt { looked, referred, times, ranges } = planned;
         let mut questions = Vec::new();
         for looked in &looked {
-            let (decision, turn) = self.decided(looked).await?;
+            let Decided { decision, turn, .. } = self.decided(looked).await?;
             // Each of its calls is decided on once more when it is made.
             drop(turn);
             match decision {

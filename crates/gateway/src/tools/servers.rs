@@ -379,10 +379,16 @@ impl Servers {
             Ok(live) => live,
             Err(failure) => return Returned::NotDone(failure),
         };
+        if context.cancelled.is_cancelled() {
+            return Returned::NotDone(called_off());
+        }
         let text = call.arguments.text();
         let (progress, cancelled) = (context.progress.clone(), &context.cancelled);
         let called = if readings::is_reading(&call.tool.tool) {
-            readings::call(&live.upstream, &call.tool.tool, text).await
+            tokio::select! {
+                read = readings::call(&live.upstream, &call.tool.tool, text) => read,
+                () = cancelled.cancelled() => Err(CallFailed { failure: called_off(), acted: Acted::Unknown }),
+            }
         } else {
             live.upstream.call(&call.tool.tool, text, progress, cancelled).await
         };
@@ -556,6 +562,11 @@ impl Returned {
             }
         }
     }
+}
+
+/// A call that nobody wants any more.
+pub(super) fn called_off() -> ToolFailure {
+    ToolFailure::new(ToolFailureKind::Internal, "the call was cancelled")
 }
 
 fn hints(described: &ToolDescription) -> Hints {

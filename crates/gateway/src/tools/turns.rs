@@ -4,6 +4,7 @@
 use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, Weak};
 
+use policy::Counts;
 use tokio::sync::{Mutex, OwnedMutexGuard};
 
 /// The turns of all gates, by what is counted.
@@ -21,6 +22,31 @@ impl Turn {
     /// Of what nobody counts: everybody has one.
     pub(super) fn uncounted() -> Self {
         Self { _held: None }
+    }
+}
+
+/// How often something was done before it was decided on. Whoever decides on it once more counts nothing that came after.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Before {
+    session: u32,
+    /// None where the policy of then counted no days.
+    today: Option<u32>,
+}
+
+impl Before {
+    /// As it is now; or as it was, where that is known.
+    pub(crate) fn of(known: Option<Self>, session: u32, today: Option<u32>) -> Self {
+        match known {
+            None => Self { session, today },
+            // Of today it is one itself.
+            Some(known) => {
+                Self { today: known.today.or(today.map(|today| today.saturating_sub(1))), ..known }
+            }
+        }
+    }
+
+    pub(crate) fn counts(self) -> Counts {
+        Counts { session: self.session, today: self.today.unwrap_or_default() }
     }
 }
 

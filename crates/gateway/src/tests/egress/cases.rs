@@ -522,6 +522,32 @@ async fn requests_at_once_do_not_pass_what_a_policy_counts_together() {
     }
 }
 
+/// What came after it is no reason to end a request, where a policy counts.
+#[tokio::test]
+async fn a_request_that_is_open_is_not_ended_by_those_that_came_after_it() {
+    for counted in ["calls", "calls_today"] {
+        let rig = Rig::new().await;
+        let first = format!(
+            "forbid (principal, action == Action::\"connect\", resource) when {{ context.method == \"POST\" && context.{counted} > 0 }};"
+        );
+        rig.policy.send_replace(compiled_beside(&agent(EGRESS, rig.site.port), Some(&first)));
+        let request = EgressRequest { body: BodyLength::Unknown, ..rig.request("POST api.example/echo") };
+        let (mut door, daemon) = tokio::io::duplex(1 << 16);
+        let egress = Arc::clone(&rig.egress);
+        tokio::spawn(async move { crate::egress::serve(request, daemon, egress.as_ref()).await });
+        frame::write(&mut door, &EgressBody::Bytes(b"one".to_vec()), LARGE).await.unwrap();
+        while rig.hits() == 0 {
+            tokio::task::yield_now().await;
+        }
+        // What this brings has the other decided on once more.
+        assert!(rig.ask("GET api.example/page").await.whole);
+        frame::write(&mut door, &EgressBody::End, LARGE).await.unwrap();
+        let back = received(&mut door).await;
+        assert!(back.whole && !back.refused, "{counted}: {back:?}");
+        assert!(rig.post("POST api.example/echo", b"two").await.refused, "{counted}");
+    }
+}
+
 #[tokio::test]
 async fn what_a_tool_servers_cell_leaves_open_is_concluded_at_its_end() {
     let mut rig = Rig::new().await;

@@ -48,7 +48,7 @@ pub(super) struct Lab {
     pub(super) gate: Arc<SessionGate>,
     pub(super) events: mpsc::Receiver<ToolEvent>,
     pub(super) owner: PersonName,
-    _policy: watch::Sender<Arc<AgentPolicy>>,
+    policy: watch::Sender<Arc<AgentPolicy>>,
     _folder: tempfile::TempDir,
 }
 
@@ -62,7 +62,7 @@ pub(super) async fn lab_of(agent: &str, table: &str, pinned: bool) -> Lab {
 }
 
 /// The same, with this policy beside the agent.
-async fn lab_under(agent: &str, table: &str, own: Option<&str>, pinned: bool) -> Lab {
+pub(super) async fn lab_under(agent: &str, table: &str, own: Option<&str>, pinned: bool) -> Lab {
     let folder = tempfile::tempdir().unwrap();
     let place = Place::File(folder.path().join("store/store.db"));
     let store = Store::open(&place, &folder.path().join("store/store.key"), Arc::new(crate::tests::random))
@@ -81,16 +81,7 @@ async fn lab_under(agent: &str, table: &str, own: Option<&str>, pinned: bool) ->
         let pins = candidates.into_iter().map(|one| (one.pin.tool, one.digest)).collect();
         store.pin(&file.name, &pins, &owner, NOW).await.unwrap();
     }
-    let tools = servers.known(&file.name, &file.team, &all).await.unwrap();
-    let sources = Sources {
-        agent: &file,
-        file: "agent.toml",
-        own: own.map(|text| Text { name: "policy.cedar", text }),
-        organisation: &[],
-        tools: &tools,
-        models: &[],
-    };
-    let (told, policy) = watch::channel(Arc::new(AgentPolicy::compile(&sources).unwrap()));
+    let (told, policy) = watch::channel(compiled(&servers, agent, own).await);
     let mut seen = Seen::new([7; 32]);
     seen.person("Please tell ada@corp.example that I am late.");
     let session = domain::SessionId::from_parts(NOW, 1);
@@ -104,10 +95,29 @@ async fn lab_under(agent: &str, table: &str, own: Option<&str>, pinned: bool) ->
     };
     let (sender, events) = mpsc::channel(8);
     let gate = SessionGate::open(Arc::new(servers), session, policy, seen, sender).await.unwrap();
-    Lab { server, store, gate: Arc::new(gate), events, owner, _policy: told, _folder: folder }
+    Lab { server, store, gate: Arc::new(gate), events, owner, policy: told, _folder: folder }
+}
+
+async fn compiled(servers: &Servers, agent: &str, own: Option<&str>) -> Arc<AgentPolicy> {
+    let file = AgentFile::parse(agent).unwrap();
+    let tools = servers.known(&file.name, &file.team, &"all".parse().unwrap()).await.unwrap();
+    let sources = Sources {
+        agent: &file,
+        file: "agent.toml",
+        own: own.map(|text| Text { name: "policy.cedar", text }),
+        organisation: &[],
+        tools: &tools,
+        models: &[],
+    };
+    Arc::new(AgentPolicy::compile(&sources).unwrap())
 }
 
 impl Lab {
+    /// The agent's files are these now.
+    pub(super) async fn applies(&self, agent: &str, own: Option<&str>) {
+        self.policy.send_replace(compiled(&self.gate.servers, agent, own).await);
+    }
+
     pub(super) async fn call(&self, tool: &str, arguments: &str) -> Result<ToolResult, ToolFailure> {
         let call = ToolCall { tool: tool.parse().unwrap(), arguments: arguments.to_owned() };
         self.gate.call(call, CallContext::unheard()).await

@@ -1,6 +1,7 @@
 //! Tools between doors and tool servers: servers that do as they should, over HTTP and over a byte stream, and servers
 //! that don't.
 
+mod acting;
 mod changed;
 mod connections;
 mod everything;

@@ -15,6 +15,7 @@ use vault::{Injection, Scrubber, Secret};
 use wire::tools::{Content, Hints, ToolFailure, ToolFailureKind, ToolResult};
 
 use super::{Acted, CallFailed, ToolDescription, ToolList};
+use crate::tools::servers::called_off;
 
 /// Most calls at once to one mailbox. Providers close the door to whoever comes with more.
 const AT_ONCE: usize = 4;
@@ -67,7 +68,7 @@ impl MailServer {
         cancelled: &CancellationToken,
     ) -> Result<ToolResult, CallFailed> {
         let not_sent = |failure| CallFailed { failure, acted: Acted::No };
-        let gone = || not_sent(ToolFailure::new(ToolFailureKind::Internal, "the call was cancelled"));
+        let gone = || not_sent(called_off());
         let _place = tokio::select! {
             place = self.places.acquire() => place.map_err(|e| not_sent(internal(&e.to_string())))?,
             () = cancelled.cancelled() => return Err(gone()),

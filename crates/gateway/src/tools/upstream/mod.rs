@@ -40,6 +40,7 @@ use wire::tools::{
 };
 
 use super::ProgressSink;
+use super::servers::called_off;
 use crate::credential::Credential;
 use crate::provider::BaseUrl;
 use crate::upstream::{Patience, client};
@@ -456,6 +457,7 @@ impl Client {
                 sent.map_err(|_elapsed| unknown(late()))?.map_err(|error| self.failure(error))?
             }
             fault = self.faults.broken() => return Err(unknown(fault)),
+            () = cancelled.cancelled() => return Err(unknown(called_off())),
         };
         let _listening =
             progress.is_wanted().then(|| self.listener.listen(handle.progress_token.clone(), progress));
@@ -466,7 +468,7 @@ impl Client {
                 return answer.unwrap_or(Err(ServiceError::TransportClosed)).map_err(|error| self.failure(error));
             }
             fault = self.faults.broken() => return Err(unknown(fault)),
-            () = cancelled.cancelled() => ToolFailure::new(ToolFailureKind::Internal, "the call was cancelled"),
+            () = cancelled.cancelled() => called_off(),
             () = tokio::time::sleep_until(deadline) => late(),
         };
         let told = tokio::time::timeout(CANCEL, handle.cancel(Some("cancelled".to_owned()))).await;
