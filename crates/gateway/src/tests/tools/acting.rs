@@ -20,10 +20,7 @@ fn agent(rules: &str) -> String {
 
 /// How calls came out, as the ledger tells it.
 async fn outcomes(lab: &Lab) -> Vec<Outcome> {
-    let ended = |event| match event {
-        Event::Ended { outcome, .. } => Some(outcome),
-        _ => None,
-    };
+    let ended = |event| if let Event::Ended { outcome, .. } = event { Some(outcome) } else { None };
     lab.ledger().await.into_iter().filter_map(ended).collect()
 }
 
