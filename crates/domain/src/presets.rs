@@ -129,160 +129,141 @@ pub const PRESETS: &[Preset] = &[
     },
 ];
 
-/// What makes credentials, keys, hooks, runners or machines at GitHub, reads them, or lets others in: a new exit, which no
-/// rule should open by accident. What secret scanning found
-/// holds the secrets themselves. Teams may be read. GitHub knows repositories and organisations by their numbers, too. GraphQL can do much of it
-/// in a body that no rule looks into; `hub` makes hooks (PubSubHubbub).
+/// Rules about GitHub's API, by the beginning of what they are about: so they also hold below it, and however it ends. GitHub
+/// knows repositories and organisations by their names and by their numbers.
+macro_rules! closed {
+    ($(
+        $methods:literal
+        own [$($own:literal),* $(,)?]
+        repositories [$($repository:literal),* $(,)?]
+        organisations [$($organisation:literal),* $(,)?]
+    )*
+    exactly [$($rule:literal),* $(,)?]) => {
+        &[
+            $(
+                $(concat!($methods, " https://api.github.com/", $own, "**"),)*
+                $(
+                    concat!($methods, " https://api.github.com/repos/*/*/", $repository, "**"),
+                    concat!($methods, " https://api.github.com/repositories/*/", $repository, "**"),
+                )*
+                $(
+                    concat!($methods, " https://api.github.com/orgs/*/", $organisation, "**"),
+                    concat!($methods, " https://api.github.com/organizations/*/", $organisation, "**"),
+                )*
+            )*
+            $($rule,)*
+        ]
+    };
+}
+
+/// What makes or shows credentials, keys, hooks, runners or machines at GitHub, lets others in, or takes away what keeps them
+/// out: a new exit, which no rule should open by accident. What secret scanning found holds the secrets themselves, and `feeds`
+/// has tokens in its addresses. GraphQL can do much of it in a body that no rule looks into; `hub` makes hooks (PubSubHubbub).
+/// The settings of a repository and an organisation say in their body who may see it and what members may do.
 ///
-/// What only writes or runs something (gists, forks, releases, dispatches of workflows) is not here: no preset opens it, and
-/// whoever does so by a rule of their own means it.
-const GITHUB_CREDENTIALS: &[&str] = &[
-    "* https://api.github.com/app/**",
-    "* https://api.github.com/app",
-    "* https://api.github.com/applications/**",
-    "* https://api.github.com/applications",
-    "* https://api.github.com/app-manifests/**",
-    "* https://api.github.com/app-manifests",
-    "* https://api.github.com/authorizations/**",
-    "* https://api.github.com/authorizations",
-    "* https://api.github.com/copilot_internal/**",
-    "* https://api.github.com/copilot_internal",
-    "* https://api.github.com/credentials/**",
-    "* https://api.github.com/credentials",
-    "* https://api.github.com/enterprises/**",
-    "* https://api.github.com/enterprises",
-    "* https://api.github.com/graphql/**",
-    "* https://api.github.com/graphql",
-    "* https://api.github.com/hub/**",
-    "* https://api.github.com/hub",
-    "* https://api.github.com/scim/**",
-    "* https://api.github.com/scim",
-    "* https://api.github.com/user/codespaces/**",
-    "* https://api.github.com/user/codespaces",
-    "* https://api.github.com/user/gpg_keys/**",
-    "* https://api.github.com/user/gpg_keys",
-    "* https://api.github.com/user/installations/**",
-    "* https://api.github.com/user/installations",
-    "* https://api.github.com/user/keys/**",
-    "* https://api.github.com/user/keys",
-    "* https://api.github.com/user/repository_invitations/**",
-    "* https://api.github.com/user/repository_invitations",
-    "* https://api.github.com/user/ssh_signing_keys/**",
-    "* https://api.github.com/user/ssh_signing_keys",
-    "* https://api.github.com/repos/*/*/actions/oidc/**",
-    "* https://api.github.com/repos/*/*/actions/oidc",
-    "* https://api.github.com/repos/*/*/actions/organization-secrets/**",
-    "* https://api.github.com/repos/*/*/actions/organization-secrets",
-    "* https://api.github.com/repos/*/*/actions/runners/**",
-    "* https://api.github.com/repos/*/*/actions/runners",
-    "* https://api.github.com/repos/*/*/actions/secrets/**",
-    "* https://api.github.com/repos/*/*/actions/secrets",
-    "* https://api.github.com/repos/*/*/agents/secrets/**",
-    "* https://api.github.com/repos/*/*/agents/secrets",
-    "* https://api.github.com/repos/*/*/codespaces/**",
-    "* https://api.github.com/repos/*/*/codespaces",
-    "* https://api.github.com/repos/*/*/collaborators/**",
-    "* https://api.github.com/repos/*/*/collaborators",
-    "* https://api.github.com/repos/*/*/dependabot/secrets/**",
-    "* https://api.github.com/repos/*/*/dependabot/secrets",
-    "* https://api.github.com/repos/*/*/environments/*/secrets/**",
-    "* https://api.github.com/repos/*/*/environments/*/secrets",
-    "* https://api.github.com/repos/*/*/hooks/**",
-    "* https://api.github.com/repos/*/*/hooks",
-    "* https://api.github.com/repos/*/*/invitations/**",
-    "* https://api.github.com/repos/*/*/invitations",
-    "* https://api.github.com/repos/*/*/keys/**",
-    "* https://api.github.com/repos/*/*/keys",
-    "* https://api.github.com/repos/*/*/pulls/*/codespaces/**",
-    "* https://api.github.com/repos/*/*/pulls/*/codespaces",
-    "* https://api.github.com/repos/*/*/secret-scanning/**",
-    "* https://api.github.com/repos/*/*/secret-scanning",
-    "* https://api.github.com/repositories/*/actions/oidc/**",
-    "* https://api.github.com/repositories/*/actions/oidc",
-    "* https://api.github.com/repositories/*/actions/organization-secrets/**",
-    "* https://api.github.com/repositories/*/actions/organization-secrets",
-    "* https://api.github.com/repositories/*/actions/runners/**",
-    "* https://api.github.com/repositories/*/actions/runners",
-    "* https://api.github.com/repositories/*/actions/secrets/**",
-    "* https://api.github.com/repositories/*/actions/secrets",
-    "* https://api.github.com/repositories/*/agents/secrets/**",
-    "* https://api.github.com/repositories/*/agents/secrets",
-    "* https://api.github.com/repositories/*/codespaces/**",
-    "* https://api.github.com/repositories/*/codespaces",
-    "* https://api.github.com/repositories/*/collaborators/**",
-    "* https://api.github.com/repositories/*/collaborators",
-    "* https://api.github.com/repositories/*/dependabot/secrets/**",
-    "* https://api.github.com/repositories/*/dependabot/secrets",
-    "* https://api.github.com/repositories/*/environments/*/secrets/**",
-    "* https://api.github.com/repositories/*/environments/*/secrets",
-    "* https://api.github.com/repositories/*/hooks/**",
-    "* https://api.github.com/repositories/*/hooks",
-    "* https://api.github.com/repositories/*/invitations/**",
-    "* https://api.github.com/repositories/*/invitations",
-    "* https://api.github.com/repositories/*/keys/**",
-    "* https://api.github.com/repositories/*/keys",
-    "* https://api.github.com/repositories/*/pulls/*/codespaces/**",
-    "* https://api.github.com/repositories/*/pulls/*/codespaces",
-    "* https://api.github.com/repositories/*/secret-scanning/**",
-    "* https://api.github.com/repositories/*/secret-scanning",
-    "* https://api.github.com/orgs/*/actions/**",
-    "* https://api.github.com/orgs/*/actions",
-    "* https://api.github.com/orgs/*/agents/**",
-    "* https://api.github.com/orgs/*/agents",
-    "* https://api.github.com/orgs/*/codespaces/**",
-    "* https://api.github.com/orgs/*/codespaces",
-    "* https://api.github.com/orgs/*/credential-authorizations/**",
-    "* https://api.github.com/orgs/*/credential-authorizations",
-    "* https://api.github.com/orgs/*/dependabot/**",
-    "* https://api.github.com/orgs/*/dependabot",
-    "* https://api.github.com/orgs/*/hooks/**",
-    "* https://api.github.com/orgs/*/hooks",
-    "* https://api.github.com/orgs/*/invitations/**",
-    "* https://api.github.com/orgs/*/invitations",
-    "* https://api.github.com/orgs/*/memberships/**",
-    "* https://api.github.com/orgs/*/memberships",
-    "* https://api.github.com/orgs/*/outside_collaborators/**",
-    "* https://api.github.com/orgs/*/outside_collaborators",
-    "* https://api.github.com/orgs/*/private-registries/**",
-    "* https://api.github.com/orgs/*/private-registries",
-    "* https://api.github.com/orgs/*/personal-access-token*/**",
-    "* https://api.github.com/orgs/*/personal-access-token*",
-    "* https://api.github.com/orgs/*/secret-scanning/**",
-    "* https://api.github.com/orgs/*/secret-scanning",
-    "POST,PUT,PATCH,DELETE https://api.github.com/orgs/*/teams/**",
-    "POST,PUT,PATCH,DELETE https://api.github.com/orgs/*/teams",
-    "* https://api.github.com/organizations/*/actions/**",
-    "* https://api.github.com/organizations/*/actions",
-    "* https://api.github.com/organizations/*/agents/**",
-    "* https://api.github.com/organizations/*/agents",
-    "* https://api.github.com/organizations/*/codespaces/**",
-    "* https://api.github.com/organizations/*/codespaces",
-    "* https://api.github.com/organizations/*/credential-authorizations/**",
-    "* https://api.github.com/organizations/*/credential-authorizations",
-    "* https://api.github.com/organizations/*/dependabot/**",
-    "* https://api.github.com/organizations/*/dependabot",
-    "* https://api.github.com/organizations/*/hooks/**",
-    "* https://api.github.com/organizations/*/hooks",
-    "* https://api.github.com/organizations/*/invitations/**",
-    "* https://api.github.com/organizations/*/invitations",
-    "* https://api.github.com/organizations/*/memberships/**",
-    "* https://api.github.com/organizations/*/memberships",
-    "* https://api.github.com/organizations/*/outside_collaborators/**",
-    "* https://api.github.com/organizations/*/outside_collaborators",
-    "* https://api.github.com/organizations/*/private-registries/**",
-    "* https://api.github.com/organizations/*/private-registries",
-    "* https://api.github.com/organizations/*/personal-access-token*/**",
-    "* https://api.github.com/organizations/*/personal-access-token*",
-    "* https://api.github.com/organizations/*/secret-scanning/**",
-    "* https://api.github.com/organizations/*/secret-scanning",
-    "POST,PUT,PATCH,DELETE https://api.github.com/organizations/*/team/**",
-    "POST,PUT,PATCH,DELETE https://api.github.com/organizations/*/team",
-    "POST,PUT,PATCH,DELETE https://api.github.com/organizations/*/teams/**",
-    "POST,PUT,PATCH,DELETE https://api.github.com/organizations/*/teams",
-    "* https://api.github.com/teams/**",
-    "* https://api.github.com/teams",
-    "* https://github.com/login/**",
-];
+/// What may be read by everybody who may read the repository is closed to changes alone: who else may push or approve, what a
+/// workflow may do and is told, what is shown to everybody.
+///
+/// What only writes or runs something (contents, gists, forks, new repositories, releases, dispatches of workflows) is not here:
+/// no preset opens it, and whoever does so by a rule of their own means it.
+const GITHUB_CREDENTIALS: &[&str] = closed! {
+    "*"
+    own [
+        "app-manifests",
+        "app/",
+        "applications",
+        "authorizations",
+        "copilot_internal",
+        "credentials",
+        "enterprises",
+        "feeds",
+        "graphql",
+        "hub",
+        "installations",
+        "projects/*/collaborators",
+        "scim",
+        "teams",
+        "user/codespaces",
+        "user/gpg_keys",
+        "user/installations",
+        "user/keys",
+        "user/repository_invitations",
+        "user/ssh_signing_keys",
+    ]
+    repositories [
+        "actions/oidc",
+        "actions/organization-secrets",
+        "actions/runners",
+        "actions/secrets",
+        "agents",
+        "codespaces",
+        "collaborators",
+        "dependabot/secrets",
+        "environments/*/secrets",
+        "hooks",
+        "invitations",
+        "keys",
+        "pulls/*/codespaces",
+        "secret-scanning",
+        "transfer",
+    ]
+    organisations [
+        "actions",
+        "agents",
+        "codespaces",
+        "credential-authorizations",
+        "dependabot",
+        "hooks",
+        "invitations",
+        "memberships",
+        "outside_collaborators",
+        "personal-access-token",
+        "private-registries",
+        "secret-scanning",
+    ]
+
+    "POST,PUT,PATCH,DELETE"
+    own ["user/email", "user/memberships"]
+    repositories [
+        "actions/permissions",
+        "actions/runs/*/approve",
+        "actions/runs/*/deployment_protection_rule",
+        "actions/runs/*/pending_deployments",
+        "actions/variables",
+        "branches/**/protection",
+        "bypass-requests",
+        "dismissal-requests",
+        "environments",
+        "pages",
+        "properties",
+        "rulesets",
+        "security-advisories",
+    ]
+    organisations [
+        "copilot",
+        "custom-repository-roles",
+        "custom_roles",
+        "organization-roles",
+        "properties",
+        "rulesets",
+        "security-managers",
+        "settings",
+        "team",
+    ]
+
+    exactly [
+        "* https://api.github.com/app",
+        "POST,PATCH https://api.github.com/repos/*/*",
+        "POST,PATCH https://api.github.com/repos/*/*/",
+        "POST,PATCH https://api.github.com/repositories/*",
+        "POST,PATCH https://api.github.com/repositories/*/",
+        "POST,PATCH https://api.github.com/orgs/*",
+        "POST,PATCH https://api.github.com/orgs/*/",
+        "POST,PATCH https://api.github.com/organizations/*",
+        "POST,PATCH https://api.github.com/organizations/*/",
+        "* https://github.com/login/**",
+    ]
+};
 
 impl Preset {
     /// The one of this name.

@@ -23,7 +23,7 @@ ask = ["PUT https://api.example.com/**"]
 deny = ["* https://api.example.com/repos/acme/secret/**"]
 "#;
 
-fn agent(egress: &str) -> String {
+pub(crate) fn agent(egress: &str) -> String {
     CLERK.replace("[approvals]", &format!("{egress}\n[approvals]"))
 }
 
@@ -31,7 +31,7 @@ fn policy() -> AgentPolicy {
     compile(&agent(EGRESS), None, &[]).unwrap()
 }
 
-fn request(target: &str) -> Connect {
+pub(crate) fn request(target: &str) -> Connect {
     let body =
         if target.starts_with("GET") || target.starts_with("HEAD") { Body::None } else { Body::Upto(9) };
     Connect { target: target.parse().unwrap(), headers: Vec::new(), push: None, body }
@@ -41,11 +41,11 @@ fn exposed() -> Labels {
     Labels { confidentiality: Confidentiality::Confidential, integrity: Integrity::Web, ..Labels::default() }
 }
 
-fn facts(labels: Labels, own: bool, origin: Origin) -> ConnectFacts {
+pub(crate) fn facts(labels: Labels, own: bool, origin: Origin) -> ConnectFacts {
     ConnectFacts { labels, origin, own, calls: Counts::default() }
 }
 
-fn asked(policy: &AgentPolicy, action: Connect, facts: ConnectFacts) -> (Answer, String) {
+pub(crate) fn asked(policy: &AgentPolicy, action: Connect, facts: ConnectFacts) -> (Answer, String) {
     match decide(policy, Call { action, facts }) {
         Decision::Allow(allowed) => (Answer::Allow, allowed.reasons()[0].to_string()),
         Decision::Ask(question) => (Answer::Ask, question.reasons()[0].to_string()),
@@ -138,224 +138,6 @@ fn a_yes_is_good_for_exactly_the_request_that_was_shown() {
     assert!(shown[0].contains("https://api.example.com/repos/acme/a"), "{shown:?}");
     assert!(shown.last().unwrap().contains("one"), "{shown:?}");
     assert_eq!(first.session_binding(), None);
-}
-
-/// The presets, beside rules that allow everything at their hosts.
-fn all_but_what_presets_deny() -> AgentPolicy {
-    let all =
-        ["api.github.com", "github.com", "registry.npmjs.org", "pypi.org", "upload.pypi.org", "crates.io"]
-            .map(|host| format!("\"GET,POST,PUT,PATCH,DELETE https://{host}/**?*\""));
-    let presets = "presets = [\"cargo\", \"github\", \"npm\", \"pip\"]";
-    let text = format!("[egress]\n{presets}\nallow = [{}]\n", all.join(", "));
-    compile(&agent(&text), None, &[]).unwrap()
-}
-
-/// A new credential is a new way out: what makes one is denied by the presets, also where another rule allows all.
-#[test]
-fn no_credential_is_made_through_an_api_of_a_preset_whatever_else_is_allowed() {
-    let open = all_but_what_presets_deny();
-    let answer =
-        |target: &str| asked(&open, request(target), facts(Labels::default(), false, Origin::Unknown));
-    for target in [
-        "POST https://api.github.com/app/installations/1/access_tokens",
-        "POST https://api.github.com/app/installations/1/access_tokens?x=y",
-        "POST https://api.github.com/applications/Iv1.a/token/scoped",
-        "POST https://api.github.com/app-manifests/code/conversions",
-        "GET https://api.github.com/copilot_internal/v2/token",
-        "POST https://api.github.com/user/keys",
-        "POST https://api.github.com/user/gpg_keys",
-        "POST https://api.github.com/user/ssh_signing_keys",
-        "POST https://api.github.com/repos/acme/a/keys",
-        "POST https://api.github.com/repos/acme/a/hooks",
-        "POST https://api.github.com/orgs/acme/hooks",
-        "POST https://api.github.com/repos/acme/a/actions/runners/registration-token",
-        "POST https://api.github.com/orgs/acme/actions/runners/registration-token",
-        "PUT https://api.github.com/repos/acme/a/environments/prod/secrets/A",
-        "PUT https://api.github.com/repos/acme/a/dependabot/secrets/A",
-        "POST https://api.github.com/orgs/acme/personal-access-token-requests/1",
-        "POST https://api.github.com/orgs/acme/actions/secrets/a",
-        "POST https://api.github.com/repositories/1/keys",
-        "POST https://api.github.com/repositories/1/hooks",
-        "GET https://api.github.com/repositories/1/hooks/2?x=y",
-        "PUT https://api.github.com/repositories/1/actions/secrets/A",
-        "PUT https://api.github.com/repositories/1/environments/prod/secrets/A",
-        "POST https://api.github.com/repositories/1/actions/runners/registration-token",
-        "PUT https://api.github.com/repositories/1/collaborators/eve",
-        "PUT https://api.github.com/repos/acme/a/collaborators/eve",
-        "POST https://api.github.com/repos/acme/a/codespaces",
-        "POST https://api.github.com/user/codespaces",
-        "POST https://api.github.com/organizations/1/hooks",
-        "POST https://api.github.com/organizations/1/actions/runners/registration-token",
-        "POST https://api.github.com/organizations/1/invitations",
-        "PUT https://api.github.com/orgs/acme/memberships/eve",
-        "PUT https://api.github.com/user/installations/1/repositories/2",
-        "POST https://api.github.com/hub",
-        "POST https://api.github.com/graphql",
-        "GET https://registry.npmjs.org/-/v1/done?sessionId=x",
-        "GET https://crates.io/api/private/session/authorize?code=x&state=y",
-        "POST https://github.com/login/oauth/access_token",
-        "POST https://github.com/login/device/code",
-        "POST https://registry.npmjs.org/-/npm/v1/tokens",
-        "GET https://registry.npmjs.org/-/npm/v1/tokens",
-        "PUT https://registry.npmjs.org/-/user/org.couchdb.user:eve",
-        "POST https://registry.npmjs.org/-/npm/v1/oidc/token/exchange/package/a",
-        "POST https://pypi.org/_/oidc/mint-token",
-        "POST https://crates.io/api/v1/trusted_publishing/tokens",
-        "PUT https://crates.io/api/v1/me/tokens",
-    ] {
-        let (found, why) = answer(target);
-        assert_eq!(found, Answer::Deny, "{target}: {why}");
-    }
-    // The rule beside them does allow what is no credential.
-    assert_eq!(answer("POST https://api.github.com/repos/acme/a/issues").0, Answer::Allow);
-}
-
-/// As GitHub's documentation lists them, not as the presets do.
-#[test]
-fn presets_of_github_show_no_secret_that_was_found_and_let_nobody_in() {
-    let open = all_but_what_presets_deny();
-    let answer =
-        |target: &str| asked(&open, request(target), facts(Labels::default(), false, Origin::Unknown)).0;
-    for target in [
-        "GET https://api.github.com/repos/acme/a/secret-scanning/alerts?state=open",
-        "GET https://api.github.com/repos/acme/a/secret-scanning/alerts/1",
-        "GET https://api.github.com/repositories/1/secret-scanning/alerts",
-        "GET https://api.github.com/orgs/acme/secret-scanning/alerts",
-        "GET https://api.github.com/organizations/1/secret-scanning/alerts?page=2",
-        "POST https://api.github.com/orgs/acme/teams",
-        "PATCH https://api.github.com/orgs/acme/teams/core",
-        "PUT https://api.github.com/orgs/acme/teams/core/memberships/eve",
-        "PUT https://api.github.com/orgs/acme/teams/core/repos/acme/a",
-        "PUT https://api.github.com/organizations/1/team/2/memberships/eve",
-        "PUT https://api.github.com/organizations/1/team/2/repos/acme/a",
-        "POST https://api.github.com/repos/acme/a/pulls/1/codespaces",
-        "POST https://api.github.com/repositories/1/pulls/1/codespaces",
-    ] {
-        assert_eq!(answer(target), Answer::Deny, "{target}");
-    }
-    assert_eq!(answer("GET https://api.github.com/orgs/acme/teams/core/members"), Answer::Allow);
-    // By the preset alone, nothing that holds a secret is read.
-    let alone = compile(&agent("[egress]\npresets = [\"github\"]\n"), None, &[]).unwrap();
-    let read =
-        |target: &str| asked(&alone, request(target), facts(Labels::default(), false, Origin::Unknown)).0;
-    assert_eq!(read("GET https://api.github.com/repos/acme/a/pulls?page=2"), Answer::Allow);
-    assert_eq!(read("GET https://api.github.com/repos/acme/a/secret-scanning/alerts"), Answer::Deny);
-}
-
-/// What makes credentials at GitHub, of whoever asks.
-const OWN: &[&str] = &[
-    "app",
-    "applications",
-    "app-manifests",
-    "authorizations",
-    "copilot_internal",
-    "credentials",
-    "enterprises",
-    "graphql",
-    "hub",
-    "scim",
-    "teams",
-    "user/codespaces",
-    "user/gpg_keys",
-    "user/installations",
-    "user/keys",
-    "user/repository_invitations",
-    "user/ssh_signing_keys",
-];
-/// Of a repository.
-const OF_REPOSITORIES: &[&str] = &[
-    "actions/oidc",
-    "actions/organization-secrets",
-    "actions/runners",
-    "actions/secrets",
-    "agents/secrets",
-    "codespaces",
-    "collaborators",
-    "dependabot/secrets",
-    "environments/prod/secrets",
-    "hooks",
-    "invitations",
-    "keys",
-];
-/// Of an organisation.
-const OF_ORGANISATIONS: &[&str] = &[
-    "actions",
-    "agents",
-    "codespaces",
-    "credential-authorizations",
-    "dependabot",
-    "hooks",
-    "invitations",
-    "memberships",
-    "outside_collaborators",
-    "private-registries",
-    "personal-access-tokens",
-    "personal-access-token-requests",
-];
-
-/// Each of them is a list of names, in which one could get lost.
-#[test]
-fn all_that_makes_credentials_is_closed_as_it_is_and_below_by_each_name_of_its_owner() {
-    let open = all_but_what_presets_deny();
-    let below = |scopes: &[&str], names: &[&str]| -> Vec<String> {
-        scopes.iter().flat_map(|scope| names.iter().map(move |name| format!("{scope}{name}"))).collect()
-    };
-    let github = [
-        below(&[""], OWN),
-        below(&["repos/acme/a/", "repositories/1/"], OF_REPOSITORIES),
-        below(&["orgs/acme/", "organizations/1/"], OF_ORGANISATIONS),
-    ];
-    let github = github.concat();
-    let github = github
-        .iter()
-        .flat_map(|name| ["", "/1", "/1/a"].map(|rest| format!("POST https://api.github.com/{name}{rest}")));
-    let others = [
-        "GET https://registry.npmjs.org/-/npm/v1/tokens/token/1",
-        "GET https://registry.npmjs.org/-/whoami",
-        "GET https://registry.npmjs.org/-/v1/login",
-        "POST https://upload.pypi.org/legacy/",
-        "GET https://crates.io/api/v1/me/tokens",
-    ];
-    for target in github.chain(others.map(str::to_owned)) {
-        let (found, why) = asked(&open, request(&target), facts(Labels::default(), false, Origin::Unknown));
-        assert_eq!(found, Answer::Deny, "{target}: {why}");
-    }
-}
-
-/// By the presets alone, nothing of GitHub is written without a person, and what only runs or publishes is closed. To its
-/// API a pull request is an issue, too.
-#[test]
-fn presets_of_issues_and_pulls_ask_for_what_they_name_and_open_nothing_else() {
-    let of =
-        |presets: &str| compile(&agent(&format!("[egress]\npresets = [{presets}]\n")), None, &[]).unwrap();
-    let (issues, pulls) = (of("\"github-issues\""), of("\"github-pulls\""));
-    let all = of("\"cargo\", \"github\", \"github-issues\", \"github-pulls\", \"npm\", \"pip\"");
-    let (ask, deny, allow) = (Answer::Ask, Answer::Deny, Answer::Allow);
-    for (target, by_issues, by_pulls, by_all) in [
-        ("GET https://api.github.com/repos/a/b/issues?page=2", allow, deny, allow),
-        ("GET https://api.github.com/repos/a/b/pulls?page=2", deny, allow, allow),
-        ("POST https://api.github.com/repos/a/b/issues", ask, deny, ask),
-        ("PATCH https://api.github.com/repos/a/b/issues/1", ask, deny, ask),
-        ("POST https://api.github.com/repos/a/b/issues/1/comments", ask, deny, ask),
-        ("PATCH https://api.github.com/repos/a/b/pulls/1", deny, ask, ask),
-        ("POST https://api.github.com/repos/a/b/pulls/1/reviews", deny, ask, ask),
-        ("PUT https://api.github.com/repos/a/b/pulls/1/merge", deny, deny, deny),
-        ("PUT https://api.github.com/repos/a/b/issues/1/lock", deny, deny, deny),
-        ("POST https://api.github.com/repos/a/b/dispatches", deny, deny, deny),
-        ("POST https://api.github.com/repos/a/b/actions/workflows/1/dispatches", deny, deny, deny),
-        ("POST https://api.github.com/repos/a/b/forks", deny, deny, deny),
-        ("POST https://api.github.com/gists", deny, deny, deny),
-        ("POST https://api.github.com/markdown", deny, deny, deny),
-        ("GET https://api.github.com/repositories/1/issues?page=2", deny, deny, deny),
-        ("GET https://api.github.com/user", deny, deny, deny),
-    ] {
-        for (policy, answer) in [(&issues, by_issues), (&pulls, by_pulls), (&all, by_all)] {
-            let facts = facts(Labels::default(), false, Origin::Unknown);
-            let (found, why) = asked(policy, request(target), facts);
-            assert_eq!(found, answer, "{target}: {why}");
-        }
-    }
-    assert!(domain::Preset::named("github-issues").unwrap().about.contains("pull requests"));
 }
 
 #[test]

@@ -11,6 +11,8 @@ mod held;
 #[cfg(test)]
 mod origins;
 #[cfg(test)]
+mod presets;
+#[cfg(test)]
 mod properties;
 #[cfg(test)]
 mod versions;
