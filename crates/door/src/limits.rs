@@ -16,9 +16,10 @@ pub struct DoorLimits {
     pub frame: Duration,
     /// How long a running guest may say nothing at all although it was asked how it is.
     pub silence: Duration,
-    /// From the start of a connection, or the end of its last answer, to the end of the next request's head.
+    /// From the start of a connection, or the end of its last answer, to the end of the next request's head; with HTTP/2, from
+    /// its last sign of life to the next one, where none can come in the middle of a head.
     pub http_head: Duration,
-    /// From the end of a request's head to the end of its body.
+    /// From the end of a request's head to the end of its body; of one that leaves, to its next piece, whatever its length.
     pub http_body: Duration,
     /// How long a guest may leave bytes untaken, or let an archive wait.
     pub stall: Duration,

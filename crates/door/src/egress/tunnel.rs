@@ -4,13 +4,14 @@ use std::convert::Infallible;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use bytes::Bytes;
 use http::StatusCode;
 use hyper::rt::Executor;
 use hyper::server::conn::http2;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use rustls::ServerConfig;
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 use wire::egress::url::Authority;
@@ -28,8 +29,8 @@ const WINDOW: u32 = 64 << 10;
 const WINDOWS: u32 = 256 << 10;
 /// Bytes of an answer that wait to be sent.
 const SEND_BUFFER: usize = 64 << 10;
-/// How often a silent connection of HTTP/2 is asked whether it is still there, and how long it may take to say so.
-const ALIVE: Duration = Duration::from_secs(60);
+/// What HTTP/2 begins with (RFC 9113, section 3.4).
+const PREFACE: usize = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".len();
 
 /// The first byte of TLS: a handshake record.
 const HANDSHAKE: u8 = 0x16;
@@ -96,14 +97,23 @@ impl EgressEndpoint {
         }
     }
 
-    async fn http2<S>(&self, origin: Origin, stream: S)
+    async fn http2<S>(&self, origin: Origin, mut stream: S)
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
+        // Hyper would wait for it without end.
+        let mut preface = [0; PREFACE];
+        match tokio::time::timeout(self.limits.http_head, stream.read_exact(&mut preface)).await {
+            Ok(Ok(_)) => {}
+            Ok(Err(error)) => return tracing::debug!(%error, "a connection of HTTP/2 ended before it began"),
+            Err(_elapsed) => return tracing::debug!("the beginning of HTTP/2 took too long"),
+        }
+        let stream = Rewound::new(Bytes::copy_from_slice(&preface), stream);
         let service = service_fn(|request| {
             let (exchanges, origin) = (self.exchanges.clone(), origin.clone());
             async move { Ok::<_, Infallible>(exchanges.answer(request, Some(&origin)).await) }
         });
+        let (ask, answer) = self.alive();
         let served = http2::Builder::new(Tasks::default())
             .timer(TokioTimer::new())
             .max_concurrent_streams(STREAMS)
@@ -111,13 +121,20 @@ impl EgressEndpoint {
             .initial_connection_window_size(WINDOWS)
             .max_header_list_size(u32::try_from(MAX_HEADER_BYTES).unwrap_or(u32::MAX))
             .max_send_buf_size(SEND_BUFFER)
-            .keep_alive_interval(ALIVE)
-            .keep_alive_timeout(ALIVE)
+            .keep_alive_interval(ask)
+            .keep_alive_timeout(answer)
             .serve_connection(TokioIo::new(stream), service)
             .await;
         if let Err(error) = served {
             tracing::debug!(%error, "a connection of HTTP/2 ended early");
         }
+    }
+
+    /// How long a connection of HTTP/2 may be silent until it is asked whether it is still there, and how long it may take to
+    /// say so. It can't before a head that it has begun is at its end (section 4.3), so this is the time for heads, too.
+    fn alive(&self) -> (Duration, Duration) {
+        let ask = self.limits.http_head / 3;
+        (ask, self.limits.http_head.saturating_sub(ask))
     }
 }
 

@@ -79,6 +79,25 @@ async fn a_head_that_does_not_come_to_its_end_is_not_waited_for() {
     proxy.nothing_left().await;
 }
 
+/// One time for the whole of it: what comes doesn't begin it anew.
+#[tokio::test]
+async fn a_head_that_comes_byte_by_byte_is_cut_by_one_time_for_all_of_it() {
+    let mut proxy = Proxy::new(DoorLimits { http_head: SHORT, ..DoorLimits::default() }).await;
+    let mut head = proxy.connect().await;
+    head.write_all(b"GET http://example.com/").await.unwrap();
+    assert!(ends_in_spite_of_drops(head, b"a").await, "to the proxy");
+    let mut fields = proxy.connect().await;
+    fields.write_all(b"GET http://example.com/ HTTP/1.1\r\n").await.unwrap();
+    assert!(ends_in_spite_of_drops(fields, b"a: b\r\n").await, "field by field");
+    let mut handshake = proxy.tunnel("example.com:443").await;
+    handshake.write_all(&[0x16, 3, 1, 0, 200]).await.unwrap();
+    assert!(ends_in_spite_of_drops(handshake, &[0]).await, "in the handshake of TLS");
+    let mut tls = proxy.tls("example.com:443", "example.com", &["http/1.1"]).await.unwrap();
+    tls.write_all(b"GET / HTTP/1.1\r\n").await.unwrap();
+    assert!(ends_in_spite_of_drops(tls, b"a: b\r\n").await, "in TLS");
+    proxy.nothing_left().await;
+}
+
 #[tokio::test]
 async fn a_body_that_says_nothing_ends_the_request() {
     let mut proxy = Proxy::new(DoorLimits { http_body: SHORT, ..DoorLimits::default() }).await;

@@ -214,6 +214,47 @@ async fn frames_that_no_client_would_send_do_not_leave() {
     assert_eq!(proxy.next().await.request, get("example.com", "/"));
 }
 
+/// Neither before HTTP/2 begins, nor in a head, whether bytes come or not: who is in one can't say that it is still there.
+#[tokio::test]
+async fn a_head_that_does_not_come_to_its_end_is_not_waited_for_in_http_2_either() {
+    let mut proxy = Proxy::new(DoorLimits { http_head: SHORT, ..DoorLimits::default() }).await;
+    let settings = framed(4, 0, 0, &[]);
+    let head = fields(&[(":method", "GET"), (":scheme", "https"), (":authority", "example.com")]);
+    let frame = framed(HEADERS, END_STREAM, 1, &head);
+    let begun = [PREFACE, &settings].concat();
+    for (what, sent, drop) in [
+        ("nothing", Vec::new(), Vec::new()),
+        ("half of the preface", PREFACE[..12].to_vec(), Vec::new()),
+        ("a head without its end", [&begun[..], &frame].concat(), Vec::new()),
+        ("a head, byte by byte", begun.clone(), framed(HEADERS, END_STREAM, 1, &[0; 200])),
+        ("a head, frame by frame", [&begun[..], &frame].concat(), framed(9, 0, 1, b"")),
+    ] {
+        let mut tls = h2(&proxy).await;
+        tls.write_all(&sent).await.unwrap();
+        tls.flush().await.unwrap();
+        let ended = if drop.is_empty() {
+            tokio::time::timeout(SHORT * 10, tls.read_to_end(&mut Vec::new())).await.is_ok()
+        } else {
+            ends_in_spite_of_drops(tls, &drop).await
+        };
+        assert!(ended, "{what}");
+    }
+    proxy.nothing_left().await;
+}
+
+/// While it says that it is there, nobody ends it, though it asks for nothing.
+#[tokio::test]
+async fn a_silent_connection_of_http_2_stays_as_long_as_it_answers() {
+    // Long enough for a busy machine to answer in.
+    let patience = SHORT * 8;
+    let mut proxy = Proxy::new(DoorLimits { http_head: patience, ..DoorLimits::default() }).await;
+    let mut client = client(&proxy).await;
+    tokio::time::sleep(patience * 2).await;
+    let answer = tokio::spawn(client.send_request(request("https://example.com/", "")));
+    proxy.next().await.ok("still there").await;
+    assert_eq!(answer.await.unwrap().unwrap().status(), 200);
+}
+
 #[tokio::test]
 async fn a_refusal_waits_for_a_body_that_is_still_sent_so_that_it_can_be_read() {
     let mut proxy = Proxy::usual().await;

@@ -14,7 +14,7 @@ use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
 use serde_bytes::ByteBuf;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::mpsc;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
@@ -175,8 +175,30 @@ fn leaf(issuer: &Issuer<'_, KeyPair>, host: String) -> LeafAnswer {
     }
 }
 
+/// Whether a stream is ended although a byte of `drop` comes now and then, before that took ten times the patience of [`SHORT`].
+async fn ends_in_spite_of_drops<S: AsyncRead + AsyncWrite + Unpin>(stream: S, drop: &[u8]) -> bool {
+    let (mut read, mut write) = tokio::io::split(stream);
+    let mut ticks = tokio::time::interval(SHORT / 10);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let dripping = async {
+        for byte in drop.iter().cycle().take(100) {
+            ticks.tick().await;
+            // Where it can't be written any more, the end is about to be read.
+            if write.write_all(&[*byte]).await.is_ok() {
+                std::mem::drop(write.flush().await);
+            }
+        }
+    };
+    let mut rest = Vec::new();
+    tokio::select! {
+        // With a word or without, by an error of TLS.
+        _ = read.read_to_end(&mut rest) => true,
+        () = dripping => false,
+    }
+}
+
 /// A response whose length is told.
-async fn read_response<S: tokio::io::AsyncRead + Unpin>(stream: &mut S) -> String {
+async fn read_response<S: AsyncRead + Unpin>(stream: &mut S) -> String {
     let head = read_head(stream).await;
     let length = head.lines().find_map(|line| line.strip_prefix("content-length: "));
     let mut body = vec![0; length.map_or(0, |length| length.parse().unwrap())];
@@ -185,7 +207,7 @@ async fn read_response<S: tokio::io::AsyncRead + Unpin>(stream: &mut S) -> Strin
 }
 
 /// A response's head, to the empty line.
-async fn read_head<S: tokio::io::AsyncRead + Unpin>(stream: &mut S) -> String {
+async fn read_head<S: AsyncRead + Unpin>(stream: &mut S) -> String {
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
         head.push(stream.read_u8().await.unwrap());
