@@ -14,7 +14,9 @@ use futures::FutureExt as _;
 use futures::future::BoxFuture;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use serde_json::json;
 use testkit::way_out::WayOut;
+use testkit::{Reply, Site};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
@@ -83,8 +85,15 @@ impl Resolve for Here {
 
 struct Lab {
     server: Server,
-    way: WayOut,
+    program: Program,
     _folder: tempfile::TempDir,
+}
+
+/// A program in the place of one in a cell, which speaks to one site.
+struct Program {
+    way: WayOut,
+    host: &'static str,
+    port: u16,
 }
 
 async fn lab() -> Lab {
@@ -94,20 +103,20 @@ async fn lab() -> Lab {
     let site = format!("api.example:{}", server.port);
     let agent = format!(
         "name = \"attacker\"\nharness = {{ command = [\"true\"] }}\n[egress]\n\
-         allow = [\"GET,POST https://{site}/open/**\"]\n\
-         deny = [\"POST https://{site}/open/installations/*/access_tokens\"]\n"
+         allow = [\"GET,POST https://{site}/open/**\"]\n"
     );
     let network =
         Network { private: vec![site.parse().unwrap()], ca: Some(ca.clone()), ..Network::default() };
     let way = WayOut::resolving(&agent, network, Here).await;
-    Lab { server, way, _folder: folder }
+    let program = Program { way, host: "api.example", port: server.port };
+    Lab { server, program, _folder: folder }
 }
 
-impl Lab {
+impl Program {
     /// TLS with the door, in a tunnel to one name, where another may be asked for.
     async fn tls(&self, tunnel: &str, asked: &str, alpn: &str) -> io::Result<TlsStream<TcpStream>> {
         let mut stream = TcpStream::connect(self.way.proxy).await?;
-        let target = format!("{tunnel}:{}", self.server.port);
+        let target = format!("{tunnel}:{}", self.port);
         let connect = format!("CONNECT {target} HTTP/1.1\r\nhost: {target}\r\n\r\n");
         stream.write_all(connect.as_bytes()).await?;
         let mut head = Vec::new();
@@ -129,7 +138,7 @@ impl Lab {
 
     /// Sends bytes in TLS; all that comes back, until it ends or nothing more does.
     async fn said(&self, alpn: &str, bytes: &[u8]) -> Vec<u8> {
-        let mut tls = self.tls("api.example", "api.example", alpn).await.unwrap();
+        let mut tls = self.tls(self.host, self.host, alpn).await.unwrap();
         drop(tls.write_all(bytes).await);
         drop(tls.flush().await);
         let mut answer = Vec::new();
@@ -138,7 +147,7 @@ impl Lab {
     }
 
     async fn http1(&self, request: &str) -> String {
-        let request = request.replace("SITE", &format!("api.example:{}", self.server.port));
+        let request = request.replace("SITE", &format!("{}:{}", self.host, self.port));
         String::from_utf8_lossy(&self.said("http/1.1", request.as_bytes()).await).into_owned()
     }
 
@@ -148,7 +157,7 @@ impl Lab {
         for text in fields.iter().flat_map(|(name, value)| [Some(*name), Some(*value)]).flatten().enumerate()
         {
             let (at, text) = text;
-            let text = text.replace("SITE", &format!("api.example:{}", self.server.port));
+            let text = text.replace("SITE", &format!("{}:{}", self.host, self.port));
             if at % 2 == 0 {
                 block.push(0);
             }
@@ -173,9 +182,10 @@ impl Lab {
 #[tokio::test]
 async fn nothing_of_the_attackers_list_is_heard_in_tls_either() {
     let lab = lab().await;
+    let program = &lab.program;
     // Another name in TLS than the tunnel's.
     for (tunnel, asked) in [("api.example", "evil.example"), ("evil.example", "api.example")] {
-        let tls = lab.tls(tunnel, asked, "http/1.1").await;
+        let tls = program.tls(tunnel, asked, "http/1.1").await;
         let request = format!("GET /open/a HTTP/1.1\r\nhost: {asked}:{}\r\n\r\n", lab.server.port);
         if let Ok(mut tls) = tls {
             drop(tls.write_all(request.as_bytes()).await);
@@ -189,12 +199,10 @@ async fn nothing_of_the_attackers_list_is_heard_in_tls_either() {
         "GET /open/a HTTP/1.1\r\nhost: evil.example\r\n\r\n",
         "GET /open/../closed HTTP/1.1\r\nhost: SITE\r\n\r\n",
         "GET /closed HTTP/1.1\r\nhost: SITE\r\n\r\n",
-        // A credential of its own.
-        "POST /open/installations/7/access_tokens HTTP/1.1\r\nhost: SITE\r\ncontent-length: 0\r\n\r\n",
         // A head that doesn't come to its end.
         "GET /open/slow HTTP/1.1\r\nhost: SITE\r\nx: y\r\n",
     ] {
-        let answer = lab.http1(request).await;
+        let answer = program.http1(request).await;
         assert!(!answer.contains(" 200 "), "{request}: {answer}");
     }
     let open = [(":method", "POST"), (":scheme", "https"), (":authority", "SITE"), (":path", "/open/a")];
@@ -223,15 +231,48 @@ async fn nothing_of_the_attackers_list_is_heard_in_tls_either() {
         instead(3, (":path", "/open/../closed")),
         instead(3, (":path", "https://evil.example/open/a")),
     ];
-    let all = requests.iter().map(|fields| lab.http2(fields, b"0\r\n\r\nGET /closed HTTP/1.1\r\n\r\n"));
+    let all = requests.iter().map(|fields| program.http2(fields, b"0\r\n\r\nGET /closed HTTP/1.1\r\n\r\n"));
     futures::future::join_all(all).await;
     assert_eq!(lab.server.heard(), "");
     // It is not the way that is closed: what is sound leaves, and is one request of HTTP/1.1.
-    lab.http2(&open, b"0\r\n\r\nGET /closed").await;
+    program.http2(&open, b"0\r\n\r\nGET /closed").await;
     let heard = lab.server.heard();
     assert!(heard.starts_with("POST /open/a HTTP/1.1\r\n"), "{heard}");
     assert_eq!(heard.matches(" HTTP/1.1\r\n").count(), 1, "{heard}");
     assert!(
-        lab.http1("GET /open/b HTTP/1.1\r\nhost: SITE\r\nconnection: close\r\n\r\n").await.ends_with("ok")
+        program
+            .http1("GET /open/b HTTP/1.1\r\nhost: SITE\r\nconnection: close\r\n\r\n")
+            .await
+            .ends_with("ok")
     );
+}
+
+/// What stands in its place at the real host's name and port.
+#[test]
+fn no_token_is_minted_at_github_by_an_agent_with_its_preset_that_may_else_do_all() {
+    let site = Site::start(&["api.github.com"], |_| Reply::Json(201, json!({"token": "ghs_minted"})));
+    let folder = tempfile::tempdir().unwrap();
+    let network = site.reached(folder.path());
+    let agent = "name = \"attacker\"\nharness = { command = [\"true\"] }\n[egress]\npresets = [\"github\"]\n\
+                 allow = [\"GET,POST,PUT,PATCH https://api.github.com/**\"]\n";
+    tokio::runtime::Runtime::new().unwrap().block_on(async {
+        let way = WayOut::open(agent, network).await;
+        let program = Program { way, host: "api.github.com", port: 443 };
+        for line in ["POST /app/installations/1/access_tokens", "PUT /orgs/acme/organization-roles/users/eve/1"] {
+            let (method, path) = line.split_once(' ').unwrap();
+            let end = "connection: close\r\ncontent-length: 0\r\n\r\n";
+            let answer = program.http1(&format!("{line} HTTP/1.1\r\nhost: SITE\r\n{end}")).await;
+            assert!(answer.starts_with("HTTP/1.1 403 ") && answer.contains("lazaret: "), "{answer}");
+            let fields =
+                [(":method", method), (":scheme", "https"), (":authority", "SITE"), (":path", path)];
+            program.http2(&fields, b"").await;
+        }
+        assert!(site.asked().is_empty(), "{:?}", site.asked());
+        // It is not the way that is closed.
+        let open = "POST /repos/acme/a/issues HTTP/1.1\r\nhost: SITE\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
+        let answer = program.http1(open).await;
+        assert!(answer.starts_with("HTTP/1.1 201 "), "{answer}");
+    });
+    let asked: Vec<String> = site.asked().into_iter().map(|asked| asked.line).collect();
+    assert_eq!(asked, ["POST /repos/acme/a/issues"]);
 }
