@@ -210,6 +210,61 @@ fn unsafe_is_only_in_sys() {
     }
 }
 
+/// What asks for a name, or reaches another machine, by itself.
+const REACHES: &[&str] = &[
+    "TcpStream::connect",
+    "TcpSocket",
+    "UdpSocket",
+    "ToSocketAddrs",
+    "to_socket_addrs",
+    "lookup_host",
+    "getaddrinfo",
+    "libc::connect",
+    "net::connect",
+    "socket::connect",
+    "reqwest::Client",
+    "reqwest::blocking",
+    "reqwest::get",
+    "ClientBuilder",
+    "HttpConnector",
+    "HttpsConnector",
+    "PgConnect",
+    "SmtpTransport",
+    "connect_tokio1",
+    "Transport::from_uri",
+];
+
+/// Which code may do so beside tests, and why. All the rest of the host goes by the one dialer, which judges where it leads.
+const MAY_REACH: &[(&str, &str)] = &[
+    ("crates/dial/src", "it is the one dialer"),
+    ("crates/store/src", "the database, which the host's owner named"),
+    ("crates/guest/src/harness", "in a cell, whose loopback leads to the door alone"),
+    ("crates/demo/src/hostile", "in a cell, where it tries what must not be reached"),
+];
+
+#[test]
+fn only_the_dialer_reaches_other_machines() {
+    let mut used: BTreeSet<&(&str, &str)> = BTreeSet::new();
+    for (path, text) in rust_files() {
+        if path.file_name().is_some_and(|name| name == "tests.rs") {
+            continue;
+        }
+        for (at, line) in code(&path, &text).iter().enumerate() {
+            let imports = line.contains("use reqwest::") && line.contains("Client");
+            let is_comment = line.trim_start().starts_with("//");
+            if is_comment || !(imports || REACHES.iter().any(|word| line.contains(word))) {
+                continue;
+            }
+            let mine = MAY_REACH.iter().find(|(place, _)| path.starts_with(root().join(place)));
+            assert!(mine.is_some(), "{}:{}: goes past the dialer: `{}`", path.display(), at + 1, line.trim());
+            used.extend(mine);
+        }
+    }
+    for entry in MAY_REACH {
+        assert!(used.contains(entry), "`{}` needn't be listed: it reaches nothing", entry.0);
+    }
+}
+
 #[test]
 fn no_path_of_a_developers_machine_is_committed() {
     let forbidden = [concat!("/wo", "rk/"), concat!("/tmp/", "h/"), concat!("/home/", "user/")];
