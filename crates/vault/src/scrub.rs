@@ -11,10 +11,14 @@ use memchr::memmem::Finder;
 use secrecy::zeroize::Zeroizing;
 
 use crate::secret::Secret;
-use crate::views::View;
+use crate::views::{Escape, View};
 
 /// What stands where a secret was.
 pub const REDACTED: &str = "[redacted]";
+
+/// Most letters that are read otherwise by whoever begins within an escape: from its end on, both read the same, but in a row of
+/// backslashes. Nobody's secret begins with so many.
+const MAX_OTHERWISE: usize = 64;
 
 /// Reads a stream, and gives it back without secrets.
 pub struct Scrubber {
@@ -32,9 +36,16 @@ struct Needle {
     bytes: Zeroizing<Vec<u8>>,
     /// For each beginning, how long its longest own beginning is that is also its end (Knuth, Morris and Pratt).
     borders: Vec<u32>,
-    /// What follows its first letter, and its first two, if these are hex digits: such letters are read as part of an
-    /// escape where a percent sign, or one and a digit, stand before them.
-    after_digits: Vec<Self>,
+}
+
+/// What is at a place.
+enum Stands {
+    /// Something else.
+    No,
+    /// The needle, up to here.
+    UpTo(usize),
+    /// What may be its beginning.
+    Perhaps,
 }
 
 impl Scrubber {
@@ -49,7 +60,7 @@ impl Scrubber {
             .collect();
         forms.sort_by(|one, other| one.as_slice().cmp(other.as_slice()));
         forms.dedup();
-        let needles = forms.into_iter().filter(|form| !form.is_empty()).map(Needle::with_rests).collect();
+        let needles = forms.into_iter().filter(|form| !form.is_empty()).map(Needle::new).collect();
         Self { needles, held: Zeroizing::default(), offset: 0, covered: 0 }
     }
 
@@ -69,7 +80,7 @@ impl Scrubber {
     /// A whole text, such as a header's value, without secrets.
     #[must_use]
     pub fn whole(&self, text: &[u8]) -> Vec<u8> {
-        let needles = self.needles.iter().map(|needle| Needle::with_rests(needle.bytes.clone())).collect();
+        let needles = self.needles.iter().map(|needle| Needle::new(needle.bytes.clone())).collect();
         let mut fresh = Self { needles, held: Zeroizing::new(text.to_vec()), offset: 0, covered: 0 };
         fresh.finish()
     }
@@ -78,16 +89,9 @@ impl Scrubber {
         let held = &self.held;
         let mut found: Vec<(usize, usize)> = Vec::new();
         let mut keep = self.held.len();
-        let percent = View::percent(held, last);
-        if let Some(view) = &percent {
-            for needle in &self.needles {
-                let begun = needle.find_in_escape(view, held, &mut found);
-                keep = if last { keep } else { keep.min(begun) };
-            }
-        }
-        let views = [View::json(held, last), View::html(held, last), View::narrow(held)];
+        let views = [View::percent(held, last), View::json(held, last), View::html(held, last)];
         let views: Vec<View<'_>> =
-            [Some(View::plain(held)), percent].into_iter().chain(views).flatten().collect();
+            [Some(View::plain(held)), View::narrow(held)].into_iter().chain(views).flatten().collect();
         for view in &views {
             for needle in &self.needles {
                 needle.find(view, &mut found);
@@ -95,7 +99,10 @@ impl Scrubber {
                     keep = keep.min(view.source(needle.begun(&view.bytes)));
                 }
             }
-            keep = keep.min(view.end());
+            let begun = self.find_in_escapes(view, &mut found);
+            if !last {
+                keep = keep.min(begun).min(view.end());
+            }
         }
         // Not within an escape: the rest would be read otherwise than it is now.
         while let Some(earlier) =
@@ -109,6 +116,36 @@ impl Scrubber {
         self.held.drain(..keep);
         self.offset = self.offset.saturating_add(keep as u64);
         given
+    }
+
+    /// Every place within an escape where a secret begins: what stands before it takes its first letters for an escape of its own, as
+    /// `%` takes those of `ab%2F`, `\u00` those of `ab\/`, `&#` those of `1;&amp;`. Gives where at the end of the buffer one may have
+    /// begun.
+    fn find_in_escapes(&self, view: &View<'_>, found: &mut Vec<(usize, usize)>) -> usize {
+        let mut keep = self.held.len();
+        let mut begins = [false; 256];
+        for first in self.needles.iter().filter_map(|needle| needle.bytes.first()) {
+            begins.get_mut(usize::from(*first)).into_iter().for_each(|begins| *begins = true);
+        }
+        for escape in view.escapes() {
+            for place in view.within(&escape, &begins) {
+                let Some(letter) = view.letter(place) else {
+                    keep = keep.min(place);
+                    continue;
+                };
+                let may = |first: &&u8| begins.get(usize::from(**first)) == Some(&true);
+                let Some(first) = letter.bytes().first().filter(may) else { continue };
+                let begun = |needle: &&Needle| needle.bytes.first() == Some(first);
+                for needle in self.needles.iter().filter(begun) {
+                    match needle.stands_at(view, &escape, place) {
+                        Stands::No => {}
+                        Stands::UpTo(end) => found.push((place, end)),
+                        Stands::Perhaps => keep = keep.min(place),
+                    }
+                }
+            }
+        }
+        keep
     }
 
     /// The first bytes of what is held, with a mark for each stretch that secrets cover.
@@ -145,15 +182,7 @@ impl Needle {
             }
             borders.push(border);
         }
-        Self { bytes, borders, after_digits: Vec::new() }
-    }
-
-    fn with_rests(bytes: Zeroizing<Vec<u8>>) -> Self {
-        let digits = bytes.iter().take(2).take_while(|byte| byte.is_ascii_hexdigit()).count();
-        let rest = |from: usize| bytes.get(from..).filter(|rest| !rest.is_empty());
-        let after_digits =
-            (1..=digits).filter_map(rest).map(|rest| Self::new(Zeroizing::new(rest.to_vec()))).collect();
-        Self { after_digits, ..Self::new(bytes) }
+        Self { bytes, borders }
     }
 
     /// Every place in the buffer where it is found in this reading.
@@ -161,25 +190,27 @@ impl Needle {
         found.extend(self.places(view).map(|(start, end)| (view.source(start), view.source_end(end))));
     }
 
-    /// Every place where its first letters read as part of an escape with what stands before them: `%ab%2F` where `%`
-    /// was followed by `ab/`. Gives where at the end of the buffer it may have begun.
-    fn find_in_escape(&self, view: &View<'_>, held: &[u8], found: &mut Vec<(usize, usize)>) -> usize {
-        let mut keep = held.len();
-        for (rest, count) in self.after_digits.iter().zip(1..) {
-            let digits = self.bytes.get(..count).unwrap_or_default();
-            // Where the escape begins, if it takes these.
-            let escape = |at: usize| {
-                let (from, to) = (view.source(at.checked_sub(1)?), view.source(at));
-                let text = held.get(from..to).filter(|text| text.len() == 3)?;
-                text.ends_with(digits).then_some(from)
-            };
-            for (start, end) in rest.places(view).filter(|(start, _)| escape(*start).is_some()) {
-                found.push((view.source(start).saturating_sub(count), view.source_end(end)));
+    /// Whether it stands at this place of the buffer, within an escape of this reading.
+    fn stands_at(&self, view: &View<'_>, escape: &Escape, place: usize) -> Stands {
+        let (mut rest, mut at) = (self.bytes.as_slice(), place);
+        for _letter in 0..MAX_OTHERWISE {
+            if rest.is_empty() {
+                return Stands::UpTo(at);
             }
-            let begun = rest.begun(&view.bytes);
-            keep = keep.min(escape(begun).unwrap_or(view.source(begun)));
+            // From here on, both read the same.
+            if let Some(from) = view.rest(escape, at) {
+                let read = view.bytes.get(from..).unwrap_or_default();
+                return match read.starts_with(rest) {
+                    true => Stands::UpTo(view.source_end(from.saturating_add(rest.len()))),
+                    false if rest.starts_with(read) => Stands::Perhaps,
+                    false => Stands::No,
+                };
+            }
+            let Some(letter) = view.letter(at) else { return Stands::Perhaps };
+            let Some(after) = rest.strip_prefix(letter.bytes()) else { return Stands::No };
+            (rest, at) = (after, at.saturating_add(letter.length));
         }
-        keep
+        Stands::No
     }
 
     /// Every place in this reading where it is found, and where it ends there.

@@ -3,6 +3,7 @@
 //! found however it was written.
 
 use std::borrow::Cow;
+use std::ops::Range;
 
 /// Most zero bytes that stand between two letters of one text: in UTF-32.
 const MAX_ZEROS: usize = 3;
@@ -14,6 +15,7 @@ const NAMED: &[(&[u8], u8)] =
 
 /// A reading of a buffer, with the place in the buffer where each byte of it comes from.
 pub(crate) struct View<'b> {
+    buffer: &'b [u8],
     pub(crate) bytes: Cow<'b, [u8]>,
     /// Where each byte's unit (itself, or its escape) begins in the buffer; none if each is its own.
     starts: Option<Vec<usize>>,
@@ -21,6 +23,35 @@ pub(crate) struct View<'b> {
     single: bool,
     /// Where the reading ends: the end of the buffer, or an escape that isn't whole yet.
     end: usize,
+    /// How it reads escapes; none if it knows none.
+    escapes: Option<Escapes>,
+    /// What the reading goes on with behind each that there is.
+    found: Vec<usize>,
+}
+
+/// One escape.
+pub(crate) struct Escape {
+    /// Where it is in the buffer.
+    place: Range<usize>,
+    /// What the reading goes on with behind it.
+    next: usize,
+}
+
+/// How escapes are read.
+struct Escapes {
+    /// What each begins with.
+    mark: u8,
+    /// Reads what follows the mark.
+    unit: fn(&[u8]) -> Unit,
+    /// Whether nothing more will follow.
+    last: bool,
+}
+
+/// A letter of a reading, and how many bytes of the buffer mean it.
+pub(crate) struct Letter {
+    pub(crate) length: usize,
+    bytes: [u8; 4],
+    count: usize,
 }
 
 /// What is at the front of a text.
@@ -36,30 +67,31 @@ enum Unit {
 impl<'b> View<'b> {
     /// As it stands.
     pub(crate) fn plain(buffer: &'b [u8]) -> Self {
-        Self { bytes: Cow::Borrowed(buffer), starts: None, single: true, end: buffer.len() }
+        Self::new(buffer, Cow::Borrowed(buffer), None)
+    }
+
+    fn new(buffer: &'b [u8], bytes: Cow<'b, [u8]>, starts: Option<Vec<usize>>) -> Self {
+        Self { buffer, bytes, starts, single: true, end: buffer.len(), escapes: None, found: Vec::new() }
     }
 
     /// Percent-decoded (RFC 3986, section 2.1); none if that is the same.
-    pub(crate) fn percent(buffer: &[u8], last: bool) -> Option<Self> {
-        memchr::memchr(b'%', buffer)?;
-        Some(Self::decoded(buffer, b'%', last, percent))
+    pub(crate) fn percent(buffer: &'b [u8], last: bool) -> Option<Self> {
+        Self::decoded(buffer, Escapes { mark: b'%', unit: percent, last })
     }
 
     /// With the escapes of JSON strings undone (RFC 8259, section 7); none if that is the same.
-    pub(crate) fn json(buffer: &[u8], last: bool) -> Option<Self> {
-        memchr::memchr(b'\\', buffer)?;
-        Some(Self::decoded(buffer, b'\\', last, json))
+    pub(crate) fn json(buffer: &'b [u8], last: bool) -> Option<Self> {
+        Self::decoded(buffer, Escapes { mark: b'\\', unit: json, last })
     }
 
     /// With the references to characters of HTML and XML undone; none if that is the same.
-    pub(crate) fn html(buffer: &[u8], last: bool) -> Option<Self> {
-        memchr::memchr(b'&', buffer)?;
-        Some(Self::decoded(buffer, b'&', last, html))
+    pub(crate) fn html(buffer: &'b [u8], last: bool) -> Option<Self> {
+        Self::decoded(buffer, Escapes { mark: b'&', unit: html, last })
     }
 
     /// Without the zero bytes of UTF-16 and UTF-32, in either order; none if there are none. More of them than stand
     /// between two letters part what they stand between.
-    pub(crate) fn narrow(buffer: &[u8]) -> Option<Self> {
+    pub(crate) fn narrow(buffer: &'b [u8]) -> Option<Self> {
         memchr::memchr(0, buffer)?;
         let (mut read, mut starts) = (Vec::with_capacity(buffer.len()), Vec::with_capacity(buffer.len()));
         let mut zeros = 0_usize;
@@ -70,30 +102,32 @@ impl<'b> View<'b> {
                 starts.push(at);
             }
         }
-        Some(Self { bytes: Cow::Owned(read), starts: Some(starts), single: true, end: buffer.len() })
+        Some(Self::new(buffer, Cow::Owned(read), Some(starts)))
     }
 
-    fn decoded(buffer: &[u8], mark: u8, last: bool, unit: fn(&[u8]) -> Unit) -> Self {
+    /// With escapes undone; none if there is no mark of one.
+    fn decoded(buffer: &'b [u8], escapes: Escapes) -> Option<Self> {
+        memchr::memchr(escapes.mark, buffer)?;
         let (mut read, mut starts) = (Vec::with_capacity(buffer.len()), Vec::with_capacity(buffer.len()));
-        let mut at = 0_usize;
-        while let Some((&byte, after)) = buffer.get(at..).and_then(<[u8]>::split_first) {
-            let found = if byte == mark { unit(after) } else { Unit::Itself };
-            match found {
-                Unit::Unfinished if !last => break,
-                Unit::Means(length, bytes, count) => {
-                    let bytes = bytes.get(..count).unwrap_or_default();
-                    read.extend_from_slice(bytes);
-                    starts.extend(std::iter::repeat_n(at, bytes.len()));
-                    at = at.saturating_add(length).saturating_add(1);
-                }
-                Unit::Itself | Unit::Unfinished => {
-                    read.push(byte);
-                    starts.push(at);
-                    at = at.saturating_add(1);
-                }
+        let (mut at, mut found) = (0_usize, Vec::new());
+        while let Some(&byte) = buffer.get(at) {
+            // By far the most.
+            if byte != escapes.mark {
+                read.push(byte);
+                starts.push(at);
+                at = at.saturating_add(1);
+                continue;
+            }
+            let Some(letter) = escapes.read(buffer.get(at..).unwrap_or_default()) else { break };
+            read.extend_from_slice(letter.bytes());
+            starts.extend(std::iter::repeat_n(at, letter.bytes().len()));
+            at = at.saturating_add(letter.length);
+            if letter.length > 1 {
+                found.push(read.len());
             }
         }
-        Self { bytes: Cow::Owned(read), starts: Some(starts), single: false, end: at }
+        let view = Self::new(buffer, Cow::Owned(read), Some(starts));
+        Some(Self { single: false, end: at, escapes: Some(escapes), found, ..view })
     }
 
     /// Where the byte at this place of the reading begins in the buffer.
@@ -112,6 +146,37 @@ impl<'b> View<'b> {
         }
     }
 
+    /// The escapes in it.
+    pub(crate) fn escapes(&self) -> impl Iterator<Item = Escape> {
+        let place = |next: usize| self.source(next.saturating_sub(1))..self.source(next);
+        self.found.iter().map(move |next| Escape { place: place(*next), next: *next })
+    }
+
+    /// The places within an escape where letters stand that may be meant: whoever begins to read there reads otherwise.
+    pub(crate) fn within(&self, escape: &Escape, may: &[bool; 256]) -> impl Iterator<Item = usize> {
+        let mark = self.escapes.as_ref().map(|escapes| escapes.mark);
+        let place = escape.place.start.saturating_add(1)..escape.place.end;
+        let bytes = self.buffer.get(place.clone()).unwrap_or_default();
+        let is_one =
+            move |byte: u8| Some(byte) == mark || may.get(usize::from(byte)).copied().unwrap_or(true);
+        place.zip(bytes).filter(move |(_, byte)| is_one(**byte)).map(|(at, _)| at)
+    }
+
+    /// What whoever begins at this place of the buffer reads first; none if that will show.
+    pub(crate) fn letter(&self, source: usize) -> Option<Letter> {
+        self.escapes.as_ref()?.read(self.buffer.get(source..)?)
+    }
+
+    /// What this reading goes on with from this place of the buffer on, which is at an escape or behind; none within one.
+    pub(crate) fn rest(&self, escape: &Escape, source: usize) -> Option<usize> {
+        if source <= escape.place.end {
+            return (source == escape.place.end).then_some(escape.next);
+        }
+        let starts = self.starts.as_ref()?;
+        let at = starts.partition_point(|start| *start < source);
+        (starts.get(at).copied().unwrap_or(self.end) == source).then_some(at)
+    }
+
     /// Where the reading ends in the buffer.
     pub(crate) fn end(&self) -> usize {
         self.end
@@ -125,6 +190,26 @@ impl<'b> View<'b> {
         let Some(starts) = self.starts.as_ref().filter(|_| !self.single) else { return source };
         let after = starts.partition_point(|start| *start <= source);
         after.checked_sub(1).and_then(|at| starts.get(at)).copied().unwrap_or_default()
+    }
+}
+
+impl Escapes {
+    /// What a text begins with; none at its end, or if that will show.
+    fn read(&self, text: &[u8]) -> Option<Letter> {
+        let (&byte, after) = text.split_first()?;
+        match if byte == self.mark { (self.unit)(after) } else { Unit::Itself } {
+            Unit::Unfinished if !self.last => None,
+            Unit::Means(length, bytes, count) => {
+                Some(Letter { length: length.saturating_add(1), bytes, count })
+            }
+            Unit::Itself | Unit::Unfinished => Some(Letter { length: 1, bytes: [byte, 0, 0, 0], count: 1 }),
+        }
+    }
+}
+
+impl Letter {
+    pub(crate) fn bytes(&self) -> &[u8] {
+        self.bytes.get(..self.count).unwrap_or_default()
     }
 }
 

@@ -17,6 +17,10 @@ fn written(secret: &[u8], how: usize) -> Vec<u8> {
     };
     let after = |before: &str| [before.as_bytes(), secret].concat();
     let text = String::from_utf8_lossy(secret);
+    let json = || {
+        let quoted = serde_json::to_string(&text).unwrap();
+        quoted.strip_prefix('"').and_then(|text| text.strip_suffix('"')).unwrap().to_owned()
+    };
     match how {
         0 => secret.to_vec(),
         1 => hex::encode(secret).into_bytes(),
@@ -30,8 +34,8 @@ fn written(secret: &[u8], how: usize) -> Vec<u8> {
         9 => URL_SAFE.encode(secret).into_bytes(),
         10 => URL_SAFE.encode(after("Bearer ")).into_bytes(),
         11 => URL_SAFE.encode(after("ab")).into_bytes(),
-        12 => serde_json::to_string(&text).unwrap().into_bytes(),
-        13 => serde_json::to_string(&text).unwrap().replace('/', "\\/").into_bytes(),
+        12 => json().into_bytes(),
+        13 => json().replace('/', "\\/").into_bytes(),
         14 => text.chars().map(|c| format!("\\u{:04x}", u32::from(c))).collect::<String>().into_bytes(),
         15 => text.encode_utf16().flat_map(u16::to_le_bytes).collect(),
         16 => text.encode_utf16().flat_map(u16::to_be_bytes).collect(),
@@ -41,6 +45,8 @@ fn written(secret: &[u8], how: usize) -> Vec<u8> {
         20 => text.chars().map(|c| format!("&#x{:02X};", u32::from(c))).collect::<String>().into_bytes(),
         // As forms do.
         21 => String::from_utf8(percent(false, true)).unwrap().replace("%20", "+").into_bytes(),
+        // As Go writes JSON.
+        22 => json().replace('&', "\\u0026").replace('<', "\\u003c").replace('>', "\\u003e").into_bytes(),
         // As Go, Handlebars and others write into pages.
         _ => {
             [("&", "&amp;"), ("+", "&#43;"), ("=", "&#x3D;"), ("\"", "&quot;"), ("<", "&lt;"), ("'", "&#39;")]
@@ -50,7 +56,9 @@ fn written(secret: &[u8], how: usize) -> Vec<u8> {
         }
     }
 }
-const WAYS: usize = 23;
+const WAYS: usize = 24;
+/// Those in which some letters are escaped.
+const ESCAPED: [usize; 10] = [3, 4, 5, 12, 13, 14, 19, 20, 22, 23];
 
 fn streamed(secret: &Secret, answer: &[u8], splits: &[usize]) -> Vec<u8> {
     let mut scrubber = Scrubber::new([secret]);
@@ -149,24 +157,74 @@ fn an_escape_is_not_cut_so_that_its_rest_reads_otherwise() {
     }
 }
 
+/// A secret, and how escapes write it.
+type Written = (&'static str, &'static str);
+
+/// Secrets, and what may stand before one and take its first letters.
+const TAKEN: [(&[Written], &[&str]); 3] = [
+    (
+        &[("abc/def=", "abc%2Fdef%3d"), ("2F/2F/2F", "2F%2f2F%2F2F"), ("a/////", "a%2F%2F%2F%2F%2F")],
+        &["%", "%%", "%4", "%e", "%%a", "%x"],
+    ),
+    (
+        &[
+            ("ab/cdefgh", r"ab\/cdefgh"),
+            ("1234\"5678", r#"1234\"5678"#),
+            ("nab/cd", r"nab\/cd"),
+            ("u00e9/cd", r"u00e9\/cd"),
+            ("//////", r"\/\/\/\/\/\/"),
+            ("&ab/cd", r"\u0026ab\/cd"),
+            (r"\nab/c", r"\\nab\/c"),
+            (
+                r"\nab/cab/cab/cab/cab/cab/cab/cab/cab/cab/cab/cab/cab/cab/cab/cab/cab/cab/c",
+                r"\\nab\/cab\/cab\/cab\/cab\/cab\/cab\/cab\/cab\/cab\/cab\/cab\/cab\/cab\/cab\/cab\/cab\/cab\/c",
+            ),
+            (r"\\\tab/c", r"\\\\\\tab\/c"),
+            (r"\u0041/b", r"\\u0041\/b"),
+        ],
+        &["\\", r"\\", r"\\\", r"\u", r"\u0", r"\u00", r"\u00e", r"\n\", r"\x"],
+    ),
+    (
+        &[
+            ("12;a&b&c", "12;a&amp;b&amp;c"),
+            ("1234a&b", "1234a&amp;b"),
+            ("3;3;3;&", "3;3;3;&#38;"),
+            ("amp;x<y", "amp;x&lt;y"),
+            (";ab'cd", ";ab&#x27;cd"),
+            ("t;quot;\"", "t;quot;&quot;"),
+        ],
+        &["&", "&#", "&#x", "&#X0", "&#1", "&a", "&am", "&l", "&&"],
+    ),
+];
+
 #[test]
 fn what_reads_as_an_escape_with_a_secret_does_not_hide_it() {
-    for (key, written) in
-        [("abc/def=", "abc%2Fdef%3d"), ("2F/2F/2F", "2F%2f2F%2F2F"), ("a/////", "a%2F%2F%2F%2F%2F")]
-    {
-        let secret = Secret::from(key);
-        for before in ["%", "%%", "%4", "%e", "%%a", "%x"] {
-            let answer = format!("100%{written}!{before}{written}");
-            let clean = format!("100%[redacted]!{before}[redacted]");
-            assert_eq!(Scrubber::new([&secret]).whole(answer.as_bytes()), clean.as_bytes(), "{answer}");
+    for (keys, befores) in TAKEN {
+        for ((key, written), before) in keys.iter().flat_map(|key| befores.iter().map(move |b| (key, b))) {
+            let secret = Secret::from(*key);
+            let answer = format!("100{before}{written}!{before}{written}");
+            let clean = format!("100{before}[redacted]!{before}[redacted]");
+            let given = Scrubber::new([&secret]).whole(answer.as_bytes());
+            assert_eq!(String::from_utf8_lossy(&given), clean, "{answer}");
             for at in 0..answer.len() {
                 assert_eq!(streamed(&secret, answer.as_bytes(), &[at]), clean.as_bytes(), "{answer}, {at}");
             }
         }
     }
-    let mut scrubber = Scrubber::new([&Secret::from("abc/def=")]);
-    assert_eq!(scrubber.push(b"50%cd %ab"), b"50%cd ", "held back only with its own digits");
-    assert_eq!(scrubber.push(b" more"), b"%ab more");
+}
+
+#[test]
+fn what_takes_letters_of_another_is_not_held_back() {
+    for (key, other, own) in [
+        ("abc/def=", "50%cd ", "%ab"),
+        ("abc/def=", "C:\\new \\u00cd ", "\\u00ab"),
+        ("nabc/d", "a\\tb ", "\\n"),
+        ("12;a&b", "&#43; &#21; ", "&#12;"),
+    ] {
+        let mut scrubber = Scrubber::new([&Secret::from(key)]);
+        assert_eq!(scrubber.push(format!("{other}{own}").as_bytes()), other.as_bytes());
+        assert_eq!(scrubber.push(b" more"), format!("{own} more").as_bytes());
+    }
 }
 
 #[test]
@@ -177,8 +235,11 @@ fn what_is_too_short_for_a_secret_is_not_looked_for() {
 proptest! {
     #[test]
     fn no_form_of_a_secret_passes_however_the_answer_is_split(
-        secret in "[ -~]{6,40}|[0-9a-f]{1,2}[ -~]{5,20}",
-        parts in proptest::collection::vec(("[ -~\\\\%a&#x0;\0]{0,12}(%[0-9a-f]?)?", 0..WAYS), 1..4),
+        secret in "[ -~]{6,40}|[0-9a-f]{1,4}[ -~]{5,20}|\\\\{0,3}[nrtbfu\"/&<][ -~]{5,20}|([0-9]{1,3}|[amplt]{0,4});[ -~]{5,20}",
+        parts in proptest::collection::vec(
+            (r"[ -~\\%a&#x0;\x00]{0,12}(%[0-9a-f]?|\\{1,3}|\\u[0-9a-f]{0,3}|&#(x?[0-9a-f]{0,2})|&[amplt]{0,3})?", 0..WAYS),
+            1..4,
+        ),
         splits in proptest::collection::vec(0..9_usize, 0..60),
     ) {
         let mut answer = Vec::new();
@@ -193,7 +254,7 @@ proptest! {
             // What stands between two marks may by chance be a part of the mark itself.
             prop_assert!(!holds(&given, &needle.bytes) || holds(REDACTED.as_bytes(), &needle.bytes));
         }
-        for how in 3..=5 {
+        for how in ESCAPED {
             let written = written(secret.as_bytes(), how);
             prop_assert!(!holds(&given, &written) || holds(REDACTED.as_bytes(), &written));
         }
