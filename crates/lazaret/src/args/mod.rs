@@ -40,7 +40,7 @@ pub(crate) enum Command {
     /// Run a session of an agent: its answer goes to standard output, progress to standard error.
     #[command(after_help = RUN_HELP)]
     Run(RunArgs),
-    /// Make, list and show agents.
+    /// Make, list, show and apply agents.
     Agent {
         #[command(subcommand)]
         command: AgentCommand,
