@@ -32,7 +32,8 @@
 //! | `GET /v1/servers` | | [`ServerView`] list |
 //! | `GET /v1/servers/{name}?team=…` | | [`ServerDetails`] |
 //! | `GET /v1/cells` | | [`RunningServer`] list |
-//! | `PUT /v1/servers/{name}`, `DELETE /v1/servers/{name}` | [`ServerView`] | |
+//! | `PUT /v1/servers/{name}` | [`ServerView`]; teams, table and limits that it doesn't say stay, where they can | [`ServerPut`] |
+//! | `DELETE /v1/servers/{name}` | | |
 //! | `GET /v1/agents/{name}/tools` | | [`AgentTools`] |
 //! | `POST /v1/agents/{name}/apply` | [`ApplyRequest`] | |
 //! | `GET /v1/secrets` | | [`SecretView`] list |
@@ -79,8 +80,8 @@ pub use session::{
 
 pub use tools::{
     AgentDetails, AgentTools, ApplyRequest, CallsView, ChangeView, Earlier, FilesCount, PasswordIn, PinState,
-    RunningServer, ServerCell, ServerDetails, ServerLimits, ServerMailbox, ServerState, ServerTool,
-    ServerView, ToolView,
+    RunningServer, ServerCell, ServerDetails, ServerLimits, ServerMailbox, ServerPart, ServerPut,
+    ServerState, ServerTool, ServerView, ToolView,
 };
 
 /// The version in every path.

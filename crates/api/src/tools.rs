@@ -164,6 +164,29 @@ impl Default for ServerLimits {
     }
 }
 
+/// What it came to that a tool server was added or changed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServerPut {
+    /// What is known of it now.
+    pub server: ServerView,
+    /// What was not said anew, and stayed.
+    pub kept: Vec<ServerPart>,
+    /// What was said of it before, and is gone.
+    pub dropped: Vec<ServerPart>,
+}
+
+/// A part of what a person says of a tool server.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ServerPart {
+    /// The teams whose agents may be given its tools.
+    Teams(BTreeSet<TeamName>),
+    /// The table that says what its tools do.
+    Table(String),
+    /// What its cells may use up.
+    Limits,
+}
+
 /// A tool server's cell that lives.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RunningServer {

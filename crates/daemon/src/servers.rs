@@ -9,8 +9,9 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
-use api::{Problem, ProblemKind, ServerCell, ServerLimits, ServerMailbox, ServerView};
-use domain::{ByteSize, Destination, SecretName, ServerName, Span, TeamName};
+use api::{Problem, ProblemKind, ServerCell, ServerLimits, ServerMailbox, ServerPart, ServerPut, ServerView};
+use cell::image::unversioned;
+use domain::{ByteSize, Destination, ImageName, SecretName, ServerName, Span, TeamName};
 use gateway::BaseUrl;
 use gateway::tools::Servers;
 use policy::Table;
@@ -52,6 +53,57 @@ struct Entry {
     cell: Option<ServerCell>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     mailbox: Option<ServerMailbox>,
+}
+
+impl Entry {
+    /// Takes over what this one doesn't say and the one before does: teams, limits, and the table if it is about the same
+    /// program's tools. Says what it took, and what is gone.
+    fn keep(&mut self, before: &Self) -> (Vec<ServerPart>, Vec<ServerPart>) {
+        let (mut kept, mut dropped) = (Vec::new(), Vec::new());
+        if self.teams.is_empty() && !before.teams.is_empty() {
+            self.teams.clone_from(&before.teams);
+            kept.push(ServerPart::Teams(before.teams.clone()));
+        }
+        if let (None, Some(table)) = (&self.table, &before.table) {
+            let of_these = self.is_still(before);
+            if of_these {
+                self.table = Some(table.clone());
+            }
+            let side = if of_these { &mut kept } else { &mut dropped };
+            side.push(ServerPart::Table(table.clone()));
+        }
+        let usual = ServerLimits::default();
+        let limits = before.cell.as_ref().map(|cell| &cell.limits).filter(|limits| **limits != usual);
+        match (limits, &mut self.cell) {
+            (Some(limits), Some(cell)) if cell.limits == usual => {
+                cell.limits = limits.clone();
+                kept.push(ServerPart::Limits);
+            }
+            (Some(_), None) => dropped.push(ServerPart::Limits),
+            (_, _) => {}
+        }
+        (kept, dropped)
+    }
+
+    /// Whether the tools are the same program's. A package says which one that is, whatever its version, and the command's first
+    /// word which of its programs. Another image may hold anything, and its first word may be an interpreter: the whole command counts.
+    fn is_still(&self, before: &Self) -> bool {
+        let same_cell = match (&self.cell, &before.cell) {
+            (Some(now), Some(before)) => {
+                let image = unversioned(&now.image);
+                let is_package = [ImageName::NPM, ImageName::PYPI].iter().any(|kind| image.starts_with(kind));
+                let same = if is_package {
+                    now.command.first() == before.command.first()
+                } else {
+                    now.command == before.command
+                };
+                same && image == unversioned(&before.image)
+            }
+            (None, None) => true,
+            (_, _) => false,
+        };
+        same_cell && self.url == before.url && self.mailbox.is_some() == before.mailbox.is_some()
+    }
 }
 
 /// Where a server is.
@@ -118,20 +170,25 @@ impl KnownServers {
         self.all().remove(name).map(|entry| view(name.clone(), entry))
     }
 
-    /// Adds a server or changes one.
-    pub(crate) fn put(&self, view: ServerView) -> Result<(), Problem> {
-        let ServerView { name, url, table, teams, secret, cell, mailbox } = view;
-        let table = table.or_else(|| mailbox.is_some().then(|| mailbox::TABLE.to_owned()));
-        let entry = Entry { url, table, teams, secret, cell, mailbox };
-        self.check(&name, &entry)?;
-        spelled(&entry).map_err(|why| Problem::new(ProblemKind::Invalid, format!("server {name}: {why}")))?;
+    /// Adds a server or changes one. What isn't said anew stays, as [`Entry::keep`] has it.
+    pub(crate) fn put(&self, said: ServerView) -> Result<ServerPut, Problem> {
+        let ServerView { name, url, table, teams, secret, cell, mailbox } = said;
+        let mut entry = Entry { url, table, teams, secret, cell, mailbox };
+        // What stays is what is there now, not what whoever asks has seen of it.
         let _turn = self.turn();
         let mut entries = self.all();
-        entries.insert(name, entry);
+        let (kept, dropped) = entries.get(&name).map(|before| entry.keep(before)).unwrap_or_default();
+        if entry.mailbox.is_some() {
+            entry.table.get_or_insert_with(|| mailbox::TABLE.to_owned());
+        }
+        self.check(&name, &entry)?;
+        spelled(&entry).map_err(|why| Problem::new(ProblemKind::Invalid, format!("server {name}: {why}")))?;
+        entries.insert(name.clone(), entry.clone());
         if entries.len() > MAX_SERVERS {
             return Err(Problem::new(ProblemKind::Busy, format!("there are {MAX_SERVERS} servers already")));
         }
-        self.write(entries)
+        self.write(entries)?;
+        Ok(ServerPut { server: view(name, entry), kept, dropped })
     }
 
     /// Removes a server; true if there was one.
@@ -502,12 +559,77 @@ mod tests {
                     known.put(view(name, "http://127.0.0.1:9/mcp", None)).unwrap();
                     known.put_table(&name.parse().unwrap(), "[tools.look]\neffects = [\"read\"]").unwrap();
                 });
+                // Whoever changes it just then knows nothing of a table.
+                scope.spawn(|| {
+                    for _ in 0..4 {
+                        known.put(view(name, "http://127.0.0.1:9/mcp", None)).unwrap();
+                    }
+                });
             }
         });
         let kept = KnownServers::read(folder.path()).unwrap().list();
         assert_eq!(kept, known.list());
         assert_eq!(kept.len(), names.len());
         assert!(kept.iter().all(|server| server.table.is_some()));
+    }
+
+    #[test]
+    fn what_was_said_of_tools_stays_while_they_are_the_same_programs() {
+        let digest = format!("sha256:{}", "0".repeat(64));
+        let of = |image: &str, command: &[&str]| {
+            let mut server = in_cell("x", command);
+            server.cell.as_mut().unwrap().image = image.replace('D', &digest).parse().unwrap();
+            server
+        };
+        let time = |version: &str, command: &[&str]| of(&format!("pypi:mcp-server-time=={version}"), command);
+        let files = |version: &str, command: &[&str]| of(&format!("npm:@acme/files@{version}"), command);
+        let at = |url| view("x", url, None);
+        let [a, b] = [&["prog", "a"][..], &["prog", "b"]];
+        for (before, now, stays) in [
+            (of("base", a), of("base", a), true),
+            (of("base", a), of("base", &["other"]), false),
+            (of("base", &["node", "a.js"]), of("base", &["node", "b.js"]), false),
+            (of("base", a), of("base@D", a), true),
+            (of("ghcr.io/acme/x:1@D", a), of("ghcr.io/acme/x:2", a), true),
+            (of("ghcr.io/acme/x:1", a), of("ghcr.io/acme/y:1", a), false),
+            (time("2026.10.19", a), time("2026.11.1", b), true),
+            (time("2026.10.19", a), time("2026.10.19", &["other"]), false),
+            (time("2026.10.19", a), of("pypi:mcp-server-times==2026.10.19", a), false),
+            (files("1.0.0@D", a), files("1.0.1@D", b), true),
+            (files("1.0.0@D", a), files("1.0.0", a), true),
+            (files("1.0.0", a), of("npm:@acme/other@1.0.0", a), false),
+            (at("http://127.0.0.1:9/a"), at("http://127.0.0.1:9/a"), true),
+            (at("http://127.0.0.1:9/a"), at("http://127.0.0.1:9/b"), false),
+            (of("base", a), at("http://127.0.0.1:9/a"), false),
+        ] {
+            let folder = tempfile::tempdir().unwrap();
+            let known = KnownServers::read(folder.path()).unwrap();
+            known.put(ServerView { table: Some("filesystem".to_owned()), ..before.clone() }).unwrap();
+            let put = known.put(now.clone()).unwrap();
+            let table = ServerPart::Table("filesystem".to_owned());
+            let (kept, dropped) = if stays { (vec![table], vec![]) } else { (vec![], vec![table]) };
+            assert_eq!((put.kept, put.dropped), (kept, dropped), "{before:?} {now:?}");
+            assert_eq!(put.server.table.is_some(), stays);
+            assert_eq!(known.list(), [put.server]);
+            let said = known.put(ServerView { table: Some("mail".to_owned()), ..before }).unwrap();
+            assert_eq!((said.kept, said.dropped), (vec![], vec![]), "what is said anew needs no word");
+        }
+    }
+
+    #[test]
+    fn teams_and_limits_stay_and_limits_without_cells_are_told_of() {
+        let folder = tempfile::tempdir().unwrap();
+        let known = KnownServers::read(folder.path()).unwrap();
+        let mut limited = ServerView { teams: ["sales".parse().unwrap()].into(), ..in_cell("x", &["a"]) };
+        limited.cell.as_mut().unwrap().limits.pids = 64;
+        known.put(limited.clone()).unwrap();
+        let teams = ServerPart::Teams(limited.teams.clone());
+        let put = known.put(in_cell("x", &["b"])).unwrap();
+        assert_eq!((put.kept, put.dropped), (vec![teams.clone(), ServerPart::Limits], vec![]));
+        assert_eq!(put.server.cell.unwrap().limits.pids, 64);
+        let put = known.put(view("x", "http://127.0.0.1:9/mcp", None)).unwrap();
+        assert_eq!((put.kept, put.dropped), (vec![teams], vec![ServerPart::Limits]));
+        assert_eq!(known.list(), [put.server]);
     }
 
     #[test]

@@ -2,7 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use api::{Client, RunningServer, ServerCell, ServerDetails, ServerMailbox, ServerState, ServerView};
+use api::{
+    Client, RunningServer, ServerCell, ServerDetails, ServerLimits, ServerMailbox, ServerPart, ServerPut,
+    ServerState, ServerView,
+};
 use domain::{ServerName, TeamName};
 
 use crate::args::{MailboxArgs, ServerAddArgs, ServerCommand};
@@ -50,42 +53,42 @@ async fn add(client: &Client, args: ServerAddArgs) -> Outcome {
         lend,
         command,
     } = args;
-    // What was said of it by hand, such as limits, stays.
-    let before = client.servers().await?.into_iter().find(|server| server.name == name);
-    // But of the tools of this very server.
-    let is_it = before.as_ref().is_some_and(|server| {
-        let of_image = |image: &str| image.rsplit_once('@').unwrap_or((image, "")).0.to_owned();
-        let had = server.cell.as_ref().map(|cell| of_image(&cell.image.to_string()));
-        server.url == url
-            && had == image.as_ref().map(|image| of_image(&image.to_string()))
-            && server.mailbox.is_some() == mailbox.imap.is_some()
-    });
-    let (had, said, cell) =
-        before.map(|server| (server.teams, server.table, server.cell)).unwrap_or_default();
-    let said = said.filter(|_| is_it);
-    let limits = cell.map(|cell| cell.limits).unwrap_or_default();
-    let stays = (teams.is_empty() && !had.is_empty()) || (table.is_none() && said.is_some());
-    let teams = if teams.is_empty() { had } else { teams.into_iter().collect() };
-    let table = table.or(said);
     let mut secrets = BTreeMap::<_, Vec<String>>::new();
     for (secret, place) in lend {
         secrets.entry(secret).or_default().push(place);
     }
+    // What isn't said here is the daemon's to keep.
+    let (limits, teams) = (ServerLimits::default(), teams.into_iter().collect());
     let cell = image.map(|image| ServerCell { image, command, allow_emulation, egress, secrets, limits });
     let server = ServerView { name, url, table, teams, secret, cell, mailbox: of_args(mailbox) };
-    client.put_server(&server).await?;
+    let put = client.put_server(&server).await?;
     note(format!(
         "{} is known; give its tools to an agent with [tools.{}] in agent.toml",
         server.name, server.name
     ));
-    if stays {
-        let teams = joined(server.teams.iter().map(ToString::to_string), "all");
-        let table = server.table.as_deref().unwrap_or("none");
-        note(format!(
-            "it keeps what was not said anew: teams {teams}, table {table}; `server rm` first begins anew"
-        ));
-    }
+    what_stayed(&put).into_iter().for_each(note);
     Ok(0)
+}
+
+/// What was not said anew: whether it stayed.
+fn what_stayed(put: &ServerPut) -> Vec<String> {
+    let part = |part: &ServerPart| match part {
+        ServerPart::Teams(teams) => format!("teams {}", joined(teams.iter().map(ToString::to_string), "all")),
+        ServerPart::Table(table) => format!("table {table}"),
+        ServerPart::Limits => "the limits of its cells".to_owned(),
+    };
+    let mut told = Vec::new();
+    if !put.kept.is_empty() {
+        let kept = joined(put.kept.iter().map(part), "");
+        told.push(format!("it keeps what was not said anew: {kept}; `server rm` first begins anew"));
+    }
+    told.extend(put.dropped.iter().map(|dropped| match dropped {
+        ServerPart::Table(table) => format!(
+            "table {table} is dropped: it says what the tools of another server or program do; `--table {table}` takes it for these, too"
+        ),
+        ServerPart::Teams(_) | ServerPart::Limits => format!("{} are dropped: it has no cells any more", part(dropped)),
+    }));
+    told
 }
 
 fn of_args(args: MailboxArgs) -> Option<ServerMailbox> {

@@ -276,6 +276,23 @@ fn a_tool_server_that_is_changed_keeps_its_teams_and_what_was_said_of_its_tools(
     add(&["--team", "support"]);
     assert_eq!(entry()["teams"], serde_json::json!(["support"]));
     // Of another server nothing is known.
-    drop(lab.run(&["server", "add", "crm", "--url", "https://elsewhere.example/mcp"], "").expect(0));
+    let told =
+        lab.run(&["server", "add", "crm", "--url", "https://elsewhere.example/mcp"], "").expect(0).stderr;
+    holds(
+        &told,
+        &["it keeps what was not said anew: teams support;", "table hubspot is dropped", "`--table hubspot`"],
+    );
     assert_eq!((&entry()["table"], &entry()["teams"]), (&Value::Null, &serde_json::json!(["support"])));
+
+    // A newer version of a package is the same program, another program in an image isn't.
+    let add = |image: &str, more: &[&str]| {
+        lab.run(&[&["server", "add", "crm", "--image", image], more].concat(), "").expect(0).stderr
+    };
+    add("pypi:mcp-server-time==2026.10.19", &["--table", "filesystem", "--", "mcp-server-time"]);
+    let told = add("pypi:mcp-server-time==2026.11.1", &["--", "mcp-server-time"]);
+    holds(&told, &["teams support, table filesystem"]);
+    add("base", &["--table", "filesystem", "--", "prog-a"]);
+    let told = add("base", &["--", "prog-b"]);
+    holds(&told, &["table filesystem is dropped: it says what the tools of another server or program do"]);
+    assert_eq!(entry()["table"], Value::Null);
 }

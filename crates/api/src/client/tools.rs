@@ -5,7 +5,7 @@ use domain::{AgentName, ServerName, TeamName};
 use http::Method;
 
 use super::{Client, Result, json};
-use crate::{AgentTools, ApplyRequest, RunningServer, ServerDetails, ServerView};
+use crate::{AgentTools, ApplyRequest, RunningServer, ServerDetails, ServerPut, ServerView};
 
 impl Client {
     /// Every tool server.
@@ -48,11 +48,12 @@ impl Client {
         self.get("cells").await
     }
 
-    /// Adds a tool server, or changes one.
+    /// Adds a tool server, or changes one. What isn't said anew of its teams and limits stays, and its table while it is the
+    /// same program's.
     ///
     /// # Errors
     /// [`crate::ClientError`].
-    pub async fn put_server(&self, server: &ServerView) -> Result<()> {
+    pub async fn put_server(&self, server: &ServerView) -> Result<ServerPut> {
         self.send(Method::PUT, &format!("servers/{}", server.name), json(server)?).await
     }
 

@@ -46,6 +46,7 @@ pub use digest::{BadDigest, Digest};
 pub use error::{ImageError, LayerError};
 pub use layer::LeftOut;
 pub use progress::{Progress, Step};
+pub use recipe::unversioned;
 pub use store::{Image, ImageConfig, ImagePackage, ImageStore};
 
 use credentials::Credential;

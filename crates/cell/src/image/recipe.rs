@@ -13,7 +13,7 @@ use super::error::ImageError;
 use super::layer::Assembly;
 use super::limits::ImageLimits;
 use super::progress::Progress;
-use super::reference::digest_in;
+use super::reference::{Reference, digest_in};
 use super::store::{ImagePackage, Work};
 use super::{npm, pypi};
 
@@ -93,6 +93,24 @@ pub(super) fn name(asked: &ImageName) -> ImageName {
     bare.unwrap_or_else(|| asked.clone())
 }
 
+/// An image's name without version and digest: what stays of it when it is renewed. A digest alone stays as it is, and so does what
+/// names no image.
+#[must_use]
+pub fn unversioned(asked: &ImageName) -> String {
+    let name = name(asked);
+    match Wanted::parse(&name) {
+        Ok(Wanted::Npm(wanted)) => return format!("{}{}", ImageName::NPM, wanted.name()),
+        Ok(Wanted::Pypi(wanted)) => return format!("{}{}", ImageName::PYPI, wanted.name()),
+        Ok(Wanted::Agent(_)) | Err(_) => {}
+    }
+    let reference = Reference::parse(name.as_str()).ok();
+    let reference = reference.filter(|_| !name.is_reserved() && digest_in(&name).is_none());
+    reference.map_or_else(
+        || name.to_string(),
+        |Reference { registry, repository, .. }| format!("{registry}/{repository}"),
+    )
+}
+
 /// Whether it came to the digest that was asked for, if one was.
 pub(super) fn check(asked: &ImageName, digest: Digest) -> Result<(), ImageError> {
     match digest_in(asked) {
@@ -104,5 +122,36 @@ pub(super) fn check(asked: &ImageName, digest: Digest) -> Result<(), ImageError>
             Err(ImageError::Package { package: asked.to_string(), why })
         }
         Some(_) | None => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_stays_of_a_name_is_of_which_package_or_repository_it_is() {
+        let digest = format!("sha256:{}", "0".repeat(64));
+        for (name, stays) in [
+            ("base", "base"),
+            ("base@D", "base"),
+            ("claude-code", "claude-code"),
+            ("npm:tool@1.0.0", "npm:tool"),
+            ("npm:tool@1.0.0@D", "npm:tool"),
+            ("npm:@acme/tool@1.0.0@D", "npm:@acme/tool"),
+            ("npm:@acme/tool", "npm:@acme/tool"),
+            ("pypi:mcp-server-time==2026.10.19", "pypi:mcp-server-time"),
+            ("pypi:mcp-server-time==2026.10.19@D", "pypi:mcp-server-time"),
+            ("ghcr.io/acme/tool:v1", "ghcr.io/acme/tool"),
+            ("ghcr.io/acme/tool:v1@D", "ghcr.io/acme/tool"),
+            ("localhost:5000/tool@D", "localhost:5000/tool"),
+            ("tool", "docker.io/library/tool"),
+            ("D", "D"),
+            ("a//b", "a//b"),
+            ("pypi:No_Such==1", "pypi:No_Such==1"),
+        ] {
+            let [name, stays] = [name, stays].map(|text| text.replace('D', &digest));
+            assert_eq!(unversioned(&name.parse().unwrap()), stays, "{name}");
+        }
     }
 }

@@ -1,7 +1,8 @@
 //! Routes about tool servers, and about what agents may do with their tools.
 
 use api::{
-    AgentTools, ApplyRequest, Problem, ProblemKind, RunningServer, ServerDetails, ServerTool, ServerView,
+    AgentTools, ApplyRequest, Problem, ProblemKind, RunningServer, ServerDetails, ServerPut, ServerTool,
+    ServerView,
 };
 use axum::Json;
 use axum::body::Bytes;
@@ -71,16 +72,17 @@ pub(super) async fn put_server(
     Caller(by): Caller,
     Path(name): Path<ServerName>,
     body: Bytes,
-) -> Answer<Json<()>> {
+) -> Answer<Json<ServerPut>> {
     let view: ServerView = json(&body)?;
     if view.name != name {
         let message = format!("the path names {name}, the request {}", view.name);
         return Err(Failed(Problem::new(ProblemKind::Invalid, message)));
     }
     to_its_end(async move {
-        sessions.servers.known.put(view)?;
+        let put = sessions.servers.known.put(view)?;
         let event = Event::ServerAdded { server: name.clone(), by: by.name };
-        changed(&sessions, &name, &event).await
+        changed(&sessions, &name, &event).await?;
+        Ok(Json(put))
     })
     .await
 }
@@ -95,7 +97,8 @@ pub(super) async fn remove_server(
             return Err(nowhere(&name));
         }
         let event = Event::ServerRemoved { server: name.clone(), by: by.name };
-        changed(&sessions, &name, &event).await
+        changed(&sessions, &name, &event).await?;
+        Ok(Json(()))
     })
     .await
 }
@@ -134,12 +137,12 @@ pub(super) async fn put_table(
     .await
 }
 
-async fn changed(sessions: &crate::session::Sessions, name: &ServerName, event: &Event) -> Answer<Json<()>> {
+async fn changed(sessions: &crate::session::Sessions, name: &ServerName, event: &Event) -> Answer<()> {
     sessions.tools.forget(name);
     sessions.servers.cells.close_ways(name);
     sessions.servers.known.classify(&sessions.tools);
     sessions.store().record(&About::default(), event, None, now()).await.map_err(internal)?;
-    Ok(Json(()))
+    Ok(())
 }
 
 pub(super) async fn agent_tools(

@@ -214,7 +214,10 @@ mcp-server-filesystem /workspace
 --password secret:mail
 
 A program after `--` speaks MCP over its standard streams. It never runs on this host: each team that uses it gets a
-cell of its own for it, with a disk that lasts, without models or tools, and without network but for what --egress names. Its limits are in servers.toml.";
+cell of its own for it, with a disk that lasts, without models or tools, and without network but for what --egress names. Its limits are in servers.toml.
+
+A server that is changed keeps its table if it has the same address, is a mailbox still, is the same package and program of it (of any
+version), or the same other image (of any tag) with the same command; what stays and what is dropped is said.";
 
 /// `server add`.
 #[derive(Debug, Args)]
@@ -307,7 +310,7 @@ pub(crate) struct ClassifyArgs {
 /// `server`.
 #[derive(Debug, Subcommand)]
 pub(crate) enum ServerCommand {
-    /// Add a tool server, or change one: its teams, table and limits stay unless they are given anew.
+    /// Add a tool server, or change one: teams and limits stay unless they are given anew, and the table while it is the same program.
     #[command(after_help = SERVER_ADD_HELP)]
     Add(Box<ServerAddArgs>),
     /// Show what is known of a tool server: where it is, and its tools as it lists them now.

@@ -67,6 +67,11 @@ impl Wanted {
         Ok(Some(Self { name: name.to_owned(), version: version.to_owned() }))
     }
 
+    /// The package's name.
+    pub(super) fn name(&self) -> &str {
+        &self.name
+    }
+
     /// What the registry says of a package; an empty one where it knows none.
     async fn ask(
         &self,

@@ -90,6 +90,11 @@ impl Wanted {
         }
     }
 
+    /// The package's name.
+    pub(super) fn name(&self) -> &str {
+        self.name.as_str()
+    }
+
     /// Asks the index what the package needs on this Python, until nothing is missing. Wheels that are not described otherwise
     /// are downloaded for it.
     pub(super) async fn resolve(
