@@ -67,3 +67,38 @@ async fn who_erases_while_others_read_is_told_and_may_do_it_again() {
     assert!(files_with(&lab, &second).is_empty());
     assert_eq!(lab.count("erased").await, 1, "it is erased once, and then forgotten");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_erases_again_is_heard_however_much_was_erased_since() {
+    let lab = with_entries().await;
+    lab.store.erase(2, &person("ada"), "asked for", 9).await.unwrap();
+    // More than a page of them.
+    let why = "x".repeat(60 << 10);
+    let event = Event::Refused { act: act(), why: "no".to_owned() };
+    for _ in 0..40 {
+        let private = Private::new("another plan".to_owned());
+        let seq = lab.store.record(&about(1), &event, Some(&private), 10).await.unwrap();
+        lab.store.erase(seq, &person("ada"), &why, 11).await.unwrap();
+    }
+    lab.store.erase(2, &person("ada"), "again", 12).await.unwrap();
+    let row = sqlx::query("SELECT count(*) AS n FROM ledger WHERE kind = 'erased'").fetch_one(&lab.raw).await;
+    assert_eq!(row.unwrap().get::<i64, _>("n"), 41, "it is erased once");
+    for nothing in [1_000, u64::MAX] {
+        let told = lab.store.erase(nothing, &person("ada"), "not there", 13).await.unwrap_err();
+        assert!(matches!(told, StoreError::Unknown { .. }), "{told}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_that_was_lost_otherwise_is_in_no_file_once_it_is_asked_about() {
+    let lab = with_entries().await;
+    let second = key(&lab, 2).await;
+    let mut other = lab.raw.acquire().await.unwrap();
+    for change in ["PRAGMA secure_delete = ON", "DELETE FROM record_keys WHERE seq = 2"] {
+        sqlx::query(change).execute(&mut *other).await.unwrap();
+    }
+    assert_eq!(files_with(&lab, &second), ["lazaret.db-wal"]);
+    let told = lab.store.erase(2, &person("ada"), "asked for", 9).await.unwrap_err();
+    assert!(matches!(told, StoreError::Unknown { .. }), "{told}");
+    assert!(files_with(&lab, &second).is_empty());
+}

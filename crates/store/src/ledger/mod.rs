@@ -306,20 +306,36 @@ impl Store {
     pub async fn erase(&self, seq: u64, by: &PersonName, why: &str, now: u64) -> Result<(), StoreError> {
         let mut change = Change::begin(self, now).await?;
         let delete = Statement::new("DELETE FROM record_keys WHERE seq = $1").number(signed(seq));
-        if change.changed(delete).await? > 0 {
+        let erased_now = change.changed(delete).await? > 0;
+        if erased_now {
             let event = Event::Erased { seq, by: by.clone(), why: why.to_owned() };
             change.record(&About::default(), &event, None)?;
             change.commit().await?;
         } else {
             drop(change);
-            // What nobody erased has lost its key otherwise, if it had one.
-            let erased = Filter { kind: Some("erased".to_owned()), ..Filter::default() };
+        }
+        // Also where nothing is found to be erased: whoever asks again hears of no key that is still there.
+        let forgotten = self.backend.forget_deleted().await?;
+        if !erased_now && !self.was_erased(seq).await? {
+            return Err(StoreError::Unknown { what: "sealed ledger entry", name: seq.to_string() });
+        }
+        if forgotten { Ok(()) } else { Err(StoreError::StillInLog(seq)) }
+    }
+
+    /// Whether somebody erased the entry. One that nobody did has lost its key otherwise, if it had one.
+    async fn was_erased(&self, seq: u64) -> Result<bool, StoreError> {
+        let erased = Filter { kind: Some("erased".to_owned()), ..Filter::default() };
+        // It is told after the entry itself, on whichever page.
+        let mut after = seq;
+        loop {
+            let page = self.entries_after(after, u32::MAX, &erased).await?;
+            let Some(last) = page.last() else { return Ok(false) };
+            after = last.seq;
             let is_it = |entry: &Entry| matches!(entry.event, Event::Erased { seq: of, .. } if of == seq);
-            if !self.tail(u32::MAX, &erased).await?.iter().any(is_it) {
-                return Err(StoreError::Unknown { what: "sealed ledger entry", name: seq.to_string() });
+            if page.iter().any(is_it) {
+                return Ok(true);
             }
         }
-        if self.backend.forget_deleted().await? { Ok(()) } else { Err(StoreError::StillInLog(seq)) }
     }
 }
 
