@@ -24,6 +24,7 @@ use axum::{Json, Router, middleware};
 use domain::{AgentName, Role, SessionId};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
+use tokio::sync::oneshot;
 
 use crate::applied;
 use crate::session::Sessions;
@@ -139,9 +140,21 @@ pub(crate) fn id(text: &str) -> Answer<SessionId> {
     text.parse::<SessionId>().map_err(|e| Failed(Problem::new(ProblemKind::Invalid, e.to_string())))
 }
 
-/// Does what must not be left half done by whoever asked for it and went away.
-async fn to_its_end<T: Send + 'static>(work: impl Future<Output = Answer<T>> + Send + 'static) -> Answer<T> {
-    tokio::spawn(work).await.map_err(internal)?
+/// Does what must not be left half done by whoever asked for it and went away; the daemon's end waits for it. That it failed
+/// is logged where nobody hears it any more.
+async fn to_its_end<T, F>(sessions: Arc<Sessions>, work: impl FnOnce(Arc<Sessions>) -> F) -> Answer<T>
+where
+    T: Send + 'static,
+    F: Future<Output = Answer<T>> + Send + 'static,
+{
+    let (tell, told) = oneshot::channel();
+    let work = work(Arc::clone(&sessions));
+    sessions.begun(async move {
+        if let Err(Err(Failed(problem))) = tell.send(work.await) {
+            tracing::error!(%problem, "what was asked for failed, and whoever asked had gone");
+        }
+    });
+    told.await.map_err(|_| internal("it broke off half-way: the daemon's log says more"))?
 }
 
 async fn unknown() -> Failed {

@@ -183,7 +183,7 @@ pub(super) async fn erase(State(sessions): Shared, Caller(by): Caller, body: Byt
     if why.trim().is_empty() || why.len() > MAX_WHY {
         return Err(invalid(format!("`why` has 1 to {MAX_WHY} bytes, for the ledger")));
     }
-    to_its_end(async move {
+    to_its_end(sessions, |sessions| async move {
         sessions.store().erase(seq, &by.name, &why, now()).await.map_err(of_store)?;
         Ok(Json(()))
     })
@@ -208,7 +208,7 @@ pub(super) async fn put_person(
         return Err(invalid(format!("the path names {name}, the request {}", view.name)));
     }
     let person = Person { name: view.name, uid: view.uid, role: view.role };
-    to_its_end(async move {
+    to_its_end(sessions, |sessions| async move {
         sessions.store().put_person(&person, &by.name, now()).await.map_err(of_people)?;
         sessions.know_people().await.map_err(of_store)?;
         Ok(Json(()))
@@ -221,7 +221,7 @@ pub(super) async fn remove_person(
     Caller(by): Caller,
     Path(name): Path<PersonName>,
 ) -> Answer<Json<()>> {
-    to_its_end(async move {
+    to_its_end(sessions, |sessions| async move {
         sessions.store().remove_person(&name, &by.name, now()).await.map_err(of_people)?;
         sessions.know_people().await.map_err(of_store)?;
         Ok(Json(()))

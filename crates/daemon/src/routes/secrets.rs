@@ -62,7 +62,7 @@ pub(super) async fn login(
             }
             Err(error) => return Err(Failed(Problem::new(ProblemKind::Refused, error.to_string()))),
         };
-        to_its_end(async move {
+        to_its_end(sessions, |sessions| async move {
             let places = bindings.iter().map(ToString::to_string).collect();
             let (stored, login) = (name.clone(), got.0.clone());
             let before = change(&sessions, move |vault| vault.log_in(&stored, got, bindings, now())).await?;
@@ -102,7 +102,7 @@ pub(super) async fn set(
     let places = bindings.iter().map(ToString::to_string).collect();
     let value = Secret::from(value.0.as_str());
     for_proxy(&bindings, &value)?;
-    to_its_end(async move {
+    to_its_end(sessions, |sessions| async move {
         let stored = name.clone();
         let before = change(&sessions, move |vault| vault.set(&stored, value, bindings, now())).await?;
         let event = Event::SecretSet { secret: name.clone(), places, by: by.name };
@@ -121,7 +121,7 @@ pub(super) async fn rotate(
     let value = Secret::from(value.0.as_str());
     let known = sessions.vault().list().into_iter().find(|described| described.name == name);
     for_proxy(&known.map(|known| known.bindings).unwrap_or_default(), &value)?;
-    to_its_end(async move {
+    to_its_end(sessions, |sessions| async move {
         let stored = name.clone();
         change(&sessions, move |vault| vault.rotate(&stored, value, now())).await?;
         let event = Event::SecretRotated { secret: name.clone(), by: by.name };
@@ -135,7 +135,7 @@ pub(super) async fn remove(
     Caller(by): Caller,
     Path(name): Path<SecretName>,
 ) -> Answer<Json<Revocation>> {
-    to_its_end(async move {
+    to_its_end(sessions, |sessions| async move {
         let stored = name.clone();
         let before = change(&sessions, move |vault| vault.remove(&stored)).await?;
         let event = Event::SecretRemoved { secret: name.clone(), by: by.name };

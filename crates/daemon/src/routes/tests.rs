@@ -319,6 +319,69 @@ async fn what_was_begun_is_done_and_written_down_though_whoever_asked_goes_away(
     drop(folder);
 }
 
+/// What is logged as an error.
+#[derive(Clone, Default)]
+struct Logged(Arc<std::sync::Mutex<String>>);
+
+impl tracing::Subscriber for Logged {
+    fn enabled(&self, of: &tracing::Metadata<'_>) -> bool {
+        *of.level() == tracing::Level::ERROR
+    }
+
+    fn new_span(&self, _: &tracing::span::Attributes<'_>) -> tracing::span::Id {
+        tracing::span::Id::from_u64(1)
+    }
+
+    fn event(&self, event: &tracing::Event<'_>) {
+        struct Text<'a>(&'a mut String);
+        impl tracing::field::Visit for Text<'_> {
+            fn record_debug(&mut self, field: &tracing::field::Field, value: &dyn std::fmt::Debug) {
+                self.0.push_str(&format!("{field}={value:?} "));
+            }
+        }
+        event.record(&mut Text(&mut self.0.lock().unwrap()));
+    }
+
+    fn record(&self, _: &tracing::span::Id, _: &tracing::span::Record<'_>) {}
+    fn record_follows_from(&self, _: &tracing::span::Id, _: &tracing::span::Id) {}
+    fn enter(&self, _: &tracing::span::Id) {}
+    fn exit(&self, _: &tracing::span::Id) {}
+}
+
+#[tokio::test]
+async fn the_daemons_end_waits_for_what_was_begun_and_what_fails_unheard_is_logged() {
+    let (sessions, _folder) = sessions_for_tests().await;
+    let logged = Logged::default();
+    let _logging = tracing::subscriber::set_default(logged.clone());
+    let refused = || Err::<(), _>(Failed(Problem::new(ProblemKind::Refused, "canary of a failure")));
+    assert!(to_its_end(Arc::clone(&sessions), |_| async move { refused() }).await.is_err());
+    assert_eq!(*logged.0.lock().unwrap(), "", "whoever asked was told");
+
+    let (open, gate) = oneshot::channel::<()>();
+    let (done, kept) = oneshot::channel();
+    let work = |sessions: Arc<Sessions>| async move {
+        gate.await.unwrap();
+        let event = store::Event::DaemonStopped {};
+        done.send(sessions.store().record(&About::default(), &event, None, now()).await).unwrap();
+        refused()
+    };
+    // Whoever asks goes away.
+    assert!(to_its_end(Arc::clone(&sessions), work).now_or_never().is_none());
+    let ending = tokio::spawn({
+        let sessions = Arc::clone(&sessions);
+        async move { sessions.close().await }
+    });
+    for _ in 0..20 {
+        assert!(sessions.store().people().await.is_ok(), "the store is closed while something is under way");
+    }
+    open.send(()).unwrap();
+    ending.await.unwrap().unwrap();
+    assert!(kept.await.unwrap().is_ok());
+    assert!(sessions.store().people().await.is_err());
+    let logged = logged.0.lock().unwrap().clone();
+    assert!(logged.contains("canary of a failure") && logged.contains("whoever asked had gone"), "{logged}");
+}
+
 /// A question with arguments of that size.
 fn large_question(owner: &domain::PersonName, bytes: usize, n: u8) -> store::Question {
     let about = About { agent: Some("clerk".parse().unwrap()), ..About::default() };

@@ -78,7 +78,7 @@ pub(super) async fn put_server(
         let message = format!("the path names {name}, the request {}", view.name);
         return Err(Failed(Problem::new(ProblemKind::Invalid, message)));
     }
-    to_its_end(async move {
+    to_its_end(sessions, |sessions| async move {
         let put = sessions.servers.known.put(view)?;
         let event = Event::ServerAdded { server: name.clone(), by: by.name };
         changed(&sessions, &name, &event).await?;
@@ -92,7 +92,7 @@ pub(super) async fn remove_server(
     Caller(by): Caller,
     Path(name): Path<ServerName>,
 ) -> Answer<Json<()>> {
-    to_its_end(async move {
+    to_its_end(sessions, |sessions| async move {
         if !sessions.servers.known.remove(&name)? {
             return Err(nowhere(&name));
         }
@@ -119,7 +119,7 @@ pub(super) async fn put_table(
 ) -> Answer<Json<()>> {
     let text: String = json(&body)?;
     sessions.servers.known.one(&name).ok_or_else(|| nowhere(&name))?;
-    to_its_end(async move {
+    to_its_end(sessions, |sessions| async move {
         let (before, now_said) = sessions.servers.known.put_table(&name, &text)?;
         // A connection is good for other effects, too; what is pinned isn't.
         sessions.servers.known.classify(&sessions.tools);
@@ -162,7 +162,7 @@ pub(super) async fn apply(
 ) -> Answer<Json<()>> {
     let request: ApplyRequest = json(&body)?;
     let found = sessions.agents.find(&agent)?;
-    to_its_end(async move {
+    to_its_end(sessions, |sessions| async move {
         applied::apply(&sessions, &found, &request, &by.name).await?;
         Ok(Json(()))
     })

@@ -55,6 +55,8 @@ pub(crate) use task::container_spec;
 const MAX_LIVE: usize = 64;
 /// How often idle connections to tool servers are looked for.
 const REST_EVERY: Duration = Duration::from_secs(5);
+/// How long what requests began may take once all else has ended.
+const BEGUN_WITHIN: Duration = Duration::from_secs(8);
 /// Inputs that wait for a harness that has not started or doesn't read.
 const INPUTS: usize = 16;
 
@@ -80,7 +82,15 @@ pub(crate) struct Sessions {
     behind: Behind,
     live: Mutex<BTreeMap<SessionId, Arc<Session>>>,
     turns: Mutex<HashMap<AgentName, Arc<Semaphore>>>,
-    tasks: TaskTracker,
+    tasks: Tasks,
+}
+
+/// What runs until it is done.
+#[derive(Default)]
+struct Tasks {
+    sessions: TaskTracker,
+    /// What requests began.
+    begun: TaskTracker,
 }
 
 impl Sessions {
@@ -114,7 +124,7 @@ impl Sessions {
             behind: Behind { models: Arc::new(models), authority, outside },
             live: Mutex::new(BTreeMap::new()),
             turns: Mutex::new(HashMap::new()),
-            tasks: TaskTracker::new(),
+            tasks: Tasks::default(),
         })
     }
 
@@ -166,7 +176,7 @@ impl Sessions {
             live,
             stops,
         };
-        self.tasks.spawn(owner.run(put));
+        self.tasks.sessions.spawn(owner.run(put));
         Ok(view)
     }
 
@@ -285,8 +295,8 @@ impl Sessions {
         for session in self.live().values() {
             session.stop(false);
         }
-        self.tasks.close();
-        self.tasks.wait().await;
+        self.tasks.sessions.close();
+        self.tasks.sessions.wait().await;
         self.servers.cells.stop_all().await;
     }
 
@@ -322,8 +332,18 @@ impl Sessions {
         Ok(())
     }
 
-    /// Lets go of the store, the last thing of all.
+    /// Does this to its end, whoever waits for it.
+    pub(crate) fn begun(&self, work: impl Future<Output = ()> + Send + 'static) {
+        drop(self.tasks.begun.spawn(work));
+    }
+
+    /// Waits for what was begun, though not without end, and lets go of the store, the last thing of all.
     pub(crate) async fn close(&self) -> Result<(), StoreError> {
+        let begun = &self.tasks.begun;
+        begun.close();
+        if tokio::time::timeout(BEGUN_WITHIN, begun.wait()).await.is_err() {
+            tracing::error!(left = begun.len(), "what was begun did not end in time: the ledger may lack it");
+        }
         let ended = Happened::DaemonStopped {};
         self.store().record(&store::About::default(), &ended, None, now()).await?;
         self.store().close().await;

@@ -69,7 +69,7 @@ impl Owner {
         let any = !self.agent.tools.is_empty();
         if !self.agent.is_given_nothing() {
             let sessions = Arc::clone(&self.sessions);
-            self.sessions.tasks.spawn(async move {
+            self.sessions.tasks.sessions.spawn(async move {
                 followed.follow(&sessions.agents, sessions.store(), &told).await;
             });
         }
