@@ -306,7 +306,8 @@ pub enum FilesCount {
     Narrower,
     /// None were applied: none of its sessions starts.
     NeverApplied,
-    /// They allow more than those that were applied, or may: none of its sessions starts.
+    /// They allow more than those that were applied, or may, such as where the list of a server's tools is not at hand. None of its
+    /// sessions starts, unless it turns out then that they don't.
     Waiting,
 }
 

@@ -14,7 +14,7 @@ use store::{About, Event, Filter, Scope, Store};
 
 use crate::agents::Found;
 use crate::journal::now;
-use crate::narrowing::Version;
+use crate::narrowing::{Kept, Version};
 use crate::session::Sessions;
 
 /// An agent's files, beside what its file says.
@@ -144,7 +144,7 @@ fn terms(sessions: &Sessions, found: &Found, last: Option<Digest>) -> (Vec<Term>
     }
 }
 
-/// An agent in full. Tool servers are asked only where its files are not those that were applied.
+/// An agent in full. No tool server is connected to or asked: whoever may only look starts nothing.
 pub(crate) async fn details(sessions: &Sessions, found: Found) -> Result<AgentDetails, Problem> {
     let last = applied(sessions.store(), &found.file.name).await?;
     let (terms, _) = terms(sessions, &found, last);
@@ -152,8 +152,8 @@ pub(crate) async fn details(sessions: &Sessions, found: Found) -> Result<AgentDe
         _ if found.file.is_given_nothing() => FilesCount::Freely,
         None => FilesCount::NeverApplied,
         Some(last) if last == digest(&found.text, found.cedar.as_deref()) => FilesCount::Applied,
-        // What can't be compared, such as while a tool server is gone, starts no session either.
-        Some(_) => match change(sessions, &found).await {
+        // What can't be compared counts as what allows more, until a session's start or a person asks the servers.
+        Some(_) => match change_by_lists_at_hand(sessions, &found).await {
             Ok(Some(change)) if narrows(&change) => FilesCount::Narrower,
             Ok(_) | Err(_) => FilesCount::Waiting,
         },
@@ -188,15 +188,42 @@ async fn changes(store: &Store, pin: &Pin, old: Digest) -> Result<Vec<String>, P
 /// How an agent's files compare with those that were applied last; none if these aren't known, or don't go together any more
 /// with the tools that there are.
 pub(crate) async fn change(sessions: &Sessions, found: &Found) -> Result<Option<Difference>, Problem> {
-    let name = &found.file.name;
-    let Some(last) = applied(sessions.store(), name).await? else { return Ok(None) };
-    let Some(kept) = sessions.agents.applied.last(name, last) else { return Ok(None) };
+    let Some(kept) = kept(sessions, found).await? else { return Ok(None) };
     let tools = known(&sessions.tools, &found.file).await?;
+    compared(sessions, found, &kept, &tools)
+}
+
+/// The same without asking a tool server; none, too, where one's list is not at hand.
+async fn change_by_lists_at_hand(sessions: &Sessions, found: &Found) -> Result<Option<Difference>, Problem> {
+    let Some(kept) = kept(sessions, found).await? else { return Ok(None) };
+    let (file, mut tools) = (&found.file, Vec::new());
+    for rules in &file.tools {
+        let known = sessions.tools.known_already(&file.name, &file.team, &rules.server).await;
+        let Some(known) = known.map_err(|failure| internal(failure.message))? else { return Ok(None) };
+        tools.extend(known);
+    }
+    compared(sessions, found, &kept, &tools)
+}
+
+/// The files that were applied last, if they are known.
+async fn kept(sessions: &Sessions, found: &Found) -> Result<Option<Kept>, Problem> {
+    let name = &found.file.name;
+    let last = applied(sessions.store(), name).await?;
+    Ok(last.and_then(|last| sessions.agents.applied.last(name, last)))
+}
+
+fn compared(
+    sessions: &Sessions,
+    found: &Found,
+    kept: &Kept,
+    tools: &[KnownTool],
+) -> Result<Option<Difference>, Problem> {
+    let name = &found.file.name;
     let models = sessions.config.known(&found.file.models);
     let cedar = found.cedar.as_deref();
-    compile(&found.file, &found.source, cedar, &tools, &models)?;
+    compile(&found.file, &found.source, cedar, tools, &models)?;
     let now = Version { file: &found.file, source: &found.source, cedar };
-    match kept.compare(now, &tools, &models) {
+    match kept.compare(now, tools, &models) {
         Ok(change) => Ok(Some(change)),
         // The mistake is in what was applied: rules in Cedar about a tool that is gone, say. A person may apply another.
         Err(problem) => {

@@ -107,7 +107,7 @@ fn described(details: &AgentDetails) -> Vec<String> {
             format!("NOT applied: it doesn't start until an owner says lazaret agent apply {}", agent.name)
         }
         FilesCount::Waiting => format!(
-            "its files were CHANGED: it doesn't start until an owner says lazaret agent apply {}; applied last was",
+            "its files were CHANGED: unless they allow no more, it doesn't start until an owner says lazaret agent apply {}; applied last was",
             agent.name
         ),
     };

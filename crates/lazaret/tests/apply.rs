@@ -30,6 +30,20 @@ fn edited() -> String {
         .replace("[secrets]\n", "[secrets]\ngit = [\"https://git.example\"]\n")
 }
 
+const MAILBOX: [&str; 11] = [
+    "server",
+    "add",
+    "mail",
+    "--imap",
+    "imaps://mail.example",
+    "--smtp",
+    "smtps://mail.example",
+    "--user",
+    "clerk@mail.example",
+    "--password",
+    "secret:mail",
+];
+
 /// A laboratory that knows a mailbox.
 fn lab() -> Lab {
     let lab = Lab::start(env!("CARGO_BIN_EXE_lazaret"), Vec::new());
@@ -50,11 +64,7 @@ fn lab() -> Lab {
         )
         .expect(0),
     );
-    let add = ["server", "add", "mail", "--imap", "imaps://mail.example", "--smtp", "smtps://mail.example"];
-    drop(
-        lab.run(&[&add[..], &["--user", "clerk@mail.example", "--password", "secret:mail"]].concat(), "")
-            .expect(0),
-    );
+    drop(lab.run(&MAILBOX, "").expect(0));
     lab
 }
 
@@ -201,6 +211,11 @@ fn of_one_edit_of_three_kinds_each_is_shown_and_marked() {
     assert_eq!(narrower["counts"], "narrower", "and so nobody need apply it");
     let shown = lab.run(&["agent", "show", "courier"], "").expect(0).stdout;
     assert!(shown.contains("allow no more") && !shown.contains("npm goes to"), "{shown}");
+    // To look asks no server: without a list at hand it isn't known.
+    drop(lab.run(&MAILBOX, "").expect(0));
+    assert_eq!(json(&lab, &["agent", "show", "courier", "--json"])["counts"], "waiting");
+    drop(lab.run(&["server", "show", "mail"], "").expect(0));
+    assert_eq!(json(&lab, &["agent", "show", "courier", "--json"])["counts"], "narrower");
 }
 
 #[test]

@@ -75,7 +75,6 @@ fn viewers() -> Router<Arc<Sessions>> {
         .route("/groups", get(people::groups))
         .route("/servers", get(tools::servers))
         .route("/cells", get(tools::cells))
-        .route("/agents/{name}/tools", get(tools::agent_tools))
 }
 
 /// What uses agents, and answers them.
@@ -86,8 +85,9 @@ fn approvers() -> Router<Arc<Sessions>> {
         .route("/sessions/{id}/attach", get(attach::attach))
         .route("/sessions/{id}/exec", get(attach::exec))
         .route("/approvals/{id}/answer", post(people::answer))
-        // It may start a cell.
+        // They may start a cell, or connect with a secret.
         .route("/servers/{name}", get(tools::server))
+        .route("/agents/{name}/tools", get(tools::agent_tools))
         .route("/servers/{name}/table", get(tools::table))
 }
 

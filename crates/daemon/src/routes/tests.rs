@@ -33,7 +33,7 @@ const ENDPOINTS: &[(Method, &str, Role)] = &[
     (Method::GET, "groups", Role::Viewer),
     (Method::GET, "servers", Role::Viewer),
     (Method::GET, "cells", Role::Viewer),
-    (Method::GET, "agents/x/tools", Role::Viewer),
+    (Method::GET, "agents/x/tools", Role::Approver),
     (Method::POST, "sessions", Role::Approver),
     (Method::POST, "sessions/x/stop", Role::Approver),
     (Method::GET, "sessions/x/attach", Role::Approver),
@@ -380,6 +380,46 @@ async fn the_daemons_end_waits_for_what_was_begun_and_what_fails_unheard_is_logg
     assert!(sessions.store().people().await.is_err());
     let logged = logged.0.lock().unwrap().clone();
     assert!(logged.contains("canary of a failure") && logged.contains("whoever asked had gone"), "{logged}");
+}
+
+#[tokio::test]
+async fn whoever_only_looks_at_an_agent_starts_no_tool_server() {
+    let (sessions, folder) = sessions_for_tests().await;
+    let store = sessions.store();
+    let owner = store.people().await.unwrap().remove(0);
+    let (eve, uid) = ("eve".parse().unwrap(), owner.uid.map(|uid| uid + 1));
+    let eve = Person { name: eve, uid, role: Role::Viewer };
+    store.put_person(&eve, &owner.name, now()).await.unwrap();
+    // It never answers.
+    let server = r#"{"name":"crm","cell":{"image":"base","command":["deaf"],"allow_emulation":true}}"#;
+    sessions.servers.known.put(serde_json::from_str(server).unwrap()).unwrap();
+    let agent: AgentName = "a".parse().unwrap();
+    let file = |allowed: &str| {
+        format!("name = \"a\"\nharness = {{ command = [\"echo\"] }}\n[tools.crm]\nallow = [{allowed}]\n")
+    };
+    let (before, at) = (file("\"look\", \"send\""), folder.path().join("c/agents/a"));
+    sessions.agents.applied.keep(&agent, &before, None).unwrap();
+    let (digest, scope) = (applied::digest(&before, None), store::Scope::New);
+    let about = About { agent: Some(agent.clone()), ..About::default() };
+    let event = store::Event::AgentApplied { digest, scope, by: owner.name.clone() };
+    store.record(&about, &event, None, now()).await.unwrap();
+    std::fs::create_dir_all(&at).unwrap();
+    std::fs::write(at.join("agent.toml"), file("\"look\"")).unwrap();
+
+    let of_eve = client(&sessions, folder.path(), uid.unwrap());
+    let starts = async {
+        while sessions.servers.cells.running().is_empty() {
+            tokio::task::yield_now().await;
+        }
+    };
+    let details = tokio::select! {
+        biased;
+        () = starts => panic!("a cell starts for who only looks"),
+        details = of_eve.agent(&agent) => details.unwrap(),
+    };
+    assert_eq!(details.counts, api::FilesCount::Waiting);
+    let refused = of_eve.agent_tools(&agent).await.unwrap_err().to_string();
+    assert!(refused.contains("eve is viewer, and this needs approver"), "{refused}");
 }
 
 /// A question with arguments of that size.

@@ -291,8 +291,40 @@ impl Servers {
         team: &TeamName,
         server: &ServerName,
     ) -> Result<Vec<KnownTool>, ToolFailure> {
-        let pins = self.store.pins(agent).await.map_err(internal)?;
         let list = self.list(team, server, FRESH).await?;
+        self.pinned(agent, server, &list).await
+    }
+
+    /// The same of the list that is at hand, if there is one: nothing is connected to, asked or waited for.
+    ///
+    /// # Errors
+    /// The pins can't be read.
+    pub async fn known_already(
+        &self,
+        agent: &AgentName,
+        team: &TeamName,
+        server: &ServerName,
+    ) -> Result<Option<Vec<KnownTool>>, ToolFailure> {
+        let Some(list) = self.listed(team, server) else { return Ok(None) };
+        self.pinned(agent, server, &list).await.map(Some)
+    }
+
+    /// The list that a connection which stands has, and of which its server has told no change.
+    fn listed(&self, team: &TeamName, server: &ServerName) -> Option<Arc<ToolList>> {
+        let slot = Arc::clone(self.slots().get(&(team.clone(), server.clone()))?);
+        let live = slot.try_lock().ok()?.as_ref().filter(|live| live.upstream.broken().is_none()).cloned()?;
+        let listed = live.listed.try_lock().ok()?;
+        let change = *live.changes.borrow();
+        listed.as_ref().filter(|known| known.change == change).map(|known| Arc::clone(&known.list))
+    }
+
+    async fn pinned(
+        &self,
+        agent: &AgentName,
+        server: &ServerName,
+        list: &ToolList,
+    ) -> Result<Vec<KnownTool>, ToolFailure> {
+        let pins = self.store.pins(agent).await.map_err(internal)?;
         let mut known = Vec::new();
         for described in &list.tools {
             let (row, classified) = self.row(server, described);
