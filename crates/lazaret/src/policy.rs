@@ -220,7 +220,9 @@ impl Agent {
         let folders = background::folders()?;
         let folder = folder(agent, &folders)?;
         let path = folder.join("agent.toml");
-        let (source, read) = match daemon::example(agent).filter(|_| !path.exists()) {
+        // A path means what is there and nothing else.
+        let example = daemon::example(agent).filter(|_| !is_path(agent));
+        let (source, read) = match example.filter(|_| is_missing(&path)) {
             Some(example) => (format!("example {agent}"), example.to_owned()),
             None => (path.display().to_string(), text(&path)?),
         };
@@ -233,7 +235,7 @@ impl Agent {
             }
         })?;
         let path = folder.join("policy.cedar");
-        let cedar = if path.exists() { Some((path.display().to_string(), text(&path)?)) } else { None };
+        let cedar = if is_missing(&path) { None } else { Some((path.display().to_string(), text(&path)?)) };
         let models = models(&file, &folders.config)?;
         let mut read = Self { folder, source, file, cedar, tools: Vec::new(), models, kept: BTreeMap::new() };
         read.know(&folders.config, how)?;
@@ -291,17 +293,26 @@ impl Agent {
 
 /// The folder of an agent of this name, or the folder itself; that of an example need not be there.
 fn folder(agent: &str, folders: &Folders) -> Result<PathBuf, Failure> {
-    if agent.contains('/') || agent == "." {
+    if is_path(agent) {
         return Ok(PathBuf::from(agent));
     }
     let folder = folders.config.join("agents").join(agent);
-    if folder.join("agent.toml").is_file() || daemon::example(agent).is_some() {
+    if folder.join("agent.toml").exists() || daemon::example(agent).is_some() {
         return Ok(folder);
     }
     Err(Failure::new(format!("no agent of yours is called `{}`", escape(agent))).hint(format!(
         "`{}` has them; a folder is written with a `/`",
         folders.config.join("agents").display()
     )))
+}
+
+/// Whether there is no such file: one that can't be read is there.
+fn is_missing(path: &Path) -> bool {
+    File::open(path).is_err_and(|error| error.kind() == ErrorKind::NotFound)
+}
+
+fn is_path(agent: &str) -> bool {
+    agent.contains('/') || agent == "."
 }
 
 /// What is said of a server's tools.

@@ -55,6 +55,28 @@ fn the_example_agent_is_sound_passes_its_tests_and_each_rule_has_its_line() {
 }
 
 #[test]
+fn an_example_is_never_taken_for_files_that_cant_be_read() {
+    let home = tempfile::tempdir().unwrap();
+    // A folder that is not here.
+    for path in ["mail-clerk/", "./mail-clerk", "agents/../mail-clerk"] {
+        let (code, out, err) = lazaret(home.path(), &["policy", "check", path]);
+        assert_eq!((code, err.contains("agent.toml`: No such file")), (1, true), "{path}: {out}{err}");
+    }
+    // An own agent hides the example of its name, also where it can't be read.
+    let own = home.path().join("lazaret/agents/mail-clerk");
+    fs::create_dir_all(own.join("agent.toml")).unwrap();
+    let (code, out, err) = lazaret(home.path(), &["policy", "check", "mail-clerk"]);
+    assert_eq!((code, err.contains("agent.toml`: ")), (1, true), "{out}{err}");
+    fs::remove_dir(own.join("agent.toml")).unwrap();
+    for file in ["agent.toml", "policy.cedar"] {
+        std::os::unix::fs::symlink(file, own.join(file)).unwrap();
+        let (code, out, err) = lazaret(home.path(), &["policy", "check", "mail-clerk"]);
+        assert_eq!((code, err.contains(&format!("{file}`: "))), (1, true), "{out}{err}");
+        fs::remove_file(own.join(file)).unwrap();
+    }
+}
+
+#[test]
 fn mistakes_in_an_agents_files_are_told_with_file_and_line() {
     let home = tempfile::tempdir().unwrap();
     let agent = changed(home.path(), "a", "deny  = [\"delete\"]", "deny  = 3");
