@@ -577,19 +577,94 @@ async fn whoever_is_removed_or_gets_a_lesser_role_keeps_nothing_open() {
     let options = api::StartOptions::default();
     let new = NewSession { agent, prompt: None, terminal: None, stdin: true, workspace: false, options };
     let id = of_owner.start(&new).await.unwrap().id;
+    let session = sessions.live_one(id).unwrap();
+    while session.live().is_none() {
+        tokio::task::yield_now().await;
+    }
+    let argv = vec!["deaf".to_owned()];
+    let program = api::ExecRequest { argv, terminal: None, guest_root: false };
     let mut attached = of_bob.attach(id, false).await.unwrap();
     attached.events.next().await.unwrap();
     let mut watched = of_bob.watch_approvals().await.unwrap();
+    let mut ran = of_bob.exec(id, &program).await.unwrap();
+    let written = async |count| {
+        let filter = store::Filter { kind: Some("program-run".to_owned()), ..store::Filter::default() };
+        while sessions.store().tail(9, &filter).await.unwrap().len() < count {
+            sessions.store().changed().await;
+        }
+    };
+    written(1).await;
 
     becomes(Role::Viewer).await;
-    while matches!(attached.events.next().await, Ok(Some(_))) {}
+    closes(attached).await;
+    closes(ran).await;
     assert!(sessions.live_one(id).is_some(), "the session itself goes on");
     // Who only looks still may.
-    assert!(watched.next().now_or_never().is_none());
+    let question = domain::ApprovalId::from_parts(2, 1);
+    sessions.store().ask(question, &large_question(&owner.name, 9, 1), now()).await.unwrap();
+    assert_eq!(watched.next().await.unwrap().unwrap().id, question);
+
+    becomes(Role::Approver).await;
+    ran = of_bob.exec(id, &program).await.unwrap();
+    written(2).await;
     sessions.store().remove_person(&bob(Role::Viewer).name, &owner.name, now()).await.unwrap();
     sessions.know_people().await.unwrap();
+    closes(ran).await;
     assert!(watched.next().await.is_err(), "nobody takes it for whole");
     of_owner.stop(id, StopRequest { now: true }).await.unwrap();
+}
+
+/// Waits until nothing more comes; the last that came.
+async fn closes(mut open: api::Attachment) -> Option<api::Event> {
+    let mut last = None;
+    let all = async {
+        while let Ok(Some(told)) = open.events.next().await {
+            last = Some(told.event);
+        }
+    };
+    tokio::time::timeout(std::time::Duration::from_secs(20), all).await.expect("it stays open");
+    last
+}
+
+#[tokio::test]
+async fn whoever_loses_their_role_reads_no_further_in_a_session_that_has_ended() {
+    let (sessions, folder) = sessions_for_tests().await;
+    let owner = sessions.store().people().await.unwrap().remove(0);
+    let uid = owner.uid.map(|uid| uid + 1);
+    let becomes = async |role| {
+        let bob = Person { name: "bob".parse().unwrap(), uid, role };
+        sessions.store().put_person(&bob, &owner.name, now()).await.unwrap();
+        sessions.know_people().await.unwrap();
+    };
+    becomes(Role::Approver).await;
+    let [of_owner, of_bob] = [owner.uid, uid].map(|uid| client(&sessions, folder.path(), uid.unwrap()));
+    let file = "name = \"a\"\nharness = { command = [\"drip\"] }\n".to_owned();
+    let agent = api::AgentRef::Files(api::AgentFiles { text: file, cedar: None });
+    let options = api::StartOptions::default();
+    let new = NewSession { agent, prompt: None, terminal: None, stdin: false, workspace: false, options };
+    let id = of_owner.start(&new).await.unwrap().id;
+    let drips = async || {
+        let mut lines = of_owner.events(id, true).await.unwrap();
+        for _ in 0..20_000 {
+            lines.next().await.unwrap();
+        }
+    };
+    drips().await;
+    of_owner.stop(id, StopRequest { now: true }).await.unwrap();
+    while sessions.live_one(id).is_some() {
+        tokio::task::yield_now().await;
+    }
+    let whole = of_bob.attach(id, false).await.unwrap();
+    assert!(matches!(closes(whole).await, Some(api::Event::Ended { .. })));
+
+    // More than is under way at once.
+    let mut attached = of_bob.attach(id, false).await.unwrap();
+    attached.events.next().await.unwrap();
+    becomes(Role::Viewer).await;
+    for _ in 0..5 {
+        sessions.store().people().await.unwrap();
+    }
+    assert!(matches!(closes(attached).await, Some(api::Event::Output { .. })));
 }
 
 #[tokio::test]
