@@ -10,7 +10,7 @@ use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::authorization::Authorization;
 use crate::deadline;
@@ -27,6 +27,9 @@ pub const REFUSED: &str = "nobody@refused.example";
 const NOBODY: u32 = 65_534;
 /// How long a server may take.
 const WITHIN: Duration = Duration::from_secs(60);
+/// How often a server is told to end, and how long it may take each time.
+const ROUNDS: usize = 6;
+const ROUND: Duration = Duration::from_secs(5);
 
 /// Which tokens the servers take.
 struct Tokens<'a> {
@@ -177,22 +180,28 @@ impl MailServers {
 
 impl Drop for MailServers {
     fn drop(&mut self) {
-        self.running.iter_mut().for_each(end);
+        self.running.iter_mut().for_each(|child| end(child, ROUND));
     }
 }
 
 /// Ends it, and its own processes with it. Exim misses a signal that comes just before it waits for the next connection, so
-/// it is told again.
-fn end(child: &mut Child) {
+/// it is told again. What doesn't listen is killed.
+fn end(child: &mut Child, round: Duration) {
     let pid = rustix::process::Pid::from_child(child);
-    while rustix::process::kill_process(pid, rustix::process::Signal::TERM).is_ok() {
-        for _ in 0..250 {
+    for _ in 0..ROUNDS {
+        if rustix::process::kill_process(pid, rustix::process::Signal::TERM).is_err() {
+            break;
+        }
+        let begun = Instant::now();
+        while begun.elapsed() < round {
             if !matches!(child.try_wait(), Ok(None)) {
                 return;
             }
             thread::sleep(Duration::from_millis(20));
         }
     }
+    // It may have ended meanwhile, which is as well.
+    drop(child.kill().and_then(|()| child.wait()));
 }
 
 /// Where the distribution has it.
@@ -294,4 +303,19 @@ plain:
   server_set_id = $auth2
 "
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_server_that_doesnt_listen_is_killed() {
+        let script = "trap '' TERM; echo deaf; exec sleep 600";
+        let mut child = Command::new("sh").args(["-c", script]).stdout(Stdio::piped()).spawn().unwrap();
+        let mut said = [0; 5];
+        std::io::Read::read_exact(child.stdout.as_mut().unwrap(), &mut said).unwrap();
+        end(&mut child, Duration::from_millis(20));
+        assert!(child.try_wait().unwrap().is_some());
+    }
 }
