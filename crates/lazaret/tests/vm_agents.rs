@@ -1,6 +1,6 @@
 //! Real agents at work in a cell, with the scripted model: each edits a file of a workspace.
 
-#![expect(clippy::unwrap_used, reason = "a test that fails says where")]
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test that fails says where")]
 
 use std::fs;
 use std::path::PathBuf;
@@ -8,6 +8,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use demo::scripted::{Action, Script};
+use serde_json::Value;
 use testkit::person::{logging_in, pasted, url_in};
 use testkit::vendors::{ACCOUNT, Vendors};
 use testkit::{Asked, CANARY, Lab, Terminal, deadline, files};
@@ -97,7 +98,7 @@ struct Whole {
 
 /// Has it do its work, then answer with a subscription that a person logged in for; what it was refused meanwhile, and what
 /// the vendor was asked.
-fn refused_meanwhile(agent: &Whole) -> (String, Asked) {
+fn refused_meanwhile(agent: &Whole) -> (Vec<String>, Asked) {
     let Whole { name, image, models: [scripted, subscribed], asks, of, host } = agent;
     let vendors = Vendors::start();
     let mut lab = Lab::start(env!("CARGO_BIN_EXE_lazaret"), Vec::new());
@@ -130,8 +131,15 @@ fn refused_meanwhile(agent: &Whole) -> (String, Asked) {
     }
     let export = lab.run(&["ledger", "export"], "").expect(0).stdout;
     assert!(!export.contains("canary-") && !files::hold(&lab.path("."), b"canary-"), "a token is in a file");
-    let refused: Vec<&str> = export.lines().filter(|line| line.contains("egress is closed")).collect();
-    (refused.join("\n"), asked.pop().expect("the vendor was asked"))
+    let refused = export.lines().filter(|line| line.contains("egress is closed")).map(request).collect();
+    (refused, asked.pop().expect("the vendor was asked"))
+}
+
+/// Method and URL of a request that an entry of the ledger is about.
+fn request(entry: &str) -> String {
+    let entry: Value = serde_json::from_str(entry).unwrap();
+    let request: Value = serde_json::from_str(entry["private"].as_str().unwrap()).unwrap();
+    format!("{} {}", request["method"].as_str().unwrap(), request["url"].as_str().unwrap())
 }
 
 #[test]
@@ -148,7 +156,8 @@ fn telemetry_of_claude_code_is_refused_without_harm() {
         of: "claude",
         host: "api.anthropic.com",
     });
-    assert!(refused.contains("api.anthropic.com/"), "{refused}");
+    let events = "POST https://api.anthropic.com/api/event_logging/v2/batch";
+    assert!(refused.iter().any(|request| request == events), "{refused:?}");
     let betas = asked.header("anthropic-beta").unwrap();
     assert!(betas.contains("oauth-2025-04-20") && betas.contains("claude-code-20250219"), "{betas}");
     // By this beginning of the prompt, the vendor knows who asks.
@@ -173,7 +182,8 @@ fn telemetry_of_codex_is_refused_without_harm() {
         of: "chatgpt",
         host: "chatgpt.com",
     });
-    assert!(refused.contains("chatgpt.com/"), "{refused}");
+    let metrics = "POST https://ab.chatgpt.com/otlp/v1/metrics";
+    assert!(refused.iter().any(|request| request == metrics), "{refused:?}");
     assert_eq!(asked.header("chatgpt-account-id"), Some(ACCOUNT));
     assert_eq!(asked.line, "POST /backend-api/codex/responses");
 }
