@@ -352,6 +352,21 @@ async fn a_policy_that_is_narrowed_at_the_moment_of_an_answer_is_not_overlooked(
     assert!(futures::poll!(std::pin::pin!(changes.next())).is_ready());
 }
 
+/// What an answer brings is no reason to end the request that it answers, if all of that had left; what others bring is.
+#[tokio::test]
+async fn only_what_an_answer_itself_brings_is_no_reason_to_end_its_request() {
+    for (others, sent, ends) in [(true, true, true), (false, false, true), (false, true, false)] {
+        let rig = Rig::new().await;
+        let mut changes = rig.gate.changes();
+        if others {
+            rig.meet(confidential()).await;
+        }
+        rig.gate.brought(&mut changes, &exposed(), sent).await.unwrap();
+        let ended = futures::poll!(std::pin::pin!(changes.next())).is_ready();
+        assert_eq!(ended, ends, "{others} {sent}");
+    }
+}
+
 /// What rises between two steps of a request is not overlooked: what was decided before it does not go on after it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_rise_while_a_request_is_committed_to_cuts_it() {
