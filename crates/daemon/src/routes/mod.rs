@@ -12,8 +12,7 @@ mod tools;
 use std::sync::Arc;
 
 use api::{
-    AgentDetails, AgentView, MAX_JSON, MAX_WORKSPACE, NewSession, Problem, ProblemKind, SessionView, Status,
-    StopRequest,
+    AgentView, MAX_JSON, MAX_WORKSPACE, NewSession, Problem, ProblemKind, SessionView, Status, StopRequest,
 };
 use axum::body::{Body, Bytes};
 use axum::extract::{DefaultBodyLimit, Path, Query, State};
@@ -22,8 +21,8 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post, put};
 use axum::{Json, Router, middleware};
 use domain::{AgentName, Role, SessionId};
-use serde::Deserialize;
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 
 use crate::applied;
@@ -178,13 +177,28 @@ async fn agents(State(sessions): Shared) -> Json<Vec<AgentView>> {
     Json(sessions.agents.list())
 }
 
-async fn agent(State(sessions): Shared, Path(name): Path<String>) -> Answer<Json<AgentDetails>> {
+async fn agent(State(sessions): Shared, Path(name): Path<String>) -> Answer<Response> {
     let name: AgentName = name.parse().map_err(|e: domain::NameError| {
         Failed(Problem::new(ProblemKind::Invalid, format!("`{name}` names no agent: {e}")))
     })?;
     let found = sessions.agents.find(&name)?;
     sessions.servers.known.classify(&sessions.tools);
-    Ok(Json(applied::details(&sessions, found).await?))
+    bounded(&name, &applied::details(&sessions, found).await?)
+}
+
+/// An answer that is as long as an agent's files and tools make it: one that no client takes is refused with why.
+fn bounded(agent: &AgentName, answer: &impl Serialize) -> Answer<Response> {
+    let text = serde_json::to_vec(answer).map_err(internal)?;
+    if text.len() > MAX_JSON {
+        let why = format!(
+            "what the files of {agent} and the tools that they name say takes {} bytes to show, {MAX_JSON} are the most",
+            text.len()
+        );
+        let hint =
+            "put fewer and longer lines into its policy.cedar and instructions, or name fewer tool servers";
+        return Err(Failed(Problem::new(ProblemKind::Invalid, why).hint(hint)));
+    }
+    Ok(([("content-type", "application/json")], text).into_response())
 }
 
 async fn list(State(sessions): Shared) -> Json<Vec<SessionView>> {

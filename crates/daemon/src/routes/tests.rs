@@ -422,6 +422,30 @@ async fn whoever_only_looks_at_an_agent_starts_no_tool_server() {
     assert!(refused.contains("eve is viewer, and this needs approver"), "{refused}");
 }
 
+#[tokio::test]
+async fn an_agent_whose_lines_are_too_many_to_show_is_refused_with_why() {
+    let (sessions, folder) = sessions_for_tests().await;
+    let owner = sessions.store().people().await.unwrap().remove(0).uid.unwrap();
+    let (at, agent) = (folder.path().join("c/agents/a"), "a".parse().unwrap());
+    std::fs::create_dir_all(&at).unwrap();
+    std::fs::write(at.join("agent.toml"), "name = \"a\"\nharness = { command = [\"echo\"] }\n").unwrap();
+    let client = client(&sessions, folder.path(), owner);
+    for (lines, shown) in [(60_000, true), (87_000, false)] {
+        std::fs::write(at.join("policy.cedar"), "//\n".repeat(lines)).unwrap();
+        let told = [
+            client.agent(&agent).await.map(drop).map_err(|e| e.to_string()),
+            client.agent_tools(&agent).await.map(drop).map_err(|e| e.to_string()),
+        ];
+        for told in told {
+            assert_eq!(told.is_ok(), shown, "{told:?}");
+            assert!(
+                told.is_ok() || told.as_ref().is_err_and(|why| why.contains("bytes to show")),
+                "{told:?}"
+            );
+        }
+    }
+}
+
 /// A question with arguments of that size.
 fn large_question(owner: &domain::PersonName, bytes: usize, n: u8) -> store::Question {
     let about = About { agent: Some("clerk".parse().unwrap()), ..About::default() };

@@ -1,12 +1,12 @@
 //! Routes about tool servers, and about what agents may do with their tools.
 
 use api::{
-    AgentTools, ApplyRequest, Problem, ProblemKind, RunningServer, ServerDetails, ServerPut, ServerTool,
-    ServerView,
+    ApplyRequest, Problem, ProblemKind, RunningServer, ServerDetails, ServerPut, ServerTool, ServerView,
 };
 use axum::Json;
 use axum::body::Bytes;
 use axum::extract::{Path, Query, State};
+use axum::response::Response;
 use domain::{AgentName, ServerName, TeamName, ToolName, ToolRef};
 use gateway::tools::{Catalogue, Listing};
 use policy::Row;
@@ -14,7 +14,7 @@ use serde::Deserialize;
 use store::{About, Event};
 
 use super::caller::Caller;
-use super::{Answer, Failed, Shared, internal, json, to_its_end};
+use super::{Answer, Failed, Shared, bounded, internal, json, to_its_end};
 use crate::applied;
 use crate::journal::now;
 
@@ -145,13 +145,10 @@ async fn changed(sessions: &crate::session::Sessions, name: &ServerName, event: 
     Ok(())
 }
 
-pub(super) async fn agent_tools(
-    State(sessions): Shared,
-    Path(agent): Path<AgentName>,
-) -> Answer<Json<AgentTools>> {
+pub(super) async fn agent_tools(State(sessions): Shared, Path(agent): Path<AgentName>) -> Answer<Response> {
     let found = sessions.agents.find(&agent)?;
     sessions.servers.known.classify(&sessions.tools);
-    Ok(Json(applied::view(&sessions, &found).await?))
+    bounded(&agent, &applied::view(&sessions, &found).await?)
 }
 
 pub(super) async fn apply(
