@@ -70,10 +70,14 @@ fn show(agent: &str, how: &PolicyArgs) -> Outcome {
 fn check(agent: &str, how: &PolicyArgs) -> Outcome {
     let read = Agent::read(agent, how)?;
     let policy = read.policy()?;
+    let unknown: Vec<String> = policy.unknown_names().iter().map(ToString::to_string).collect();
     if how.json {
-        return print_json(
-            &json!({"agent": read.file.name, "sound": true, "offered": policy.offered().len()}),
-        );
+        return print_json(&json!({
+            "agent": read.file.name, "sound": true, "offered": policy.offered().len(), "unknown": unknown,
+        }));
+    }
+    for unknown in &unknown {
+        note(unknown);
     }
     print_lines([format!("{} is sound: it may be offered {} tools", read.file.name, policy.offered().len())])
 }

@@ -1,10 +1,11 @@
 //! An agent's policy: `agent.toml`, the `policy.cedar` beside it, the organisation's policies and the built-in rules,
 //! compiled into one small slice per tool and model, so that a decision costs the same however many agents there are.
 
+mod names;
 mod schema;
 mod statements;
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::{Arc, LazyLock};
 
 use cedar_policy::{
@@ -19,6 +20,7 @@ use serde_json::Value;
 
 use crate::canonical::digest_of;
 use crate::table::Row;
+pub use names::UnknownName;
 pub(crate) use schema::{Types, arguments as seen_arguments};
 pub use statements::MAX_CEDAR;
 pub(crate) use statements::{Rule, Statement};
@@ -101,6 +103,7 @@ pub struct AgentPolicy {
     secrets: Vec<SecretUse>,
     schema: String,
     statements: Vec<Statement>,
+    unknown: Vec<UnknownName>,
     counts: Counted,
     held: Held,
 }
@@ -202,10 +205,13 @@ impl AgentPolicy {
             Some(egress) => Some((agent.connect_slice(egress, &all)?, egress.clone())),
             None => None,
         };
+        let is_own = |rule: &&Statement| from.own.is_some_and(|own| rule.rule.file == own.name);
+        let unknown = names::unknown(all.iter().filter(is_own), &agent.all_of(from)?);
         Ok(Self {
             agent: from.agent.name.clone(),
             team: from.agent.team.clone(),
             file: from.file.to_owned(),
+            unknown,
             tools,
             models,
             connect,
@@ -309,6 +315,12 @@ impl AgentPolicy {
             text.push_str(&format!("// {}{line}\n{}\n\n", statement.rule.file, statement.text));
         }
         text
+    }
+
+    /// What the rules of the `policy.cedar` beside the agent name, and the agent doesn't have.
+    #[must_use]
+    pub fn unknown_names(&self) -> &[UnknownName] {
+        &self.unknown
     }
 
     /// The generated schema, as Cedar writes it.
@@ -468,6 +480,21 @@ impl Names {
             team: uid("Team", agent.team.as_str())?,
             group: uid("Action", "tool")?,
         })
+    }
+
+    /// All that rules can name of the agent.
+    fn all_of(&self, from: &Sources<'_>) -> Result<BTreeSet<EntityUid>, PolicyError> {
+        let mut all = BTreeSet::from([self.agent.clone(), self.team.clone()]);
+        for KnownTool { tool, .. } in from.tools {
+            all.extend([uid("Tool", &tool.to_string())?, uid("Server", tool.server.as_str())?]);
+        }
+        for table in &from.agent.tools {
+            all.insert(uid("Server", table.server.as_str())?);
+        }
+        for model in &from.agent.models {
+            all.extend([uid("Model", &model.to_string())?, uid("Provider", model.provider())?]);
+        }
+        Ok(all)
     }
 
     fn tool_slice(

@@ -25,6 +25,7 @@ mod table;
 
 pub use agent::{
     AgentPolicy, BUILT_IN, EgressLimits, KnownModel, KnownTool, MAX_CEDAR, PolicyError, Sources, Text,
+    UnknownName,
 };
 pub use canonical::{Arguments, ArgumentsError, shown};
 pub use case::{Case, CaseError, Mismatch};

@@ -234,6 +234,25 @@ fn policies_are_held_against_the_schema_and_mistakes_have_a_line() {
 }
 
 #[test]
+fn a_rule_about_what_the_agent_does_not_have_is_told() {
+    let told = |own: &str| {
+        let policy = compile(CLERK, Some(own), &[]).unwrap();
+        policy.unknown_names().iter().map(|name| (name.line, name.name.clone())).collect::<Vec<_>>()
+    };
+    let known = "forbid (principal == Agent::\"mail-clerk\", action, resource == Tool::\"mail__send\");\n\
+                 forbid (principal, action, resource in Server::\"mail\") when { context.calls > 9 };\n\
+                 forbid (principal, action == Action::\"connect\", resource == Host::\"any.example\");";
+    assert_eq!(told(known), []);
+    let others = "forbid (principal, action, resource == Tool::\"mail/send\");\n\nforbid (principal, action, resource)\n\
+                  when { resource == Tool::\"mail__sned\" || principal == Agent::\"clark\" };";
+    let named = |line: usize, name: &str| (line, name.to_owned());
+    assert_eq!(
+        told(others),
+        [named(1, "Tool::\"mail/send\""), named(3, "Agent::\"clark\""), named(3, "Tool::\"mail__sned\""),]
+    );
+}
+
+#[test]
 fn no_policy_lifts_a_built_in_rule() {
     let own = "permit (principal, action, resource);";
     let mut session = Session::new("hello");
