@@ -2,6 +2,7 @@
 
 use dial::{Client, Dialer};
 use domain::{ModelName, UsdMicros};
+use futures::FutureExt as _;
 use policy::ModelCall;
 use reqwest::header::{ACCEPT, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, LOCATION};
 use reqwest::{Response, StatusCode, Url};
@@ -321,7 +322,8 @@ async fn held<T>(
     lent: Option<&Injection>,
     work: impl Future<Output = Result<T, Failure>>,
 ) -> Result<T, Failure> {
-    if let Some(why) = session.gate.model_overtaken(*asked, changes).await {
+    let overtaken = session.gate.model_overtaken(*asked, changes).await;
+    if let Some(why) = overtaken.or_else(|| provider.credential.withdrawn(lent).now_or_never()) {
         return Err(failed(FailureKind::NotGranted, why));
     }
     let why = tokio::select! {

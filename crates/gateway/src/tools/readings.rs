@@ -7,6 +7,7 @@
 use domain::{Effect, Effects, ServerName, TeamName, ToolName, ToolRef};
 use policy::Row;
 use serde_json::{Value, json};
+use tokio_util::sync::CancellationToken;
 use wire::tools::{
     Content, Contents, Hints, Prompt, PromptText, Resource, ResourceTemplate, ToolFailure, ToolFailureKind,
     ToolResult,
@@ -72,21 +73,25 @@ pub(super) async fn call(
     upstream: &Upstream,
     tool: &ToolName,
     arguments: &str,
+    cancelled: &CancellationToken,
 ) -> Result<ToolResult, CallFailed> {
-    let failed = |failure| CallFailed { failure, acted: Acted::Failed };
+    let failed = |failure| {
+        let acted = if cancelled.is_cancelled() { Acted::Unknown } else { Acted::Failed };
+        CallFailed { failure, acted }
+    };
     let arguments: Value = serde_json::from_str(arguments).map_err(|error| {
         let why = format!("the arguments can't be read: {error}");
         CallFailed { failure: ToolFailure::new(ToolFailureKind::Invalid, why), acted: Acted::No }
     })?;
     let text = |name: &str| arguments.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
     if tool.as_str() == RESOURCE {
-        let contents = upstream.read(&text("uri")).await.map_err(failed)?;
+        let contents = upstream.read(&text("uri"), cancelled).await.map_err(failed)?;
         let content = contents.into_iter().map(Content::Resource).collect();
         return Ok(ToolResult { content, structured: None, is_error: false });
     }
     let filled = arguments.get("arguments").and_then(Value::as_object).into_iter().flatten();
     let filled = filled.map(|(name, value)| (name.clone(), value.as_str().unwrap_or_default().to_owned()));
-    let prompt = upstream.prompt(&text("name"), filled.collect()).await.map_err(failed)?;
+    let prompt = upstream.prompt(&text("name"), filled.collect(), cancelled).await.map_err(failed)?;
     let structured = serde_json::to_string(&prompt).map_err(|error| failed(internal(error)))?;
     let content = prompt.messages.into_iter().map(|message| message.content).collect();
     Ok(ToolResult { content, structured: Some(structured), is_error: false })

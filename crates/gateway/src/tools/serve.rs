@@ -1,9 +1,10 @@
 //! One question of a door about tools, answered by a gate.
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use wire::frame::{self, FrameError};
-use wire::tools::{MAX_REPLY, ToolFailure, ToolFailureKind, ToolsAnswer, ToolsAsk, ToolsReply};
+use wire::tools::{MAX_REPLY, Progress, ToolFailure, ToolFailureKind, ToolsAnswer, ToolsAsk, ToolsReply};
 
 use super::{CallContext, ProgressSink, ToolCall, ToolGate};
 
@@ -87,23 +88,42 @@ impl Call<'_> {
         let context = CallContext { progress: sink, cancelled: cancelled.clone() };
         let call = ToolCall { tool, arguments: self.arguments };
         let mut made = self.gate.call(call, context);
-        loop {
+        let mut passed = std::pin::pin!(pass(&mut progress, to));
+        let (mut result, mut passed_all) = (None, false);
+        // Both at once: a program that reads nothing keeps no call from ending.
+        let ended = loop {
             tokio::select! {
-                // Progress first: it came before the result.
-                biased;
-                Some(progress) = progress.recv() => {
-                    if progress.check().is_ok() {
-                        frame::write(to, &ToolsAnswer::Progress(progress), MAX_REPLY).await?;
-                    }
-                }
-                result = &mut made => return Ok(Some(result.map(ToolsReply::Result))),
-                () = let_go(door) => break,
+                made = &mut made, if result.is_none() => result = Some(made),
+                passed = &mut passed, if !passed_all => match passed {
+                    Ok(()) => passed_all = true,
+                    Err(error) => break Err(error),
+                },
+                () = let_go(door) => break Ok(None),
             }
-        }
+            // Progress first: it came before the result.
+            if passed_all && let Some(result) = result.take() {
+                return Ok(Some(result.map(ToolsReply::Result)));
+            }
+        };
         cancelled.cancel();
-        drop(made.await);
-        Ok(None)
+        if result.is_none() {
+            drop(made.await);
+        }
+        ended
     }
+}
+
+/// Passes progress on, until nobody tells any more.
+async fn pass<W: AsyncWrite + Unpin>(
+    progress: &mut mpsc::Receiver<Progress>,
+    to: &mut W,
+) -> Result<(), FrameError> {
+    while let Some(progress) = progress.recv().await {
+        if progress.check().is_ok() {
+            frame::write(to, &ToolsAnswer::Progress(progress), MAX_REPLY).await?;
+        }
+    }
+    Ok(())
 }
 
 /// Returns when the door has closed its side.

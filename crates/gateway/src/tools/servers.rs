@@ -417,10 +417,7 @@ impl Servers {
         let text = call.arguments.text();
         let (progress, cancelled) = (context.progress.clone(), &context.cancelled);
         let called = if readings::is_reading(&call.tool.tool) {
-            tokio::select! {
-                read = readings::call(&live.upstream, &call.tool.tool, text) => read,
-                () = cancelled.cancelled() => Err(CallFailed { failure: called_off(), acted: Acted::Unknown }),
-            }
+            readings::call(&live.upstream, &call.tool.tool, text, cancelled).await
         } else {
             live.upstream.call(&call.tool.tool, text, progress, cancelled).await
         };

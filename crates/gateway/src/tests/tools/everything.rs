@@ -3,6 +3,7 @@
 use std::convert::Infallible;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
@@ -205,6 +206,15 @@ impl ServerHandler for Everything {
             }
             "slow" => {
                 self.begun.notify_one();
+                // It tells of its progress as long as anybody may want to hear it.
+                if let Some(token) = context.meta.get_progress_token() {
+                    let told = ProgressNotificationParam::new(token, 1.0);
+                    while !context.ct.is_cancelled()
+                        && context.peer.notify_progress(told.clone()).await.is_ok()
+                    {
+                        tokio::time::sleep(Duration::from_millis(1)).await;
+                    }
+                }
                 context.ct.cancelled().await;
                 self.cancelled.notify_one();
                 CallToolResult::success(vec![])

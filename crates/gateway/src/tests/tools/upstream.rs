@@ -113,11 +113,14 @@ async fn resources_and_prompts_are_read() {
     for (how, upstream) in both(&Everything::default()).await {
         assert_eq!(upstream.resources().await.unwrap()[0].uri, "file:///x", "{how}");
         assert!(upstream.templates().await.unwrap().is_empty());
-        let contents = upstream.read("file:///x").await.unwrap();
+        let contents = upstream.read("file:///x", &CancellationToken::new()).await.unwrap();
         assert_eq!(contents[0].body, ResourceBody::Text("in x".into()));
-        assert!(upstream.read("file:///z").await.is_err());
+        assert!(upstream.read("file:///z", &CancellationToken::new()).await.is_err());
         assert_eq!(upstream.prompts().await.unwrap()[0].name, "greet");
-        let prompt = upstream.prompt("greet", vec![("name".into(), "Ada".into())]).await.unwrap();
+        let prompt = upstream
+            .prompt("greet", vec![("name".into(), "Ada".into())], &CancellationToken::new())
+            .await
+            .unwrap();
         assert!(matches!(&prompt.messages[0].content, Content::Text(text) if text.contains("Ada")));
         upstream.close().await;
     }

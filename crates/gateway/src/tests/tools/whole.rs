@@ -47,7 +47,7 @@ impl ToolGate for Open {
     }
 
     fn read(&self, uri: String) -> BoxFuture<'_, Result<Vec<Contents>, ToolFailure>> {
-        Box::pin(async move { self.0.read(&uri).await })
+        Box::pin(async move { self.0.read(&uri, &CancellationToken::new()).await })
     }
 
     fn prompts(&self) -> BoxFuture<'_, Result<Vec<Prompt>, ToolFailure>> {
@@ -59,7 +59,7 @@ impl ToolGate for Open {
         name: String,
         arguments: Vec<(String, String)>,
     ) -> BoxFuture<'_, Result<PromptText, ToolFailure>> {
-        Box::pin(async move { self.0.prompt(&name, arguments).await })
+        Box::pin(async move { self.0.prompt(&name, arguments, &CancellationToken::new()).await })
     }
 }
 
@@ -146,10 +146,13 @@ async fn tools_resources_and_prompts_come_through_the_door() {
         assert_eq!(numbers.structured.as_deref(), Some(r#"{"numbers":[1,2.5]}"#));
         assert!(call(&program, "all__fails", "{}").await.unwrap().is_error);
         assert_eq!(program.resources().await.unwrap().len(), 1);
-        assert_eq!(program.read("file:///x").await.unwrap().len(), 1);
-        assert!(program.read("file:///z").await.is_err());
+        assert_eq!(program.read("file:///x", &CancellationToken::new()).await.unwrap().len(), 1);
+        assert!(program.read("file:///z", &CancellationToken::new()).await.is_err());
         assert_eq!(program.prompts().await.unwrap().len(), 1);
-        let prompt = program.prompt("greet", vec![("name".into(), "Ada".into())]).await.unwrap();
+        let prompt = program
+            .prompt("greet", vec![("name".into(), "Ada".into())], &CancellationToken::new())
+            .await
+            .unwrap();
         assert_eq!(prompt.messages.len(), 1);
     }
 }
@@ -248,7 +251,7 @@ async fn an_agent_without_tools_sees_none_and_calls_none() {
     assert!(refused.is_error && text(&refused).contains("no tools"), "{refused:?}");
     let unknown = call(&program, "mail", "{}").await.unwrap_err();
     assert!(unknown.failure.message.contains("there is no tool"), "{unknown:?}");
-    let nothing = program.read("file:///x").await.unwrap_err();
+    let nothing = program.read("file:///x", &CancellationToken::new()).await.unwrap_err();
     assert_eq!(nothing.kind, ToolFailureKind::Invalid);
 }
 

@@ -354,11 +354,11 @@ impl Client {
     /// What is in a resource.
     ///
     /// # Errors
-    /// When there is none, or the server fails.
-    async fn read(&self, uri: &str) -> Result<Vec<Contents>, ToolFailure> {
+    /// When there is none, the server fails, or it is cancelled; then the server is told.
+    async fn read(&self, uri: &str, cancelled: &CancellationToken) -> Result<Vec<Contents>, ToolFailure> {
         let request =
             ClientRequest::ReadResourceRequest(ReadResourceRequest::new(ReadResourceRequestParams::new(uri)));
-        match self.look_up(request).await? {
+        match self.look_up_until(request, cancelled).await? {
             ServerResult::ReadResourceResult(result) => {
                 result.contents.into_iter().map(read::contents).collect()
             }
@@ -386,12 +386,17 @@ impl Client {
     /// A prompt, filled in.
     ///
     /// # Errors
-    /// When there is none, or the server fails.
-    async fn prompt(&self, name: &str, arguments: Vec<(String, String)>) -> Result<PromptText, ToolFailure> {
+    /// When there is none, the server fails, or it is cancelled; then the server is told.
+    async fn prompt(
+        &self,
+        name: &str,
+        arguments: Vec<(String, String)>,
+        cancelled: &CancellationToken,
+    ) -> Result<PromptText, ToolFailure> {
         let arguments = arguments.into_iter().map(|(name, value)| (name, value.into())).collect();
         let params = GetPromptRequestParams::new(name).with_arguments(arguments);
         let request = ClientRequest::GetPromptRequest(GetPromptRequest::new(params));
-        match self.look_up(request).await? {
+        match self.look_up_until(request, cancelled).await? {
             ServerResult::GetPromptResult(result) => read::prompt_text(result),
             _ => Err(failed("it answered another question")),
         }
@@ -434,8 +439,15 @@ impl Client {
     }
 
     async fn look_up(&self, request: ClientRequest) -> Result<ServerResult, ToolFailure> {
-        let never = CancellationToken::new();
-        self.ask(request, self.limits.look_up, ProgressSink::NONE, &never)
+        self.look_up_until(request, &CancellationToken::new()).await
+    }
+
+    async fn look_up_until(
+        &self,
+        request: ClientRequest,
+        cancelled: &CancellationToken,
+    ) -> Result<ServerResult, ToolFailure> {
+        self.ask(request, self.limits.look_up, ProgressSink::NONE, cancelled)
             .await
             .map_err(|failed| failed.failure)
     }
@@ -459,7 +471,7 @@ impl Client {
             fault = self.faults.broken() => return Err(unknown(fault)),
             () = cancelled.cancelled() => return Err(unknown(called_off())),
         };
-        let _listening =
+        let listening =
             progress.is_wanted().then(|| self.listener.listen(handle.progress_token.clone(), progress));
         let why = tokio::select! {
             // An answer that has come counts, whatever has come with it.
@@ -471,10 +483,14 @@ impl Client {
             () = cancelled.cancelled() => called_off(),
             () = tokio::time::sleep_until(deadline) => late(),
         };
-        let told = tokio::time::timeout(CANCEL, handle.cancel(Some("cancelled".to_owned()))).await;
-        if !matches!(told, Ok(Ok(()))) {
-            tracing::debug!("a tool server could not be told that a request was cancelled");
-        }
+        // Nothing more of it is heard, and nobody waits until the server has heard that.
+        drop(listening);
+        tokio::spawn(async move {
+            let told = tokio::time::timeout(CANCEL, handle.cancel(Some("cancelled".to_owned()))).await;
+            if !matches!(told, Ok(Ok(()))) {
+                tracing::debug!("a tool server could not be told that a request was cancelled");
+            }
+        });
         Err(unknown(why))
     }
 

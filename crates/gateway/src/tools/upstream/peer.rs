@@ -141,9 +141,9 @@ impl Upstream {
     ///
     /// # Errors
     /// When there is none, or the server fails.
-    pub async fn read(&self, uri: &str) -> Result<Vec<Contents>, ToolFailure> {
+    pub async fn read(&self, uri: &str, cancelled: &CancellationToken) -> Result<Vec<Contents>, ToolFailure> {
         match &self.0 {
-            Peer::Mcp(client) => client.read(uri).await,
+            Peer::Mcp(client) => client.read(uri, cancelled).await,
             Peer::Mail(_) => Err(none("resources")),
         }
     }
@@ -167,9 +167,10 @@ impl Upstream {
         &self,
         name: &str,
         arguments: Vec<(String, String)>,
+        cancelled: &CancellationToken,
     ) -> Result<PromptText, ToolFailure> {
         match &self.0 {
-            Peer::Mcp(client) => client.prompt(name, arguments).await,
+            Peer::Mcp(client) => client.prompt(name, arguments, cancelled).await,
             Peer::Mail(_) => Err(none("prompts")),
         }
     }
