@@ -79,6 +79,11 @@ fn check(agent: &str, how: &PolicyArgs) -> Outcome {
     for unknown in &unknown {
         note(unknown);
     }
+    if !unknown.is_empty() {
+        note(
+            "what is called otherwise is not forbidden by such a rule; a server's own list of its tools is given by --tools",
+        );
+    }
     print_lines([format!("{} is sound: it may be offered {} tools", read.file.name, policy.offered().len())])
 }
 

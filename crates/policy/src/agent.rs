@@ -317,7 +317,8 @@ impl AgentPolicy {
         text
     }
 
-    /// What the rules of the `policy.cedar` beside the agent name, and the agent doesn't have.
+    /// What the rules of the `policy.cedar` beside the agent name, and nothing is called that the sources know. Where they don't
+    /// know all tools of a server, it may be there all the same.
     #[must_use]
     pub fn unknown_names(&self) -> &[UnknownName] {
         &self.unknown
@@ -482,7 +483,7 @@ impl Names {
         })
     }
 
-    /// All that rules can name of the agent.
+    /// All that rules can name of the agent, as far as it is known.
     fn all_of(&self, from: &Sources<'_>) -> Result<BTreeSet<EntityUid>, PolicyError> {
         let mut all = BTreeSet::from([self.agent.clone(), self.team.clone()]);
         for KnownTool { tool, .. } in from.tools {

@@ -1,4 +1,4 @@
-//! What rules in Cedar name and the agent doesn't have: such a rule does nothing, and one that forbids it forbids nothing.
+//! What rules in Cedar name and nothing that is known of the agent is called: mistakes, perhaps, by which a rule forbids nothing.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -7,7 +7,7 @@ use cedar_policy::EntityUid;
 
 use super::Statement;
 
-/// What a rule names, and nothing here is called.
+/// What a rule names, and nothing that is known here is called.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct UnknownName {
     /// The file that the rule stands in.
@@ -23,7 +23,7 @@ impl fmt::Display for UnknownName {
         let Self { file, line, name } = self;
         write!(
             f,
-            "{file}:{line}: the rule does nothing about {name}, since nothing that this agent has is called so"
+            "{file}:{line}: nothing that is known here of this agent is called {name}: is it spelled so?"
         )
     }
 }
