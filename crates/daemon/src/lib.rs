@@ -106,6 +106,8 @@ pub async fn serve(folders: Folders, ask_passphrase: fn() -> Option<String>) -> 
         Ok(outcome) => outcome?,
         Err(_) => tracing::warn!("some sessions or requests did not end in time; the next start clears up"),
     }
+    // Nobody is listened to any more, also where that was not come to.
+    stop.cancel();
     sessions.close().await?;
     tracing::info!("ended");
     drop(held);

@@ -86,24 +86,28 @@ impl Entry {
     }
 
     /// Whether the tools are the same program's. A package says which one that is, whatever its version, and the command's first
-    /// word which of its programs. Another image may hold anything, and its first word may be an interpreter: the whole command counts.
+    /// word which of its programs, unless that only runs another. Another image may hold anything: the whole command counts.
     fn is_still(&self, before: &Self) -> bool {
         let same_cell = match (&self.cell, &before.cell) {
             (Some(now), Some(before)) => {
                 let image = unversioned(&now.image);
                 let is_package = [ImageName::NPM, ImageName::PYPI].iter().any(|kind| image.starts_with(kind));
-                let same = if is_package {
-                    now.command.first() == before.command.first()
-                } else {
-                    now.command == before.command
-                };
-                same && image == unversioned(&before.image)
+                let first = now.command.first().filter(|first| is_package && !runs_another(first));
+                let same = first.is_some() && first == before.command.first();
+                (same || now.command == before.command) && image == unversioned(&before.image)
             }
             (None, None) => true,
             (_, _) => false,
         };
         same_cell && self.url == before.url && self.mailbox.is_some() == before.mailbox.is_some()
     }
+}
+
+/// Whether which program runs is said by what follows this first word.
+fn runs_another(first: &str) -> bool {
+    let name = first.rsplit('/').next().unwrap_or(first);
+    let bare = name.trim_end_matches(|c: char| c.is_ascii_digit() || c == '.');
+    ["python", "node", "npx", "deno", "bun", "uv", "uvx", "sh", "bash", "env"].contains(&bare)
 }
 
 /// Where a server is.
@@ -594,6 +598,9 @@ mod tests {
             (of("ghcr.io/acme/x:1", a), of("ghcr.io/acme/y:1", a), false),
             (time("2026.10.19", a), time("2026.11.1", b), true),
             (time("2026.10.19", a), time("2026.10.19", &["other"]), false),
+            (time("1", &["python3.12", "-m", "a"]), time("2", &["python3.12", "-m", "a"]), true),
+            (time("1", &["python3.12", "-m", "a"]), time("1", &["python3.12", "-m", "b"]), false),
+            (files("1.0.0", &["/usr/bin/node", "a.js"]), files("1.0.0", &["/usr/bin/node", "b.js"]), false),
             (time("2026.10.19", a), of("pypi:mcp-server-times==2026.10.19", a), false),
             (files("1.0.0@D", a), files("1.0.1@D", b), true),
             (files("1.0.0@D", a), files("1.0.0", a), true),

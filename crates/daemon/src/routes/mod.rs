@@ -148,11 +148,14 @@ where
 {
     let (tell, told) = oneshot::channel();
     let work = work(Arc::clone(&sessions));
-    sessions.begun(async move {
+    let begun = sessions.begun(async move {
         if let Err(Err(Failed(problem))) = tell.send(work.await) {
             tracing::error!(%problem, "what was asked for failed, and whoever asked had gone");
         }
     });
+    if !begun {
+        return Err(Failed(Problem::new(ProblemKind::Busy, "the daemon is ending: nothing was changed")));
+    }
     told.await.map_err(|_| internal("it broke off half-way: the daemon's log says more"))?
 }
 

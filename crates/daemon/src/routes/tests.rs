@@ -374,6 +374,9 @@ async fn the_daemons_end_waits_for_what_was_begun_and_what_fails_unheard_is_logg
     for _ in 0..20 {
         assert!(sessions.store().people().await.is_ok(), "the store is closed while something is under way");
     }
+    let late = to_its_end(Arc::clone(&sessions), |_| async { panic!("begun after the end began") });
+    let late: super::Answer<()> = late.await;
+    assert!(late.is_err_and(|Failed(problem)| problem.message.contains("nothing was changed")));
     open.send(()).unwrap();
     ending.await.unwrap().unwrap();
     assert!(kept.await.unwrap().is_ok());

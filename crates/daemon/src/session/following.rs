@@ -192,31 +192,35 @@ mod tests {
         write(folder.path(), &file(RULES));
         let followed = followed(&agents).await;
         let (told, mut policies) = watch::channel(Arc::new(followed.policy.clone()));
+        let kinds = [
+            ("allow = [\"GET https://a.example/**\"]".to_owned(), [true, false]),
+            // Wider and narrower at once.
+            (
+                "allow = [\"GET https://b.example/**\", \"GET https://c.example/**\"]".to_owned(),
+                [false, true],
+            ),
+            (RULES.to_owned(), [true, true]),
+            (format!("{RULES}\n[limits]\nmemory = \"1GiB\"\n[tools.other]\ndeny = [\"x\"]"), [true, true]),
+            ("allow = [\"GET https://a.example/**".to_owned(), [false, false]),
+            (RULES.to_owned(), [true, true]),
+        ];
         let changes = async {
-            let mut took = Vec::new();
-            for (text, expected) in [
-                ("allow = [\"GET https://a.example/**\"]".to_owned(), [true, false]),
-                // Wider and narrower at once.
-                (
-                    "allow = [\"GET https://b.example/**\", \"GET https://c.example/**\"]".to_owned(),
-                    [false, true],
-                ),
-                (RULES.to_owned(), [true, true]),
-                (
-                    format!("{RULES}\n[limits]\nmemory = \"1GiB\"\n[tools.other]\ndeny = [\"x\"]"),
-                    [true, true],
-                ),
-                ("allow = [\"GET https://a.example/**".to_owned(), [false, false]),
-                (RULES.to_owned(), [true, true]),
-            ] {
-                write(folder.path(), &file(&text));
-                took.push(changed(&mut policies).await);
-                assert_eq!(open(&policies.borrow_and_update()), expected, "{text}");
+            let second = Duration::from_secs(1);
+            let mut quickest = vec![Duration::MAX; kinds.len()];
+            // A busy machine adds to most of each kind, and hardly to all.
+            for round in 0..5 {
+                for ((text, expected), quickest) in kinds.iter().zip(&mut quickest) {
+                    write(folder.path(), &file(text));
+                    *quickest = changed(&mut policies).await.min(*quickest);
+                    assert_eq!(open(&policies.borrow_and_update()), *expected, "{text}");
+                }
+                if quickest.iter().all(|took| *took < second) {
+                    break;
+                }
+                assert!(round < 4, "{quickest:?}");
             }
             std::fs::remove_dir_all(folder.path().join("agents")).unwrap();
-            took.push(changed(&mut policies).await);
-            // A busy machine adds to most of them, and hardly to all.
-            assert!(took.iter().min() < Some(&Duration::from_secs(1)), "{took:?}");
+            changed(&mut policies).await;
             assert_eq!(open(&policies.borrow_and_update()), [false, false]);
         };
         tokio::select! {

@@ -332,9 +332,16 @@ impl Sessions {
         Ok(())
     }
 
-    /// Does this to its end, whoever waits for it.
-    pub(crate) fn begun(&self, work: impl Future<Output = ()> + Send + 'static) {
-        drop(self.tasks.begun.spawn(work));
+    /// Does this to its end, whoever waits for it. False at the daemon's end: then nothing of it is done.
+    pub(crate) fn begun(&self, work: impl Future<Output = ()> + Send + 'static) -> bool {
+        let begun = &self.tasks.begun;
+        // Counted before it is looked: whoever closes waits for it, or it finds that.
+        let work = begun.track_future(work);
+        if begun.is_closed() {
+            return false;
+        }
+        drop(tokio::spawn(work));
+        true
     }
 
     /// Waits for what was begun, though not without end, and lets go of the store, the last thing of all.
