@@ -133,7 +133,8 @@ fn rust_files() -> Vec<(PathBuf, String)> {
         .collect()
 }
 
-/// The file's lines before its unit tests; none for files that only tests use.
+/// The file's lines without its unit tests, which stand at its end, and without what else is for tests alone; none for files that
+/// only tests use. What is left out leaves empty lines, so that lines keep their numbers.
 fn code(path: &Path, text: &str) -> Vec<String> {
     let in_tests = path
         .components()
@@ -141,7 +142,17 @@ fn code(path: &Path, text: &str) -> Vec<String> {
     if in_tests {
         return Vec::new();
     }
-    text.lines().take_while(|l| !l.starts_with("#[cfg(test)]")).map(str::to_owned).collect()
+    let (mut kept, mut for_tests) = (Vec::new(), false);
+    for line in text.lines() {
+        if for_tests && line.starts_with("mod ") && line.ends_with('{') {
+            break;
+        }
+        let skipped = for_tests || line.starts_with("#[cfg(test)]");
+        // An attribute, or the first line of what is for tests; an item that goes on is read on, which is no harm.
+        for_tests = line.starts_with("#[cfg(test)]") || (for_tests && line.starts_with("#["));
+        kept.push(if skipped { String::new() } else { line.to_owned() });
+    }
+    kept
 }
 
 #[test]

@@ -181,7 +181,7 @@ async fn ends_in_spite_of_drops<S: AsyncRead + AsyncWrite + Unpin>(stream: S, dr
     let mut ticks = tokio::time::interval(SHORT / 10);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let dripping = async {
-        for byte in drop.iter().cycle().take(100) {
+        for byte in drop.iter().cycle().take(400) {
             ticks.tick().await;
             // Where it can't be written any more, the end is about to be read.
             if write.write_all(&[*byte]).await.is_ok() {
