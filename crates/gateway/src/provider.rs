@@ -14,7 +14,7 @@ pub enum ProviderError {
     #[error(transparent)]
     User(#[from] UserInAddress),
     /// Not the address of an HTTP server.
-    #[error("`{0}` is not the address of a model provider: write https://host or http://127.0.0.1:port")]
+    #[error("`{0}` is no address that can be asked: write https://host or http://127.0.0.1:port")]
     BadUrl(String),
     /// Plain HTTP to another machine.
     #[error(

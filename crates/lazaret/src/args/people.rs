@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use api::PasswordIn;
-use clap::{Args, Subcommand};
+use clap::{ArgGroup, Args, Subcommand};
 use domain::{
     AgentName, Confidentiality, GroupName, ImageName, Integrity, PersonName, Role, SecretName, ServerName,
     TeamName,
@@ -221,14 +221,15 @@ version), or the same other image (of any tag) with the same command; what stays
 
 /// `server add`.
 #[derive(Debug, Args)]
+#[command(group(ArgGroup::new("where").required(true).args(["url", "image", "imap"])))]
 pub(crate) struct ServerAddArgs {
     /// What agents call it.
     pub(crate) name: ServerName,
     /// Where it listens: an MCP endpoint over HTTP.
-    #[arg(long, required_unless_present_any = ["image", "imap"], conflicts_with_all = ["image", "command", "allow_emulation", "imap"])]
+    #[arg(long, conflicts_with_all = ["command", "allow_emulation"])]
     pub(crate) url: Option<String>,
     /// The image of its cells.
-    #[arg(long, requires = "command", conflicts_with_all = ["secret", "imap"])]
+    #[arg(long, requires = "command", conflicts_with = "secret")]
     pub(crate) image: Option<ImageName>,
     /// The mailbox for which the daemon answers.
     #[command(flatten)]
