@@ -1,5 +1,6 @@
 //! One question of a door about tools, answered by a gate.
 
+use futures::FutureExt as _;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -83,11 +84,18 @@ impl Call<'_> {
             return Ok(Some(Err(ToolFailure::new(ToolFailureKind::NotFound, why))));
         };
         let (sink, mut progress) = ProgressSink::channel();
-        let sink = if self.wants_progress { sink } else { ProgressSink::NONE };
+        let sink = if self.wants_progress {
+            sink
+        } else {
+            // While there is one, progress is waited for.
+            drop(sink);
+            ProgressSink::NONE
+        };
         let cancelled = CancellationToken::new();
         let context = CallContext { progress: sink, cancelled: cancelled.clone() };
         let call = ToolCall { tool, arguments: self.arguments };
-        let mut made = self.gate.call(call, context);
+        // Fused, it lets go of its sink when it is done.
+        let mut made = self.gate.call(call, context).fuse();
         let mut passed = std::pin::pin!(pass(&mut progress, to));
         let (mut result, mut passed_all) = (None, false);
         // Both at once: a program that reads nothing keeps no call from ending.

@@ -152,3 +152,20 @@ async fn a_limit_of_a_day_that_is_new_knows_of_the_calls_before() {
     lab.applies(&rules, Some(&limit(0))).await;
     assert!(second.await.unwrap().unwrap_err().message.contains("cut: "));
 }
+
+/// With the last of its progress, or with its result where nobody wanted any.
+#[tokio::test]
+async fn a_call_is_answered_whether_or_not_progress_is_wanted() {
+    let lab = lab_of(&agent("allow = [\"numbers\"]"), TABLE, true).await;
+    for wants_progress in [false, true] {
+        let (mut door, daemon) = tokio::io::duplex(1 << 16);
+        let ask =
+            ToolsAsk::Call { tool: "all__numbers".to_owned(), arguments: "{}".to_owned(), wants_progress };
+        let gate = Arc::clone(&lab.gate);
+        let served = tokio::spawn(async move { crate::tools::serve(ask, daemon, gate.as_ref()).await });
+        let answer = tokio::time::timeout(Duration::from_secs(20), frame::read(&mut door, MAX_REPLY)).await;
+        let answer: Option<ToolsAnswer> = answer.expect("an answer in time").unwrap();
+        assert!(matches!(answer, Some(ToolsAnswer::Reply(_))), "{answer:?}");
+        served.await.unwrap().unwrap();
+    }
+}
